@@ -1,0 +1,1 @@
+"""Straight from cloud GeoTIFFs into PyTorch."""

@@ -1,0 +1,83 @@
+"""`Grid`: the one value for a place."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from affine import Affine
+from pyproj import CRS
+
+from rasteret_torch.errors import InputError
+from rasteret_torch.geo.crs import Bounds
+from rasteret_torch.geo.window import Window
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Pixels on the ground: where the first one starts, how large they are, how many, in which CRS.
+
+    Attributes:
+        transform: from (col, row) to (x, y); integer positions are pixel corners.
+        shape: (rows, cols).
+        crs: the CRS of x and y; None for an image that is not georeferenced.
+    """
+
+    transform: Affine
+    shape: tuple[int, int]
+    crs: CRS | None = None
+
+    @classmethod
+    def from_bounds(cls, bounds: Bounds, res: tuple[float, float], crs: CRS | None) -> Grid:
+        """North-up grid from the top left corner of `bounds`, as many whole pixels of `res` (x, y) as round to it.
+
+        Raises:
+            InputError: empty or non-finite bounds, or a resolution that is not positive.
+        """
+        xmin, ymin, xmax, ymax = (float(side) for side in bounds)
+        if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))) or xmin >= xmax or ymin >= ymax:
+            raise InputError(f"bounds {tuple(bounds)} are empty; pass finite (xmin, ymin, xmax, ymax)")
+        if not (math.isfinite(res[0]) and math.isfinite(res[1]) and res[0] > 0 and res[1] > 0):
+            raise InputError(f"resolution {res} must be two positive numbers (x, y) in units of the CRS")
+        cols, rows = round((xmax - xmin) / res[0]), round((ymax - ymin) / res[1])
+        if rows < 1 or cols < 1:
+            raise InputError(f"bounds {tuple(bounds)} hold no pixel of size {res}; use larger bounds or a finer res")
+        return cls(Affine(res[0], 0.0, xmin, 0.0, -res[1], ymax), (rows, cols), crs)
+
+    @property
+    def is_rectilinear(self) -> bool:
+        """Rows run along x and columns along y (no rotation, no shear)."""
+        return self.transform.b == 0 and self.transform.d == 0
+
+    @property
+    def res(self) -> tuple[float, float]:
+        """Pixel size along x and along y, positive, in units of the CRS."""
+        t = self.transform
+        return math.hypot(t.a, t.d), math.hypot(t.b, t.e)
+
+    @property
+    def bounds(self) -> Bounds:
+        """(xmin, ymin, xmax, ymax) of the outer pixel edges, in the CRS."""
+        rows, cols = self.shape
+        corners = [self.transform * corner for corner in ((0, 0), (cols, 0), (0, rows), (cols, rows))]
+        xs, ys = zip(*corners, strict=True)
+        return min(xs), min(ys), max(xs), max(ys)
+
+    def crop(self, window: Window) -> Grid:
+        """The grid of a window, which may stick out."""
+        return Grid(self.transform * Affine.translation(window.col, window.row), window.shape, self.crs)
+
+    def offset_of(self, other: Grid) -> tuple[float, float]:
+        """(row, col), in own pixels, where the top left corner of `other` (same CRS) lies."""
+        col, row = ~self.transform * (other.transform.c, other.transform.f)
+        return row, col
+
+    def window_of(self, bounds: Bounds) -> Window:
+        """The smallest window of whole pixels that holds `bounds` (own CRS). It may stick out."""
+        xmin, ymin, xmax, ymax = bounds
+        inverse = ~self.transform
+        corners = [inverse * corner for corner in ((xmin, ymin), (xmin, ymax), (xmax, ymin), (xmax, ymax))]
+        cols, rows = zip(*corners, strict=True)
+        # A corner within a millionth of a pixel of an edge is on it: decimal coordinates are not exact in binary.
+        row, col = math.floor(min(rows) + 1e-6), math.floor(min(cols) + 1e-6)
+        return Window(row, col, math.ceil(max(rows) - 1e-6) - row, math.ceil(max(cols) - 1e-6) - col)
