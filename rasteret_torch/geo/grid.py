@@ -47,7 +47,7 @@ class Grid:
     @property
     def is_rectilinear(self) -> bool:
         """Rows run along x and columns along y (no rotation, no shear)."""
-        return self.transform.b == 0 and self.transform.d == 0
+        return bool(self.transform.b == 0 and self.transform.d == 0)
 
     @property
     def res(self) -> tuple[float, float]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Literal
 
 import numpy as np
@@ -144,12 +144,12 @@ class TiffHeader:
     offsets: tuple[float, ...] = ()
     color_map: NDArray[np.uint16] | None = None
     band_names: tuple[str, ...] = ()
-    datetime: datetime | None = None
+    datetime: dt.datetime | None = None
     gcps: tuple[GroundControlPoint, ...] = ()
     pixel_is_point: bool = False
     file_size: int | None = None
     etag: str | None = None
-    last_modified: datetime | None = None
+    last_modified: dt.datetime | None = None
     status: tuple[str, ...] = field(default=())
 
     @property
@@ -164,6 +164,8 @@ class TiffHeader:
         base, layout = self.levels[0], self.levels[level]
         return self.transform * Affine.scale(base.width / layout.width, base.height / layout.height)
 
-    def stamped(self, *, file_size: int | None, etag: str | None, last_modified: datetime | None = None) -> TiffHeader:
+    def stamped(
+        self, *, file_size: int | None, etag: str | None, last_modified: dt.datetime | None = None
+    ) -> TiffHeader:
         """The same header with what the store said of the object."""
         return replace(self, file_size=file_size, etag=etag, last_modified=last_modified)
