@@ -1,0 +1,193 @@
+"""Assembling: tiles into the window of a layer, layers into a chip.
+
+A `StepCanvas` is one time step of a chip while it is being filled; a `LayerJob` is one of its layers while its tiles
+arrive. Methods here run in decode threads; each job's pixels are written by disjoint pastes, so they need no lock.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rasteret_torch.errors import RasteretTorchError
+from rasteret_torch.geo import Window
+from rasteret_torch.read.plan import ChipPlan, LayerPlan, Paste, TileRef
+from rasteret_torch.read.resample import Pixels, resample
+from rasteret_torch.read.validity import alpha_sample, fill_value, is_nodata
+
+
+class StepCanvas:
+    """The pixels of one time step of a chip: (band, row, col) data and valid, filled item by item."""
+
+    def __init__(self, plan: ChipPlan, step: int, data: NDArray[Any], valid: NDArray[np.bool_]) -> None:
+        self.plan = plan
+        self.items = plan.steps[step]
+        self.data = data
+        self.valid = valid
+        self.taken = 0
+
+    @property
+    def done(self) -> bool:
+        """Nothing more can change: all pixels are valid, or no item is left."""
+        return self.taken == len(self.items) or (self.taken > 0 and bool(self.valid.all()))
+
+    def next_jobs(self) -> list[LayerJob]:
+        """The layers to read now: the next items, until their rectangles cover what is still missing.
+
+        Most chips need one item of the many that overlap them; reading the rest first and throwing it away is what
+        makes mosaics slow.
+        """
+        direct = self.taken == 0 and self._fills_alone(self.items[0])
+        if self.taken == 0 and not direct:
+            self.clear()
+        missing = np.ones(self.valid.shape[1:], bool) if self.taken == 0 else ~self.valid.all(axis=0)
+        jobs: list[LayerJob] = []
+        while self.taken < len(self.items):
+            for layer in self.items[self.taken]:
+                jobs.append(LayerJob(layer, self, direct=direct and self.taken == 0))
+                missing[layer.target.slices()] = False
+            self.taken += 1
+            if not missing.any():
+                break
+        return jobs
+
+    def _fills_alone(self, layers: tuple[LayerPlan, ...]) -> bool:
+        """Whether these layers write every pixel of every band: then tiles are pasted straight into the canvas."""
+        whole = Window(0, 0, *self.valid.shape[1:])
+        bands = sorted(band for layer in layers for band in layer.bands)
+        return bands == list(range(len(self.data))) and all(
+            layer.is_copy
+            and layer.target == whole
+            and layer.layout.dtype == self.data.dtype
+            and layer.bands == tuple(range(layer.bands[0], layer.bands[0] + len(layer.bands)))
+            for layer in layers
+        )
+
+    def clear(self) -> None:
+        """Everything uncovered: fill values, nothing valid."""
+        for band, fill in enumerate(self.plan.fills):
+            self.data[band] = fill
+        self.valid[:] = False
+
+
+class LayerJob:
+    """One layer on its way: a buffer for its source window, and what makes its pixels invalid."""
+
+    def __init__(self, plan: LayerPlan, canvas: StepCanvas, *, direct: bool) -> None:
+        self.plan = plan
+        self.canvas = canvas
+        self.error: RasteretTorchError | None = None
+        self.absent: list[tuple[int | None, Paste]] = []
+        height, width = plan.window.shape
+        self.alpha_sample = alpha_sample(plan.layout)
+        self.alpha: NDArray[Any] | None = None
+        if self.alpha_sample is not None and self.alpha_sample not in plan.samples:
+            self.alpha = np.empty((height, width), plan.layout.dtype)
+        self.opaque: NDArray[np.bool_] | None = None if plan.mask is None else np.zeros((height, width), bool)
+        self.direct = direct
+        if direct:  # the canvas itself
+            self.data = canvas.data[plan.bands[0] : plan.bands[0] + len(plan.bands)]
+        else:
+            self.data = np.empty((len(plan.samples), height, width), plan.layout.dtype)
+
+    @property
+    def read_samples(self) -> tuple[int, ...]:
+        """Samples to fetch: the ones asked for, and alpha."""
+        extra = () if self.alpha is None or self.alpha_sample is None else (self.alpha_sample,)
+        return (*self.plan.samples, *extra)
+
+    def paste(self, tile: NDArray[Any], ref: TileRef) -> None:
+        """Copies what the window needs of a decoded tile (row, col, sample)."""
+        at = ref.paste
+        part = tile[at.rows, at.cols]
+        if ref.plane_sample is None and self.plan.samples == tuple(range(part.shape[2])):
+            self.data[:, at.to_rows, at.to_cols] = part.transpose(2, 0, 1)
+            return
+        for position, sample in enumerate(self.plan.samples):
+            if ref.plane_sample in (None, sample):
+                self.data[position, at.to_rows, at.to_cols] = part[..., 0 if ref.plane_sample is not None else sample]
+        if self.alpha is not None and ref.plane_sample in (None, self.alpha_sample):
+            self.alpha[at.to_rows, at.to_cols] = part[..., -1 if ref.plane_sample is not None else self.alpha_sample]
+
+    def paste_mask(self, tile: NDArray[Any], ref: TileRef) -> None:
+        """Copies what the window needs of a decoded tile of the mask image; nonzero is opaque."""
+        assert self.opaque is not None
+        at = ref.paste
+        self.opaque[at.to_rows, at.to_cols] = tile[at.rows, at.cols, 0] != 0
+
+    def paste_absent(self, ref: TileRef) -> None:
+        """A tile that the file does not store: fill values, not valid."""
+        fill = fill_value(self.plan.layout.dtype, self.plan.header.nodata)
+        at = ref.paste
+        for position, sample in enumerate(self.plan.samples):
+            if ref.plane_sample in (None, sample):
+                self.data[position, at.to_rows, at.to_cols] = fill
+        if self.alpha is not None and ref.plane_sample in (None, self.alpha_sample):
+            self.alpha[at.to_rows, at.to_cols] = 0
+        self.absent.append((ref.plane_sample, at))
+
+    def validity(self) -> tuple[NDArray[np.bool_] | None, bool]:
+        """Which window pixels count.
+
+        Returns:
+            (valid, hidden): valid is None when all are; hidden says that invalid pixels may hold other values than
+            nodata (masked or transparent ones).
+        """
+        nodata = is_nodata(self.data, self.plan.header.nodata)
+        valid = None if nodata is None else np.logical_not(nodata, out=nodata)
+        alpha = self.alpha
+        if self.alpha_sample is not None and alpha is None:
+            alpha = self.data[self.plan.samples.index(self.alpha_sample)]
+        covers = [cover for cover in (self.opaque, None if alpha is None else alpha != 0) if cover is not None]
+        hidden = bool(covers or self.absent)
+        if hidden and valid is None:
+            valid = np.ones(self.data.shape, bool)
+        for cover in covers:
+            assert valid is not None
+            valid &= cover
+        for plane, at in self.absent:
+            assert valid is not None
+            bands = [i for i, sample in enumerate(self.plan.samples) if plane in (None, sample)]
+            for band in bands:
+                valid[band, at.to_rows, at.to_cols] = False
+        return valid, hidden
+
+    def merge(self) -> None:
+        """Puts the finished layer onto its canvas, under what is already valid there."""
+        if self.direct:
+            self._merge_direct()
+            return
+        if self.error is not None:
+            return
+        canvas = self.canvas
+        data, counted = self._on_target(self.data, self.validity()[0])
+        rows, cols = self.plan.target.slices()
+        for position, band in enumerate(self.plan.bands):
+            known = canvas.valid[band, rows, cols]
+            take = counted[position] & ~known
+            shown = take if canvas.plan.blank else ~known
+            np.copyto(canvas.data[band, rows, cols], data[position], where=shown, casting="same_kind")
+            known |= take
+
+    def _merge_direct(self) -> None:
+        """The pixels are in place; says which count and blanks those that do not."""
+        first = self.plan.bands[0]
+        known = self.canvas.valid[first : first + len(self.plan.bands)]
+        if self.error is not None:
+            valid, hidden = np.zeros(self.data.shape, bool), True
+        else:
+            found, hidden = self.validity()
+            valid = np.ones(self.data.shape, bool) if found is None else found
+        known[:] = valid
+        if hidden and (self.canvas.plan.blank or self.error is not None):
+            for position, band in enumerate(self.plan.bands):
+                np.copyto(self.data[position], self.canvas.plan.fills[band], where=~valid[position])
+
+    def _on_target(self, data: NDArray[Any], valid: NDArray[np.bool_] | None) -> Pixels:
+        counted = np.ones(data.shape, bool) if valid is None else valid
+        if self.plan.is_copy:
+            return data, counted
+        origin = self.plan.window.row, self.plan.window.col
+        return resample((data, counted), origin, (self.plan.rows, self.plan.cols), self.plan.resampling)

@@ -1,0 +1,78 @@
+"""`ReadOptions`: every knob of the read path, in one frozen value that crosses processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rasteret_torch.errors import InputError
+from rasteret_torch.store.policy import MIB, FetchPolicy
+
+OnError = Literal["raise", "nodata", "replace"]
+LevelChoice = Literal["auto"] | int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How pixels are fetched, decoded and kept, and what happens when that fails.
+
+    Attributes:
+        max_concurrent: requests in flight in this process.
+        max_inflight_nbytes: bytes asked for and not yet decoded, in this process.
+        coalesce_gap_nbytes: ranges of one file closer than this become one request.
+        attempts: tries per range in total.
+        range_timeout_s, header_timeout_s, sample_timeout_s: deadlines, all attempts and waits included.
+        tile_cache_nbytes: decoded tiles kept in memory, per process; 0 keeps none.
+        disk_cache_dir: folder for fetched ranges, shared by processes; None keeps none.
+        decode_threads: threads that decode; None takes the process's share of the cores.
+        lookahead: batches planned and fetched ahead of the one in use (iterable loading).
+        level: "auto" reads the overview that suits the resolution, a number forces that level (0: full resolution).
+        on_error: "raise"; "nodata" leaves what failed invalid; "replace" takes another sample (iterable loading).
+        max_bad_samples: failed samples tolerated by "nodata" and "replace" before an error ends the run.
+    """
+
+    max_concurrent: int = 64
+    max_inflight_nbytes: int = 256 * MIB
+    coalesce_gap_nbytes: int = 64 * 1024
+    attempts: int = 4
+    range_timeout_s: float = 30.0
+    header_timeout_s: float = 60.0
+    sample_timeout_s: float = 120.0
+    tile_cache_nbytes: int = 256 * MIB
+    disk_cache_dir: str | Path | None = None
+    decode_threads: int | None = None
+    lookahead: int = 2
+    level: LevelChoice = "auto"
+    on_error: OnError = "raise"
+    max_bad_samples: int = 100
+
+    def __post_init__(self) -> None:
+        """Refuses values that could not work.
+
+        Raises:
+            InputError: naming the field and its range.
+        """
+        positive = ("max_concurrent", "max_inflight_nbytes", "attempts", "range_timeout_s", "header_timeout_s")
+        for name in (*positive, "sample_timeout_s"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"ReadOptions.{name} is {getattr(self, name)!r}; it must be greater than 0")
+        for name in ("tile_cache_nbytes", "coalesce_gap_nbytes", "lookahead", "max_bad_samples"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"ReadOptions.{name} is {getattr(self, name)!r}; it must be 0 or more")
+        if self.on_error not in ("raise", "nodata", "replace"):
+            raise InputError(f"ReadOptions.on_error is {self.on_error!r}; choose 'raise', 'nodata' or 'replace'")
+        if self.level != "auto" and not (isinstance(self.level, int) and self.level >= 0):
+            raise InputError(f"ReadOptions.level is {self.level!r}; choose 'auto' or a level number from 0")
+        if self.decode_threads is not None and self.decode_threads < 1:
+            raise InputError(f"ReadOptions.decode_threads is {self.decode_threads}; choose None or at least 1")
+
+    def fetch_policy(self) -> FetchPolicy:
+        """The part that the store needs."""
+        return FetchPolicy(
+            attempts=self.attempts,
+            range_timeout_s=self.range_timeout_s,
+            max_requests=self.max_concurrent,
+            max_inflight_nbytes=self.max_inflight_nbytes,
+            coalesce_gap_nbytes=self.coalesce_gap_nbytes,
+        )

@@ -1,0 +1,338 @@
+"""The one path from a plan to pixels: fetch, decode and paste, all overlapped.
+
+A `Pipeline` belongs to a process. `submit` hands it the plans of a batch and returns at once, so that the next batches
+are on their way while one is in use. Bytes come on the process's event loop, local files and decoding run in its
+threads; a tile that several chips (or several batches) need is fetched and decoded once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rasteret_torch.errors import CorruptTileError, DeadlineExceededError, RasteretTorchError
+from rasteret_torch.read.cache import TileCache, TileKey
+from rasteret_torch.read.layers import LayerJob, StepCanvas
+from rasteret_torch.read.options import ReadOptions
+from rasteret_torch.read.plan import ChipPlan, TileRef, tiles_of
+from rasteret_torch.read.stats import ReadStats
+from rasteret_torch.store import (
+    Fetcher,
+    ObjectStamp,
+    StorageBackend,
+    coalesce,
+    fetcher,
+    is_local,
+    local_path,
+    pread_span,
+    redact,
+    runtime,
+)
+from rasteret_torch.tiff import decode_tile
+from rasteret_torch.tiff.model import Layout
+
+SMALL_NBYTES = 128 * 1024  # tiles smaller than this share a thread task, whose hand-over costs more than they do
+
+
+class ChipPixels(NamedTuple):
+    """A chip: data and valid, both (step, band, row, col)."""
+
+    data: NDArray[Any]
+    valid: NDArray[np.bool_]
+
+
+@dataclass(slots=True, eq=False)
+class TileNeed:
+    """A tile that must be decoded at least down to `rows`, and everyone who waits for it."""
+
+    key: TileKey
+    layout: Layout
+    stamp: ObjectStamp
+    stored_rows: int
+    rows: int = 0
+    pastes: list[tuple[LayerJob, TileRef]] = field(default_factory=list)
+    flight: asyncio.Future[NDArray[Any]] | None = None  # set while this need is the one that brings the tile
+
+    @property
+    def offset(self) -> int:
+        """First byte in the file."""
+        return int(self.layout.offsets[self.key.tile])
+
+    @property
+    def nbytes(self) -> int:
+        """Compressed bytes."""
+        return int(self.layout.counts[self.key.tile])
+
+    def decode(self, data: bytes | memoryview) -> NDArray[Any]:
+        """The tile as (row, col, sample), down to the last row that is needed."""
+        return decode_tile(self.layout, data, rows=self.stored_rows, need_rows=min(self.rows, self.stored_rows))
+
+    def paste(self, tile: NDArray[Any]) -> None:
+        """Gives everyone who waits their pixels."""
+        for job, ref in self.pastes:
+            (job.paste_mask if self.key.is_mask else job.paste)(tile, ref)
+
+    def fail(self, error: RasteretTorchError) -> None:
+        """Marks every layer that waits for this tile, each with its own name in the message."""
+        for job, _ in self.pastes:
+            if job.error is None:
+                where = f"item {job.plan.item_id!r}, tile {self.key.tile} of {redact(self.key.href)}"
+                job.error = type(error)(f"{where}: {error}")
+
+
+class Pipeline:
+    """Reads chip plans. Made by `pipeline()`; holds the decode threads and the tile cache of its process."""
+
+    def __init__(self, options: ReadOptions, backend: StorageBackend | None = None) -> None:
+        self.options = options
+        self.backend = backend
+        self.stats = ReadStats()
+        self.cache = TileCache(options.tile_cache_nbytes)
+        self._threads = ThreadPoolExecutor(
+            options.decode_threads or len(os.sched_getaffinity(0)), thread_name_prefix="rasteret-decode"
+        )
+        self._flights: dict[TileKey, TileNeed] = {}
+
+    def read(self, plans: Sequence[ChipPlan]) -> list[ChipPixels]:
+        """Reads a batch and waits for it.
+
+        Raises:
+            DeadlineExceededError: the batch took longer than `sample_timeout_s`.
+            RasteretTorchError: what a file or a store said, naming item, tile and URL.
+        """
+        return runtime.run(self._read(plans))
+
+    def submit(self, plans: Sequence[ChipPlan]) -> Future[list[ChipPixels]]:
+        """Starts reading a batch."""
+        return runtime.submit(self._read(plans))
+
+    def close(self) -> None:
+        """Ends the threads; for tests and short-lived options."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.cache.clear()
+
+    async def _read(self, plans: Sequence[ChipPlan]) -> list[ChipPixels]:
+        chips: list[ChipPixels] = []
+        canvases: list[StepCanvas] = []
+        for plan in plans:
+            shape = (len(plan.steps), len(plan.fills), *plan.grid.shape)
+            chip = ChipPixels(np.empty(shape, plan.dtype), np.empty(shape, bool))
+            chips.append(chip)
+            steps = range(len(plan.steps))
+            canvases.extend(StepCanvas(plan, step, chip.data[step], chip.valid[step]) for step in steps)
+        try:
+            async with asyncio.timeout(self.options.sample_timeout_s):
+                await self._fill(canvases)
+        except TimeoutError as error:
+            raise DeadlineExceededError(
+                f"{len(plans)} chips were not read within {self.options.sample_timeout_s:g} s; the store is slow or "
+                "stalls: raise ReadOptions.sample_timeout_s or lower the batch size"
+            ) from error
+        return chips
+
+    async def _fill(self, canvases: list[StepCanvas]) -> None:
+        """Rounds: the layers that should be enough first, further items only where pixels are still missing."""
+        for canvas in canvases:
+            if not canvas.items:
+                canvas.clear()
+        while pending := [canvas for canvas in canvases if not canvas.done]:
+            per_canvas = [canvas.next_jobs() for canvas in pending]
+            jobs = [job for jobs in per_canvas for job in jobs]
+            await self._gather(self._needs(jobs))
+            failed = [job for job in jobs if job.error is not None]
+            if failed and self.options.on_error == "raise":
+                assert failed[0].error is not None
+                raise failed[0].error
+            self.stats.bad_layers += len(failed)
+            await asyncio.gather(*(self._in_thread(_merge, jobs) for jobs in per_canvas))
+
+    def _needs(self, jobs: Iterable[LayerJob]) -> dict[TileKey, TileNeed]:
+        """Every tile once, with all its pastes; absent tiles are pasted right away."""
+        needs: dict[TileKey, TileNeed] = {}
+        for job in jobs:
+            plan = job.plan
+            stamp = ObjectStamp(plan.header.file_size, plan.header.etag)
+            images = [(plan.layout, False, job.read_samples)]
+            if plan.mask is not None:
+                images.append((plan.mask, True, (0,)))
+            for layout, is_mask, samples in images:
+                for ref in tiles_of(layout, plan.window, samples):
+                    if layout.offsets[ref.index] == 0 or layout.counts[ref.index] == 0:
+                        if not is_mask:  # an absent tile of a mask is all transparent, as the buffer starts out
+                            job.paste_absent(ref)
+                        continue
+                    key = TileKey(plan.href, plan.level, is_mask, ref.index)
+                    need = needs.get(key)
+                    if need is None:
+                        need = needs[key] = TileNeed(key, layout, stamp, ref.rows)
+                    need.rows = max(need.rows, ref.paste.rows.stop)
+                    need.pastes.append((job, ref))
+        return needs
+
+    async def _gather(self, needs: dict[TileKey, TileNeed]) -> None:
+        """Brings every tile from memory, from another batch's flight, from disk or from the store."""
+        tasks: list[asyncio.Task[None]] = []
+        local: list[TileNeed] = []
+        remote: dict[str, list[TileNeed]] = {}
+        try:
+            for need in needs.values():
+                cached = self.cache.get(need.key, need.rows)
+                under_way = self._flights.get(need.key)
+                if cached is not None:
+                    self.stats.cache_hits += 1
+                    tasks.append(asyncio.create_task(self._in_thread(need.paste, cached)))
+                elif under_way is not None and under_way.rows >= need.rows:
+                    assert under_way.flight is not None
+                    tasks.append(asyncio.create_task(self._join(need, under_way.flight)))
+                else:
+                    need.flight = asyncio.get_running_loop().create_future()
+                    self._flights[need.key] = need
+                    if self.backend is None and is_local(need.key.href):
+                        local.append(need)
+                    else:
+                        remote.setdefault(need.key.href, []).append(need)
+            tasks += [asyncio.create_task(self._read_local(part)) for part in _bundles(local)]
+            tasks += self._fetch_tasks(remote)
+            if tasks:
+                await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            for need in needs.values():
+                self._land(need, None)
+
+    async def _join(self, need: TileNeed, flight: asyncio.Future[NDArray[Any]]) -> None:
+        """Waits for a tile that another batch has under way; fetches it alone if that one gives up."""
+        try:
+            tile = await asyncio.shield(flight)
+        except asyncio.CancelledError:
+            if not flight.cancelled():
+                raise  # this batch is cancelled, not the other
+            if self.backend is None and is_local(need.key.href):
+                await self._read_local([need])
+            else:
+                await asyncio.gather(*self._fetch_tasks({need.key.href: [need]}))
+            return
+        self.stats.cache_hits += 1
+        await self._in_thread(need.paste, tile)
+
+    def _land(self, need: TileNeed, tile: NDArray[Any] | None) -> None:
+        """Ends the flight of a tile: those who joined get it, or learn that it did not come."""
+        if need.flight is None or need.flight.done():
+            return
+        if self._flights.get(need.key) is need:
+            del self._flights[need.key]
+        if tile is None:
+            need.flight.cancel()
+        else:
+            need.flight.set_result(tile)
+
+    def _fetch_tasks(self, remote: dict[str, list[TileNeed]]) -> list[asyncio.Task[None]]:
+        policy = self.options.fetch_policy()
+        source = fetcher(self.backend, policy) if remote else None
+        tasks: list[asyncio.Task[None]] = []
+        for href, needs in remote.items():
+            assert source is not None
+            for request in coalesce([(need.offset, need.nbytes) for need in needs], policy):
+                parts = [(needs[number], start) for number, start, _ in request.parts]
+                span = (request.offset, request.nbytes)
+                tasks.append(asyncio.create_task(self._read_remote(source, href, span, parts)))
+        return tasks
+
+    async def _read_remote(
+        self, source: Fetcher, href: str, span: tuple[int, int], parts: list[tuple[TileNeed, int]]
+    ) -> None:
+        """One request; its tiles are decoded as soon as it is answered."""
+        began = time.perf_counter()
+        self.stats.requests += 1
+        try:
+            body = memoryview(await source.get(href, *span, expect=parts[0][0].stamp))
+        except RasteretTorchError as error:
+            for need, _ in parts:
+                need.fail(error)
+            return
+        finally:
+            self.stats.fetch_s += time.perf_counter() - began
+        self.stats.nbytes_fetched += len(body)
+        loaded = [(need, body[start : start + need.nbytes]) for need, start in parts]
+        await asyncio.gather(*(self._decode([pair]) for pair in loaded))
+
+    async def _read_local(self, needs: list[TileNeed]) -> None:
+        """Reads and decodes tiles of local files in one thread task."""
+        self.stats.requests += len(needs)
+        tiles = await self._in_thread(_load_and_paste, [(need, None) for need in needs], self.stats)
+        self._keep(needs, tiles)
+
+    async def _decode(self, loaded: list[tuple[TileNeed, memoryview]]) -> None:
+        tiles = await self._in_thread(_load_and_paste, loaded, self.stats)
+        self._keep([need for need, _ in loaded], tiles)
+
+    def _keep(self, needs: list[TileNeed], tiles: list[NDArray[Any] | None]) -> None:
+        for need, tile in zip(needs, tiles, strict=True):
+            if tile is not None:
+                self.stats.tiles += 1
+                self.stats.nbytes_used += need.nbytes
+                self.cache.put(need.key, tile)
+            self._land(need, tile)
+
+    async def _in_thread(self, function: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+
+def _bundles(needs: list[TileNeed]) -> Iterable[list[TileNeed]]:
+    """Small tiles together, large ones alone."""
+    bundle: list[TileNeed] = []
+    nbytes = 0
+    for need in needs:
+        bundle.append(need)
+        nbytes += need.nbytes
+        if nbytes >= SMALL_NBYTES:
+            yield bundle
+            bundle, nbytes = [], 0
+    if bundle:
+        yield bundle
+
+
+def _load_and_paste(loaded: list[tuple[TileNeed, Any]], stats: ReadStats) -> list[NDArray[Any] | None]:
+    """Decodes tiles (reading local ones first) and pastes them; a failure marks the layers of that tile."""
+    began = time.thread_time()
+    tiles: list[NDArray[Any] | None] = []
+    for need, body in loaded:
+        tile: NDArray[Any] | None = None
+        try:
+            if body is None:
+                body = pread_span(local_path(need.key.href), need.offset, need.nbytes, need.stamp)
+            tile = need.decode(body)
+            if tile.shape[0] < min(need.rows, need.stored_rows):
+                raise CorruptTileError(f"decoded to {tile.shape[0]} rows, {need.rows} were needed")
+            need.paste(tile)
+        except RasteretTorchError as error:
+            need.fail(error)
+        tiles.append(tile)
+    stats.decode_s += time.thread_time() - began
+    return tiles
+
+
+def _merge(jobs: list[LayerJob]) -> None:
+    for job in jobs:
+        job.merge()
+
+
+_pipelines: dict[tuple[int, ReadOptions, int], Pipeline] = {}
+
+
+def pipeline(options: ReadOptions, backend: StorageBackend | None = None) -> Pipeline:
+    """The pipeline of this process for these options and this backend, made at first use."""
+    key = (os.getpid(), options, id(backend))
+    found = _pipelines.get(key)
+    if found is None:
+        found = _pipelines[key] = Pipeline(options, backend)
+    return found
