@@ -36,3 +36,6 @@ class ObjectStamp:
 
     size: int | None = None
     etag: str | None = None
+
+
+UNSTAMPED = ObjectStamp()  # an object of which nothing is known yet

@@ -1,0 +1,132 @@
+"""What an href names: a local file or an object behind a URL, and how it may be shown in a message."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import unquote, urlsplit
+
+from rasteret_torch.errors import UntrustedUriError
+
+LOCAL_SCHEMES = ("", "file")
+HTTP_SCHEMES = ("http", "https")
+BUCKET_SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")  # RFC 3986 section 3.1; one that has an authority
+_SHOWN_CHARACTERS = 300  # of a URL in a message
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A URL cut into what a store needs.
+
+    Attributes:
+        scheme: lower case.
+        authority: host and port, bucket or container, as written (it may hold `user:password@`).
+        path: without the leading slash; percent-encoded for http(s), the plain key for buckets.
+        query: without the question mark; empty for buckets, where "?" is part of the key.
+    """
+
+    scheme: str
+    authority: str
+    path: str
+    query: str = ""
+
+    @property
+    def host(self) -> str:
+        """The authority without user, password and port."""
+        return urlsplit(f"//{self.authority}").hostname or ""
+
+
+def scheme_of(href: str) -> str:
+    """Lower-case scheme of a URL; "" for a plain path."""
+    found = _SCHEME.match(href)
+    return found.group(1).lower() if found else ""
+
+
+def is_local(href: str) -> bool:
+    """Whether the href is a plain path or a file:// URL."""
+    return scheme_of(href) in LOCAL_SCHEMES
+
+
+def local_path(href: str) -> str:
+    """The path that a local href names: itself, or that of a file:// URL (percent-decoded).
+
+    Raises:
+        UntrustedUriError: when the href is not local, or names a file of another host.
+    """
+    if not scheme_of(href):
+        return href
+    parts = urlsplit(href)
+    if parts.scheme.lower() != "file" or parts.netloc not in ("", "localhost"):
+        raise UntrustedUriError(f"{redact(href)} is not a file of this machine: give a plain path or file:///path.")
+    return unquote(parts.path)
+
+
+def parse(href: str, *, allow_http: bool = False) -> Location:
+    """Cuts a URL apart and checks that it may be read.
+
+    Args:
+        href: an http, https, s3, gs, az or abfs URL.
+        allow_http: also read plain http from hosts other than this machine.
+
+    Raises:
+        UntrustedUriError: for another scheme, for plain http to another host, or without host or bucket.
+    """
+    scheme = scheme_of(href)
+    if scheme not in HTTP_SCHEMES + BUCKET_SCHEMES:
+        raise UntrustedUriError(f"{redact(href)} cannot be read: use a path, https://, s3://, gs:// or az://.")
+    authority, _, path = href[len(scheme) + 3 :].partition("/")
+    query = ""
+    if scheme in HTTP_SCHEMES:
+        authority, path, query = _split_http(href)
+    location = Location(scheme, authority, path, query)
+    if not _has_host(location):
+        raise UntrustedUriError(f"{redact(href)} names no host or bucket that could be read: correct the URL.")
+    if scheme == "http" and not (allow_http or is_loopback(location.host)):
+        raise UntrustedUriError(
+            f"{redact(href)} would be read without encryption: use https (plain http is read from this machine only)."
+        )
+    return location
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def redact(href: str) -> str:
+    """The href for messages: without user, password, query and fragment, control characters escaped, not too long."""
+    scheme = scheme_of(href)
+    shown = href
+    if scheme:
+        rest = href[len(scheme) + 3 :]
+        if scheme not in BUCKET_SCHEMES:
+            rest = re.split(r"[?#]", rest, maxsplit=1)[0]
+        authority, slash, path = rest.partition("/")
+        shown = f"{scheme}://{_without_userinfo(scheme, authority)}{slash}{path}"
+    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in shown)
+    return shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[: _SHOWN_CHARACTERS - 1]}…"
+
+
+def _without_userinfo(scheme: str, authority: str) -> str:
+    # abfs://container@account.dfs.core.windows.net: there the part before "@" is a place, not a secret.
+    return authority if scheme in ("abfs", "abfss") else authority.rpartition("@")[2]
+
+
+def _split_http(href: str) -> tuple[str, str, str]:
+    try:
+        parts = urlsplit(href)
+        _ = parts.port  # raises ValueError when it is no number
+    except ValueError as error:
+        raise UntrustedUriError(f"{redact(href)} is not a well-formed URL: correct it.") from error
+    return parts.netloc, parts.path.removeprefix("/"), parts.query
+
+
+def _has_host(location: Location) -> bool:
+    return bool(location.host) and not re.search(r"[\s\\]", location.authority)

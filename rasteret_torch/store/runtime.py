@@ -1,0 +1,137 @@
+"""The one event loop of a process, on a daemon thread, and the guard against using it after a fork.
+
+The loop starts at first use and lives as long as the process, so that connections are kept between calls. All
+coroutines of the package run on it; the public API stays synchronous. A forked child inherits neither the thread nor
+the network library's threads: it would wait for ever, so it is refused at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from rasteret_torch.errors import ForkSafetyError, InputError
+
+_EXIT_PATIENCE_S = 2.0
+_FORK_MESSAGE = (
+    "This process was forked from one whose I/O had already started, and network reads would hang in it: start workers "
+    'with multiprocessing_context="forkserver" (or "spawn"), or fork before the first read.'
+)
+
+
+@dataclass(slots=True)
+class _Process:
+    """What this process knows of its loop."""
+
+    loop: asyncio.AbstractEventLoop | None = None
+    thread: threading.Thread | None = None
+    forked_from_running: bool = False
+
+
+_process = _Process()
+_lock = threading.Lock()
+
+
+def submit[T](coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+    """Starts a coroutine on the loop of this process; may be called from any thread.
+
+    Returns:
+        Its future; `cancel()` cancels the coroutine.
+
+    Raises:
+        ForkSafetyError: in a forked child of a process whose loop had started.
+    """
+    try:
+        loop = _loop()
+    except ForkSafetyError:
+        coroutine.close()  # else Python warns of a coroutine that was never awaited
+        raise
+    return asyncio.run_coroutine_threadsafe(coroutine, loop)
+
+
+def run[T](coroutine: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine on the loop of this process and waits for its result.
+
+    Works in a thread that has a running loop of its own (Jupyter). KeyboardInterrupt, or any other exception raised
+    while waiting, cancels the coroutine and is raised again.
+
+    Raises:
+        ForkSafetyError: in a forked child of a process whose loop had started.
+        InputError: when called from the loop's own thread, which would wait for itself.
+    """
+    if threading.current_thread() is _process.thread:
+        coroutine.close()
+        raise InputError(
+            "A blocking read was called from inside the I/O loop (by a storage backend or a credential provider): "
+            "await the asynchronous call instead, or run it in a thread."
+        )
+    future = submit(coroutine)
+    try:
+        return future.result()
+    finally:
+        future.cancel()  # without effect when it is done
+
+
+def started() -> bool:
+    """Whether the loop of this process runs."""
+    return _process.loop is not None
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    if _process.forked_from_running:
+        raise ForkSafetyError(_FORK_MESSAGE)
+    if _process.loop is not None:
+        return _process.loop
+    with _lock:
+        if _process.loop is None:
+            _start()
+        assert _process.loop is not None
+        return _process.loop
+
+
+def _start() -> None:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=_serve, args=(loop,), name="rasteret-torch-io", daemon=True)
+    thread.start()
+    _process.loop, _process.thread = loop, thread
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    loop.run_forever()
+
+
+def _stop_at_exit() -> None:
+    """Cancels what is under way and ends the loop, so that no native thread calls into a finished interpreter."""
+    loop, thread = _process.loop, _process.thread
+    if loop is None or thread is None or not thread.is_alive():
+        return
+    loop.call_soon_threadsafe(_cancel_and_stop, loop)
+    thread.join(_EXIT_PATIENCE_S)
+
+
+def _cancel_and_stop(loop: asyncio.AbstractEventLoop) -> None:
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if not tasks:
+        loop.stop()
+        return
+    # The tasks see their cancellation in the next turns of the loop; it stops when they are gone.
+    loop.call_later(0.01, _cancel_and_stop, loop)
+
+
+def _after_fork_in_child() -> None:
+    global _process, _lock
+    refused = _process.forked_from_running or _process.loop is not None
+    _process, _lock = _Process(forked_from_running=refused), threading.Lock()
+
+
+atexit.register(_stop_at_exit)
+os.register_at_fork(after_in_child=_after_fork_in_child)
