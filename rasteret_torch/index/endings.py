@@ -1,0 +1,33 @@
+"""The verbs of a collection that end in pixels, imported when first used.
+
+Readers and loaders stand to the right of the index (see ARCHITECTURE.md) and torch must not load with it, so a
+`Collection` only names them. `help(collection.get_numpy)` shows the real function.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from types import MethodType
+from typing import Any
+
+
+class Ending:
+    """A method whose function lives in a module that is imported at first use."""
+
+    def __init__(self, target: str) -> None:
+        self.module, self.function = target.split(":")
+
+    def __get__(self, instance: object, owner: type | None = None) -> Callable[..., Any]:
+        """The function, bound to the collection."""
+        found: Callable[..., Any] = getattr(importlib.import_module(self.module), self.function)
+        return found if instance is None else MethodType(found, instance)
+
+
+class Endings:
+    """Mixin of `Collection`: one name a reader or loader."""
+
+    get_numpy = Ending("rasteret_torch.readers.numpy:get_numpy")
+    read_window = Ending("rasteret_torch.readers.window:read_window")
+    to_torchgeo_dataset = Ending("rasteret_torch.loaders.geodataset:to_torchgeo_dataset")
+    to_datamodule = Ending("rasteret_torch.loaders.datamodule:to_datamodule")

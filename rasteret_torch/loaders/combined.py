@@ -1,0 +1,145 @@
+"""`&` and `|` of datasets that keep batched reads: both sides are on their way before either is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torchgeo.datasets import GeoDataset, IntersectionDataset, UnionDataset, concat_samples, merge_samples
+
+from rasteret_torch.errors import QueryOutsideError
+
+Sample = dict[str, Any]
+Query = Any  # what TorchGeo calls a GeoSlice: slices (x, y, t), any of which may be missing or partly given
+Finish = Callable[[], list[Sample | None]]
+SHARED_KEYS = ("bounds", "transform")  # these describe the chip, not what one side read of it
+
+
+def begin(dataset: GeoDataset, queries: Sequence[Query]) -> Finish:
+    """Starts reading a batch where the dataset can; the result waits, and holds None where the dataset has no item."""
+    starts = getattr(dataset, "begin", None)
+    if starts is not None:
+        finish: Finish = starts(queries)
+        return finish
+    return lambda: [_read_one(dataset, query) for query in queries]
+
+
+def _read_one(dataset: GeoDataset, query: Query) -> Sample | None:
+    try:
+        sample: Sample = dataset[query]
+    except IndexError:
+        return None
+    return sample
+
+
+def complete(dataset: GeoDataset, queries: Sequence[Query], samples: list[Sample | None]) -> list[Sample]:
+    """The samples, all of them.
+
+    Raises:
+        QueryOutsideError: one is missing.
+    """
+    found: list[Sample] = []
+    for query, sample in zip(queries, samples, strict=True):
+        if sample is None:
+            raise QueryOutsideError(f"no item at {query}; the dataset covers {dataset.bounds}")
+        found.append(sample)
+    return found
+
+
+def concat_sides(samples: Sequence[Sample]) -> Sample:
+    """TorchGeo's concatenation, except that the place is kept once and `mask_valid` says where both sides are valid."""
+    places = {key: samples[0][key] for key in SHARED_KEYS if key in samples[0]}
+    valids = [sample["mask_valid"] for sample in samples if "mask_valid" in sample]
+    rest = [{k: v for k, v in sample.items() if k not in (*SHARED_KEYS, "mask_valid")} for sample in samples]
+    joined: Sample = concat_samples(rest) | places
+    if valids:
+        joined["mask_valid"] = torch.stack(valids).amin(dim=0)
+    return joined
+
+
+class RasteretIntersectionDataset(IntersectionDataset):  # type: ignore[misc]
+    """Places and times that both datasets have; their batches are read together."""
+
+    def __init__(
+        self,
+        dataset1: GeoDataset,
+        dataset2: GeoDataset,
+        spatial_only: bool = False,
+        collate_fn: Callable[[Sequence[Sample]], Sample] = concat_sides,
+        transforms: Callable[[Sample], Sample] | None = None,
+    ) -> None:
+        """Takes TorchGeo's arguments; see `torchgeo.datasets.IntersectionDataset`."""
+        super().__init__(dataset1, dataset2, spatial_only, collate_fn, transforms)
+
+    def begin(self, queries: Sequence[Query]) -> Finish:
+        """Starts both sides."""
+        sides = [begin(dataset, queries) for dataset in self.datasets]
+
+        def finish() -> list[Sample | None]:
+            columns = [side() for side in sides]
+            return [None if None in pair else _collate(self, list(pair)) for pair in zip(*columns, strict=True)]
+
+        return finish
+
+    def __getitem__(self, query: Query) -> Sample:
+        """The joined sample of one query."""
+        return self.__getitems__([query])[0]
+
+    def __getitems__(self, queries: Sequence[Query]) -> list[Sample]:
+        """The joined samples of a batch."""
+        return complete(self, queries, self.begin(queries)())
+
+    def __and__(self, other: GeoDataset) -> RasteretIntersectionDataset:
+        """The intersection with a third dataset."""
+        return RasteretIntersectionDataset(self, other)
+
+    def __or__(self, other: GeoDataset) -> RasteretUnionDataset:
+        """The union with a third dataset."""
+        return RasteretUnionDataset(self, other)
+
+
+class RasteretUnionDataset(UnionDataset):  # type: ignore[misc]
+    """Places and times that at least one dataset has; their batches are read together."""
+
+    def __init__(
+        self,
+        dataset1: GeoDataset,
+        dataset2: GeoDataset,
+        collate_fn: Callable[[Sequence[Sample]], Sample] = merge_samples,
+        transforms: Callable[[Sample], Sample] | None = None,
+    ) -> None:
+        """Takes TorchGeo's arguments; see `torchgeo.datasets.UnionDataset`."""
+        super().__init__(dataset1, dataset2, collate_fn, transforms)
+
+    def begin(self, queries: Sequence[Query]) -> Finish:
+        """Starts both sides."""
+        sides = [begin(dataset, queries) for dataset in self.datasets]
+
+        def finish() -> list[Sample | None]:
+            columns = [side() for side in sides]
+            found = [[sample for sample in pair if sample is not None] for pair in zip(*columns, strict=True)]
+            return [_collate(self, samples) if samples else None for samples in found]
+
+        return finish
+
+    def __getitem__(self, query: Query) -> Sample:
+        """The merged sample of one query."""
+        return self.__getitems__([query])[0]
+
+    def __getitems__(self, queries: Sequence[Query]) -> list[Sample]:
+        """The merged samples of a batch."""
+        return complete(self, queries, self.begin(queries)())
+
+    def __and__(self, other: GeoDataset) -> RasteretIntersectionDataset:
+        """The intersection with a third dataset."""
+        return RasteretIntersectionDataset(self, other)
+
+    def __or__(self, other: GeoDataset) -> RasteretUnionDataset:
+        """The union with a third dataset."""
+        return RasteretUnionDataset(self, other)
+
+
+def _collate(dataset: RasteretIntersectionDataset | RasteretUnionDataset, samples: list[Sample]) -> Sample:
+    sample: Sample = dataset.collate_fn(samples)
+    return sample if dataset.transforms is None else dataset.transforms(sample)

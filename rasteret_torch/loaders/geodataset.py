@@ -1,0 +1,362 @@
+"""`RasteretGeoDataset`: a collection as TorchGeo's `GeoDataset`, with batched reads."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import shapely
+import torch
+from pyproj import CRS
+from torch import Tensor
+from torch.utils.data import get_worker_info
+from torchgeo.datasets import GeoDataset
+
+from rasteret_torch.errors import (
+    BandNotFoundError,
+    CRSMismatchError,
+    EmptySelectionError,
+    InputError,
+)
+from rasteret_torch.geo import Grid, parse_crs, same_crs
+from rasteret_torch.index import Collection, load
+from rasteret_torch.loaders.combined import (
+    Finish,
+    Query,
+    RasteretIntersectionDataset,
+    RasteretUnionDataset,
+    Sample,
+    complete,
+)
+from rasteret_torch.loaders.lookup import ROW, FrameLookup
+from rasteret_torch.loaders.tensors import SampleDtype, as_tensor, interpolates, label_tensor
+from rasteret_torch.read import ChipPixels, ChipPlan, Pipeline, ReadOptions, Resampling, pipeline, plan_chip
+from rasteret_torch.store import StorageBackend
+
+
+class CacheInfo(NamedTuple):
+    """What `functools.lru_cache` answers, for benchmark scripts that ask."""
+
+    hits: int
+    misses: int
+    maxsize: int | None
+    currsize: int
+
+
+class _TileCacheView:
+    """Stands where TorchGeo keeps its cache of file handles; counts decoded tiles instead."""
+
+    def __init__(self, dataset: RasteretGeoDataset) -> None:
+        self._dataset = dataset
+
+    def cache_info(self) -> CacheInfo:
+        """Tiles found in memory, tiles decoded, and tiles held."""
+        reader = self._dataset.pipeline
+        return CacheInfo(reader.stats.cache_hits, reader.stats.tiles, None, len(reader.cache))
+
+    def cache_clear(self) -> None:
+        """Drops the decoded tiles of this process."""
+        self._dataset.pipeline.cache.clear()
+
+
+class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
+    """Chips of a collection, indexed by place and time as TorchGeo's `RasterDataset` is.
+
+    A query is `[xmin:xmax:xres, ymin:ymax:yres, tmin:tmax:tstep]` in the CRS of the dataset; parts may be missing.
+    Samples are dictionaries of tensors: `image` [C, H, W] (or [T, C, H, W]) or `mask` (channel squeezed), `mask_valid`
+    uint8 [H, W] ([T, H, W]) which is 1 where every band is valid, `bounds` (9,) and `transform` (9,) float64, and with
+    `label_field` also `label`; with `time_series` also `timestamps` (T,) POSIX seconds.
+    """
+
+    def __init__(
+        self,
+        collection: Collection | str | Path,
+        bands: Sequence[str] | None = None,
+        *,
+        crs: CRS | str | int | None = None,
+        res: float | tuple[float, float] | None = None,
+        split: str | None = None,
+        split_column: str = "split",
+        is_image: bool = True,
+        dtype: SampleDtype = None,
+        time_series: bool = False,
+        label_field: str | None = None,
+        targets: Any = None,
+        geometries: Any = None,
+        resampling: Resampling | None = None,
+        transforms: Callable[[Sample], Sample] | None = None,
+        cache: bool = True,
+        read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+        backend: StorageBackend | None = None,
+    ) -> None:
+        """Opens a collection; no file is touched.
+
+        Args:
+            collection: a collection, the path of one, or a dataset id.
+            bands: names, in channel order; None takes all bands of the collection.
+            crs: of queries and samples; None takes the CRS of the items.
+            res: pixel size in units of `crs`, one number or (x, y); None takes the first item's.
+            split: keep the rows whose `split_column` has this value.
+            split_column: name of that column.
+            is_image: samples carry `image`; otherwise `mask`.
+            dtype: None follows TorchGeo (float32 images, int64 masks), "native" keeps the file's, or a torch dtype.
+            time_series: one step per item, ascending in time, instead of a mosaic in which the first valid pixel wins.
+            label_field: column whose number (or list of numbers) becomes `label`; of the first item of the chip.
+            targets: reserved.
+            geometries: areas (shapely, in `crs`) outside of which no chip is sampled.
+            resampling: None interpolates linearly where the sample's dtype is a float and takes the nearest pixel else.
+            transforms: applied to every sample.
+            cache: keep decoded tiles in memory (`ReadOptions.tile_cache_nbytes`).
+            read: how pixels are fetched.
+            backend: byte source; None reads paths and URLs directly.
+
+        Raises:
+            DatasetNotFoundError, SplitNotFoundError, BandNotFoundError, EmptySelectionError: the collection has no such
+                thing; the message lists what it has.
+            CRSMismatchError: items lie in another CRS than `crs`, or in several.
+        """
+        if targets is not None:
+            raise InputError("targets= is not available yet; combine two datasets with & or use transforms=")
+        found = collection if isinstance(collection, Collection) else load(collection)
+        self.collection: Collection = found if split is None else found.select_split(split, split_column=split_column)
+        if len(self.collection) == 0:
+            raise EmptySelectionError("the collection has no items; relax the filters that made it")
+        self.bands: tuple[str, ...] = tuple(bands if bands is not None else self.collection.bands)
+        unknown = [band for band in self.bands if band not in self.collection.bands]
+        if unknown or not self.bands:
+            raise BandNotFoundError(f"no band {unknown or '(none given)'}; the collection has {self.collection.bands}")
+        self.all_bands = tuple(self.collection.bands)
+        self.is_image = is_image
+        self.sample_dtype = dtype
+        self.time_series = time_series
+        self.label_field = label_field
+        self.resampling = resampling
+        self.transforms = transforms
+        self.cache = cache
+        self.read_options = read if cache else replace(read, tile_cache_nbytes=0)
+        self.backend = backend
+        self.paths = str(self.collection.path or self.collection.name)
+        self._crs = self._common_crs(crs)
+        first = self.collection.runtime.grid(0, self.bands[0])
+        self._res = first.res if res is None else (float(res), float(res)) if isinstance(res, (int, float)) else res
+        self._frame: gpd.GeoDataFrame | None = None
+        self._replaced = False
+        self._lookup: FrameLookup | None = None
+        if geometries is not None:
+            self._restrict(geometries)
+
+    def _common_crs(self, wanted: CRS | str | int | None) -> CRS:
+        own = self.collection.runtime.crs_list
+        target = parse_crs(wanted) if wanted is not None else own[0]
+        others = [crs for crs in own if not same_crs(crs, target)]
+        if others:
+            raise CRSMismatchError(
+                f"items lie in {others[0].name}, the dataset in {target.name}; select items of one CRS, for example with "
+                "collection.where(pc.field('proj:epsg') == ...)"
+            )
+        return target
+
+    # The index -------------------------------------------------------------------------------------------------
+
+    @property
+    def index(self) -> gpd.GeoDataFrame:
+        """Items as a GeoDataFrame: exact file bounds in the dataset CRS, time intervals, and their collection rows."""
+        if self._frame is None:
+            self._frame = self._build_frame()
+        return self._frame
+
+    @index.setter
+    def index(self, frame: gpd.GeoDataFrame) -> None:
+        """Narrows the dataset to these rows and geometries (TorchGeo's splitters do this)."""
+        self._frame, self._replaced, self._lookup = frame, True, None
+
+    def _build_frame(self) -> gpd.GeoDataFrame:
+        runtime = self.collection.runtime
+        bounds = runtime.bounds(self._crs, band=self.bands[0])
+        left = pd.to_datetime(runtime.start_us, unit="us")
+        right = pd.to_datetime(runtime.end_us, unit="us")
+        intervals = pd.IntervalIndex.from_arrays(left, right, closed="both", name="datetime")
+        data = {"id": list(runtime.ids), ROW: np.arange(runtime.count, dtype=np.int64)}
+        return gpd.GeoDataFrame(data, index=intervals, geometry=shapely.box(*bounds.T), crs=self._crs)
+
+    def _restrict(self, geometries: Any) -> None:
+        areas = list(geometries) if hasattr(geometries, "__iter__") else [geometries]
+        clipped = self.index.clip(shapely.union_all(areas))
+        clipped = clipped[~clipped.geometry.is_empty & (clipped.geometry.area > 0)].sort_values(ROW)
+        if clipped.empty:
+            raise EmptySelectionError("geometries= lie outside of all items; give them in the CRS of the dataset")
+        self.index = clipped
+
+    @property
+    def crs(self) -> CRS:
+        """CRS of queries and samples."""
+        return self._crs
+
+    @crs.setter
+    def crs(self, new_crs: CRS) -> None:
+        """Changes the CRS.
+
+        Raises:
+            CRSMismatchError: the items lie in another CRS.
+        """
+        if not same_crs(parse_crs(new_crs), self._crs):
+            self._common_crs(new_crs)
+
+    @property
+    def lookup(self) -> FrameLookup:
+        """The spatial index over the current `index`."""
+        if self._lookup is None or self._lookup.frame is not self.index:
+            self._lookup = FrameLookup.of(self.index)
+        return self._lookup
+
+    # Reading ---------------------------------------------------------------------------------------------------
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The reader of this process; workers share the cores."""
+        worker = get_worker_info()
+        options = self.read_options
+        if worker is not None and options.decode_threads is None:
+            options = replace(options, decode_threads=max(1, torch.get_num_threads() // worker.num_workers))
+        return pipeline(options, self.backend)
+
+    def __getitem__(self, query: Query) -> Sample:
+        """The sample of one query.
+
+        Raises:
+            QueryOutsideError: (an IndexError) no item is there.
+            RasteretTorchError: what reading said; see `ReadOptions.on_error`.
+        """
+        return self.__getitems__([query])[0]
+
+    def __getitems__(self, queries: Sequence[Query]) -> list[Sample]:
+        """The samples of a batch: one plan, every tile once, one gather."""
+        return complete(self, queries, self.begin(queries)())
+
+    def begin(self, queries: Sequence[Query]) -> Finish:
+        """Plans a batch and starts reading it; calling the result waits, and gives None where no item is."""
+        chips = [self._plan(query) for query in queries]
+        pixels = self.pipeline.submit([chip.plan for chip in chips if chip is not None])
+
+        def finish() -> list[Sample | None]:
+            try:
+                read = iter(pixels.result())
+            finally:
+                pixels.cancel()  # an interrupt while waiting ends the reads too
+            return [None if chip is None else self._sample(chip, next(read)) for chip in chips]
+
+        return finish
+
+    def _plan(self, query: Query) -> PlannedChip | None:
+        x, y, t = self._disambiguate_slice(query)
+        rows = self.lookup.find(x, y, t)
+        if len(rows) == 0:
+            return None
+        grid = Grid.from_bounds((x.start, y.start, x.stop, y.stop), (x.step, y.step), self._crs)
+        runtime = self.collection.runtime
+        if self.time_series:
+            rows = rows[np.argsort(runtime.start_us[rows], kind="stable")]
+        items = [[runtime.source(int(row), band) for band in self.bands] for row in rows]
+        steps = [[item] for item in items] if self.time_series else [items]
+        plan = plan_chip(grid, steps, resampling=self._resampling_for, level=self.read_options.level)
+        times = tuple(float(moment) / 1e6 for moment in runtime.start_us[rows]) if self.time_series else ()
+        return PlannedChip(plan, int(rows[0]), (x, y, t), times)
+
+    def _resampling_for(self, dtype: np.dtype[Any]) -> Resampling:
+        if self.resampling is not None:
+            return self.resampling
+        return "bilinear" if interpolates(self.sample_dtype, dtype, is_image=self.is_image) else "nearest"
+
+    def _sample(self, chip: PlannedChip, pixels: ChipPixels) -> Sample:
+        data, valid = pixels
+        if not self.time_series:
+            data, valid = data[0], valid[0]
+        tensor = as_tensor(data, self.sample_dtype, is_image=self.is_image)
+        transform = chip.plan.grid.transform
+        sample: Sample = {
+            "bounds": _bounds_tensor(*chip.query),
+            "transform": torch.tensor([*transform[:6], 0.0, 0.0, 1.0], dtype=torch.float64),
+        }
+        if self.is_image:
+            sample["image"] = tensor
+        else:
+            sample["mask"] = tensor.squeeze(-3)
+        sample["mask_valid"] = torch.from_numpy(valid.all(axis=-3).view(np.uint8))
+        if self.time_series:
+            sample["timestamps"] = torch.tensor(chip.times, dtype=torch.float64)
+        if self.label_field is not None:
+            sample["label"] = self._label(chip.first_row)
+        return sample if self.transforms is None else self.transforms(sample)
+
+    def _label(self, row: int) -> Tensor:
+        assert self.label_field is not None
+        return label_tensor(self.collection.value(row, self.label_field), self.label_field)
+
+    # What TorchGeo expects around it ----------------------------------------------------------------------------
+
+    def __and__(self, other: GeoDataset) -> RasteretIntersectionDataset:
+        """Places and times that both have; batches of both sides are read together."""
+        return RasteretIntersectionDataset(self, other)
+
+    def __or__(self, other: GeoDataset) -> RasteretUnionDataset:
+        """Places and times that at least one has."""
+        return RasteretUnionDataset(self, other)
+
+    @property
+    def _cached_load_warp_file(self) -> _TileCacheView:
+        return _TileCacheView(self)
+
+    def cache_info(self) -> CacheInfo:
+        """Tiles found in memory, tiles decoded, and tiles held by this process."""
+        return self._cached_load_warp_file.cache_info()
+
+    def cache_clear(self) -> None:
+        """Drops the decoded tiles of this process."""
+        self._cached_load_warp_file.cache_clear()
+
+    def __len__(self) -> int:
+        """Items of the index."""
+        return self.collection.runtime.count if self._frame is None else len(self._frame)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A recipe: an index that was not replaced is rebuilt on the other side."""
+        state = self.__dict__ | {"_lookup": None}
+        if not self._replaced:
+            state["_frame"] = None
+        return state
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RasteretGeoDataset:
+        """A dataset of its own over the same collection; cheap, since collections do not change."""
+        twin = copy.copy(self)
+        twin._frame = None if self._frame is None else self._frame.copy()
+        twin._lookup = None
+        memo[id(self)] = twin
+        return twin
+
+
+def to_torchgeo_dataset(
+    collection: Collection, bands: Sequence[str] | None = None, **options: Any
+) -> RasteretGeoDataset:
+    """The collection as a TorchGeo dataset; takes the arguments of `RasteretGeoDataset`."""
+    return RasteretGeoDataset(collection, bands, **options)
+
+
+class PlannedChip(NamedTuple):
+    """A query and what will be read for it."""
+
+    plan: ChipPlan
+    first_row: int
+    query: tuple[slice, slice, slice]
+    times: tuple[float, ...]
+
+
+def _bounds_tensor(x: slice, y: slice, t: slice) -> Tensor:
+    """TorchGeo's nine numbers, in float64: float32 is up to 128 s and half a metre off."""
+    times = [t.start.timestamp(), t.stop.timestamp(), t.step]
+    return torch.tensor([x.start, x.stop, x.step, y.start, y.stop, y.step, *times], dtype=torch.float64)

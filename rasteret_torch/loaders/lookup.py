@@ -1,0 +1,75 @@
+"""From a spatiotemporal query to collection rows, by a spatial index over the dataset's current GeoDataFrame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import shapely
+from numpy.typing import NDArray
+
+from rasteret_torch.errors import InputError
+
+ROW = "row"  # column of the GeoDataFrame: the item's row number in the collection
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameLookup:
+    """A GeoDataFrame (of the dataset, or one that a splitter made of it) prepared for many queries.
+
+    Attributes:
+        frame: the object it was built from; a replaced index is noticed by identity.
+        rows: collection row of every frame row, int64.
+        left, right: the time intervals, int64 nanoseconds.
+        tree: of the geometries.
+    """
+
+    frame: Any
+    rows: NDArray[np.int64]
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    tree: shapely.STRtree
+
+    @classmethod
+    def of(cls, frame: Any) -> FrameLookup:
+        """Prepares a frame.
+
+        Raises:
+            InputError: the frame does not come from a RasteretGeoDataset.
+        """
+        if ROW not in frame.columns:
+            raise InputError(
+                f"the index has no column {ROW!r}, so its rows cannot be traced to the collection; derive the new index "
+                "from dataset.index (select, clip or copy its rows)"
+            )
+        left = pd.DatetimeIndex(frame.index.left).as_unit("ns").asi8
+        right = pd.DatetimeIndex(frame.index.right).as_unit("ns").asi8
+        rows = frame[ROW].to_numpy(dtype=np.int64)
+        return cls(frame, rows, left, right, shapely.STRtree(frame.geometry.to_numpy()))
+
+    def find(self, x: slice, y: slice, t: slice) -> NDArray[np.int64]:
+        """Collection rows whose geometry meets the box and whose time interval overlaps [t.start, t.stop], in frame order.
+
+        TorchGeo's rule for intervals: one that ends exactly where the query starts does not overlap, unless it is a
+        single instant.
+        """
+        start, stop = pd.Timestamp(t.start).as_unit("ns").value, pd.Timestamp(t.stop).as_unit("ns").value
+        box = shapely.box(min(x.start, x.stop), min(y.start, y.stop), max(x.start, x.stop), max(y.start, y.stop))
+        hits = np.sort(self.tree.query(box, predicate="intersects"))
+        if t.step is None or t.step == 1:
+            return _unique(self.rows[hits[self._overlaps(hits, start, stop)]])
+        overlapping = np.flatnonzero(self._overlaps(slice(None), start, stop))[:: int(t.step)]
+        return _unique(self.rows[np.intersect1d(overlapping, hits)])
+
+    def _overlaps(self, at: Any, start: int, stop: int) -> NDArray[np.bool_]:
+        left, right = self.left[at], self.right[at]
+        result: NDArray[np.bool_] = (left <= stop) & ((start < right) | ((left == right) & (start <= right)))
+        return result
+
+
+def _unique(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Without repeats (splitters can cut one item into several pieces), first occurrence first."""
+    _, first = np.unique(rows, return_index=True)
+    return rows[np.sort(first)]

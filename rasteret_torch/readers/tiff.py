@@ -1,0 +1,72 @@
+"""`read_tiff`: one file, no index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rasteret_torch.errors import BandNotFoundError, InputError, RasteretTorchError
+from rasteret_torch.geo import Window
+from rasteret_torch.ingest.headers import read_headers
+from rasteret_torch.read import Raster, ReadOptions, pipeline, plan_window
+from rasteret_torch.store import StorageBackend
+from rasteret_torch.tiff.model import TiffHeader
+
+
+def read_tiff(
+    href: str | Path,
+    *,
+    window: Window | tuple[int, int, int, int] | Any | None = None,
+    level: int = 0,
+    bands: Sequence[int | str] | int | str | None = None,
+    backend: StorageBackend | None = None,
+    read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+) -> Raster:
+    """Reads pixels of one TIFF, georeferenced or not.
+
+    Args:
+        href: path or URL.
+        window: (row, col, height, width) in pixels of the level, `Window`, or rasterio's Window; it may stick out, what
+            lies outside is nodata (else 0) and not valid. None reads the whole level.
+        level: 0 is full resolution, 1 the first overview.
+        bands: sample numbers from 0 (as `band_index` in an index), or band names of the file; None reads all.
+        backend: byte source; None reads the path or URL directly.
+        read: how the bytes are fetched.
+
+    Returns:
+        data and valid (band, row, col) in the dtype of the file, and their grid; its crs is None, and its transform the
+        identity, where the file has none.
+
+    Raises:
+        ObjectNotFoundError, AccessDeniedError, FetchError, DeadlineExceededError: the bytes did not come.
+        NotATiffError, CorruptTiffError, UnsupportedTiffError: the file cannot be read; the message names the tag.
+        BandNotFoundError, InputError: no such band, level or window.
+    """
+    path = str(href)
+    header = read_headers(
+        [path], backend=backend, policy=read.fetch_policy(), timeout_s=read.header_timeout_s, progress=False
+    )[0]
+    if isinstance(header, RasteretTorchError):
+        raise header
+    if not 0 <= level < len(header.levels):
+        raise InputError(f"{path} has levels 0 to {len(header.levels) - 1}; level {level} is not one of them")
+    layout = header.levels[level]
+    area = Window(0, 0, layout.height, layout.width) if window is None else Window.of(window)
+    plan = plan_window(path, header, area, level=level, samples=_samples(path, header, bands))
+    data, valid = pipeline(read, backend).read([plan])[0]
+    return Raster(data[0], valid[0], plan.grid)
+
+
+def _samples(path: str, header: TiffHeader, bands: Sequence[int | str] | int | str | None) -> list[int]:
+    count = header.image.samples
+    if bands is None:
+        return list(range(count))
+    chosen = [bands] if isinstance(bands, (int, str)) else list(bands)
+    names = list(header.band_names)
+    samples = [names.index(band) if isinstance(band, str) and band in names else band for band in chosen]
+    wrong = [band for band in samples if isinstance(band, str) or not 0 <= band < count]
+    if wrong or not samples:
+        named = f" or its names {names}" if any(names) else ""
+        raise BandNotFoundError(f"{path} has no band {wrong or '(none given)'}; choose from 0 to {count - 1}{named}")
+    return [int(sample) for sample in samples]
