@@ -1,1 +1,34 @@
-"""placeholder docstring, replaced by the folder's author."""
+"""Bytes of files and objects: where an href leads, how ranges are fetched, and the one event loop of a process."""
+
+from rasteret_torch.store import runtime
+from rasteret_torch.store.backend import StorageBackend
+from rasteret_torch.store.coalesce import Part, Request, coalesce
+from rasteret_torch.store.credentials import CloudConfig
+from rasteret_torch.store.fetch import Fetcher, fetcher
+from rasteret_torch.store.fetch_backends import CloudBackend, ObstoreBackend, create_backend
+from rasteret_torch.store.local import local_stamp, pread_head, pread_span
+from rasteret_torch.store.location import is_local, local_path, redact
+from rasteret_torch.store.policy import UNSTAMPED, FetchPolicy, ObjectStamp
+
+__all__ = [
+    "CloudBackend",
+    "CloudConfig",
+    "FetchPolicy",
+    "Fetcher",
+    "ObjectStamp",
+    "ObstoreBackend",
+    "Part",
+    "Request",
+    "StorageBackend",
+    "UNSTAMPED",
+    "coalesce",
+    "create_backend",
+    "fetcher",
+    "is_local",
+    "local_path",
+    "local_stamp",
+    "pread_head",
+    "pread_span",
+    "redact",
+    "runtime",
+]

@@ -89,17 +89,15 @@ def _loop() -> asyncio.AbstractEventLoop:
     if _process.loop is not None:
         return _process.loop
     with _lock:
-        if _process.loop is None:
-            _start()
-        assert _process.loop is not None
-        return _process.loop
+        return _process.loop or _start()
 
 
-def _start() -> None:
+def _start() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=_serve, args=(loop,), name="rasteret-torch-io", daemon=True)
     thread.start()
     _process.loop, _process.thread = loop, thread
+    return loop
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

@@ -1,0 +1,137 @@
+"""What a cloud needs to know before it hands out bytes: `CloudConfig`, and the settings of the native stores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rasteret_torch.errors import InputError
+from rasteret_torch.store.location import parse
+
+DEFAULT_REGION = "us-west-2"  # of most open Earth observation buckets
+Provider = Literal["aws", "gcp", "azure"]
+CredentialProvider = Callable[[], Any]  # obstore's protocol: returns credentials, or an awaitable of them
+_SCHEME_OF_PROVIDER = {"aws": ("s3",), "gcp": ("gs",), "azure": ("az", "abfs", "abfss")}
+# Any of these means that the environment holds something to sign requests with.
+_AWS_CREDENTIAL_VARIABLES = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
+_GCP_CREDENTIAL_VARIABLES = ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_KEY")
+_AZURE_CREDENTIAL_VARIABLES = (
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_ACCESS_KEY",
+    "AZURE_STORAGE_SAS_TOKEN",
+    "AZURE_STORAGE_SAS_KEY",
+    "AZURE_STORAGE_TOKEN",
+    "AZURE_CLIENT_ID",
+    "AZURE_STORAGE_CLIENT_ID",
+    "AZURE_FEDERATED_TOKEN_FILE",
+)
+
+
+@dataclass(frozen=True)
+class CloudConfig:
+    """How the objects of one provider are reached. Holds no secret.
+
+    Attributes:
+        provider: "aws", "gcp" or "azure".
+        requester_pays: whether requests may be charged to the caller: to the buckets that `url_patterns` names, or to
+            every S3 bucket when it names none.
+        region: of the buckets.
+        url_patterns: URL prefix to replacement, e.g. an https prefix to the `s3://bucket/` behind it; the longest
+            prefix that fits is replaced.
+    """
+
+    provider: Provider
+    requester_pays: bool = False
+    region: str = DEFAULT_REGION
+    url_patterns: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if self.provider not in _SCHEME_OF_PROVIDER:
+            known = ", ".join(_SCHEME_OF_PROVIDER)
+            raise InputError(f"CloudConfig provider {self.provider!r} is not known: use one of {known}.")
+
+    def rewrite(self, href: str) -> str:
+        """The href behind which the object is read."""
+        fitting = [prefix for prefix in self.url_patterns if href.startswith(prefix)]
+        if not fitting:
+            return href
+        prefix = max(fitting, key=len)
+        return self.url_patterns[prefix] + href[len(prefix) :]
+
+    def pays_for(self, bucket: str) -> bool:
+        """Whether requests to this S3 bucket may be charged to the caller."""
+        named = [parse(target).authority for target in self.url_patterns.values() if target.startswith("s3://")]
+        return self.requester_pays and (not named or bucket in named)
+
+
+@dataclass(frozen=True)
+class CloudSettings:
+    """Everything from which the stores of a process are built: a recipe, not a handle.
+
+    Attributes:
+        cloud: the user's `CloudConfig`.
+        region: of S3 buckets, before `cloud.region` and the environment.
+        s3: options of obstore's `S3Store`, sorted; never shown.
+        provider: called for fresh credentials; used for the buckets of `cloud.provider` (S3 when there is none).
+    """
+
+    cloud: CloudConfig | None = None
+    region: str | None = None
+    s3: tuple[tuple[str, str | bool], ...] = field(default=(), repr=False)
+    provider: CredentialProvider | None = field(default=None, repr=False)
+
+    def s3_options(self, bucket: str) -> dict[str, Any]:
+        """Keyword arguments for the S3 store of one bucket."""
+        options: dict[str, Any] = {"region": self._region(), **dict(self.s3)}
+        pays = self.cloud is not None and self.cloud.pays_for(bucket)
+        if pays:
+            options["request_payer"] = True
+        if self.provides_for("s3"):
+            options["credential_provider"] = self.provider
+        elif not (pays or "access_key_id" in options or _any_set(_AWS_CREDENTIAL_VARIABLES)):
+            options.setdefault("skip_signature", True)
+        return options
+
+    def other_options(self, scheme: str) -> dict[str, Any]:
+        """Keyword arguments for the Google or Azure store of one bucket or container."""
+        if self.provides_for(scheme):
+            return {"credential_provider": self.provider}
+        variables = _GCP_CREDENTIAL_VARIABLES if scheme == "gs" else _AZURE_CREDENTIAL_VARIABLES
+        return {} if _any_set(variables) else {"skip_signature": True}
+
+    def provides_for(self, scheme: str) -> bool:
+        """Whether the credential provider is meant for buckets of this scheme."""
+        provider = self.cloud.provider if self.cloud else "aws"
+        return self.provider is not None and scheme in _SCHEME_OF_PROVIDER[provider]
+
+    def rewrite(self, href: str) -> str:
+        """The href behind which the object is read."""
+        return self.cloud.rewrite(href) if self.cloud else href
+
+    def _region(self) -> str:
+        environment = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        return self.region or (self.cloud.region if self.cloud else None) or environment or DEFAULT_REGION
+
+
+def secret_names(options: Mapping[str, Any]) -> list[str]:
+    """The options of a store whose values are secret."""
+    return sorted(name for name in options if _is_secret(name.lower()))
+
+
+def _is_secret(name: str) -> bool:
+    if name.endswith(("_file", "_uri", "_path")):
+        return False
+    return any(word in name for word in ("secret", "token", "password", "sas", "customer_key")) or (
+        name.endswith(("account_key", "access_key", "master_key")) and "id" not in name.split("_")
+    )
+
+
+def _any_set(variables: tuple[str, ...]) -> bool:
+    return any(os.environ.get(name) for name in variables)

@@ -1,0 +1,135 @@
+"""From an href to a native store and the path within it; stores are built once per origin, bucket or container."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote, unquote
+
+from obstore.exceptions import BaseError
+from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
+
+from rasteret_torch.errors import FetchError
+from rasteret_torch.store.credentials import CloudSettings
+from rasteret_torch.store.location import HTTP_SCHEMES, Location, is_loopback, parse, redact
+from rasteret_torch.store.policy import FetchPolicy
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig  # these exist for type checkers only
+
+MAX_STORES = 128
+_CONNECT_TIMEOUT_S = 5.0
+# Paths that the native store sends as written once they are decoded: characters that it leaves alone, and escapes that
+# it makes again. Anything else (%2F, %2B, "//", "..") must reach the server by another way, see `_http_store`.
+_SEGMENT = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%(?:20|22|23|25|3C|3E|3F|7B|7D|[89A-F][0-9A-F]))+"
+_PLAIN_PATH = re.compile(rf"(?!\.\.?(?:/|$)){_SEGMENT}(?:/(?!\.\.?(?:/|$)){_SEGMENT})*")
+
+type NativeStore = Any  # obstore's stores have no common public base class
+
+
+class StoreResolver(Protocol):
+    """Says which native store serves an href, and under which path."""
+
+    def resolve(self, href: str) -> tuple[NativeStore, str]:
+        """(store, path within it)."""
+        ...
+
+
+class StoreRecipe(Protocol):
+    """A backend that crosses processes and opens its native stores where it is used."""
+
+    def open_stores(self, policy: FetchPolicy) -> StoreResolver:
+        """The resolver of this process."""
+        ...
+
+
+class CloudStores:
+    """Stores for all hrefs, by URL scheme. Belongs to one event loop."""
+
+    def __init__(self, settings: CloudSettings, policy: FetchPolicy) -> None:
+        self._settings = settings
+        self._policy = policy
+        self._stores: OrderedDict[tuple[str, ...], NativeStore] = OrderedDict()
+
+    def resolve(self, href: str) -> tuple[NativeStore, str]:
+        """(store, path within it).
+
+        Raises:
+            UntrustedUriError: a place that may not be read.
+            FetchError: the store cannot be configured.
+        """
+        location = parse(self._settings.rewrite(href))
+        if location.scheme in HTTP_SCHEMES:
+            return self._http_store(location)
+        key = (location.scheme, location.authority)
+        return self._store(key, partial(self._bucket_store, location), href), location.path
+
+    def _http_store(self, location: Location) -> tuple[NativeStore, str]:
+        """One store per origin and query; where a path would be changed on its way, one per URL.
+
+        The native store decodes nothing and encodes paths its own way, but keeps the URL it was built with as it is:
+        a query belongs there, and so does a path that its encoding would alter.
+        """
+        origin = f"{location.scheme}://{location.authority}"
+        query = f"?{location.query}" if location.query else ""
+        path = quote(location.path, safe="/%!$&'()*+,;=:@~[]|^\\")
+        if _PLAIN_PATH.fullmatch(path) and "\ufffd" not in unquote(path):
+            url, within = f"{origin}{query}", unquote(path)
+        else:
+            url, within = f"{origin}/{path}{query}", ""
+        client = self._client_options(is_plain_allowed=location.scheme == "http")
+        build = partial(HTTPStore, url, client_options=client, retry_config=no_retries(self._policy))
+        return self._store(("http", url), build, url), within
+
+    def _bucket_store(self, location: Location) -> NativeStore:
+        scheme, bucket, settings = location.scheme, location.authority, self._settings
+        retry = no_retries(self._policy)
+        if scheme == "s3":
+            options = settings.s3_options(bucket)
+            endpoint = str(options.get("endpoint") or options.get("aws_endpoint_url_s3") or "")
+            is_plain = endpoint.startswith("http://") and is_loopback(parse(endpoint).host)
+            client = self._client_options(is_plain_allowed=is_plain)
+            return S3Store(bucket, client_options=client, retry_config=retry, **options)
+        client, options = self._client_options(), settings.other_options(scheme)
+        if scheme == "gs":
+            return GCSStore(bucket, client_options=client, retry_config=retry, **options)
+        container, _, host = bucket.partition("@")  # abfs://container@account.dfs.core.windows.net
+        if host:
+            options["account_name"] = host.partition(".")[0]
+        return AzureStore(container, client_options=client, retry_config=retry, **options)
+
+    def _client_options(self, *, is_plain_allowed: bool = False) -> ClientConfig:
+        return {**timeouts(self._policy), "allow_http": is_plain_allowed}
+
+    def _store(self, key: tuple[str, ...], build: Callable[[], NativeStore], href: str) -> NativeStore:
+        store = self._stores.get(key)
+        if store is None:
+            try:
+                store = build()
+            except (BaseError, ValueError) as error:
+                reason = str(error).split("\n", 1)[0]
+                raise FetchError(f"No store can be made for {redact(href)}: {redact(reason)}.") from None
+            while len(self._stores) >= MAX_STORES:
+                self._stores.popitem(last=False)
+            self._stores[key] = store
+        self._stores.move_to_end(key)
+        return store
+
+
+def timeouts(policy: FetchPolicy) -> ClientConfig:
+    """Client options under which one attempt cannot use up the whole deadline by waiting in silence."""
+    silence_s = policy.range_timeout_s / 3
+    return {
+        "connect_timeout": dt.timedelta(seconds=min(_CONNECT_TIMEOUT_S, silence_s)),
+        "read_timeout": dt.timedelta(seconds=silence_s),
+        "timeout": dt.timedelta(seconds=policy.range_timeout_s),
+    }
+
+
+def no_retries(policy: FetchPolicy) -> RetryConfig:
+    """Retry options that leave all retrying to `Fetcher`, which counts attempts over all layers."""
+    return {"max_retries": 0, "retry_timeout": dt.timedelta(seconds=policy.range_timeout_s)}
