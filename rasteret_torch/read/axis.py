@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -146,3 +146,13 @@ def place_axis(low: float, high: float, pixels: int, size: int) -> Axis | None:
     if abs(origin - round(origin)) < SNAP_PX:
         origin = float(round(origin))
     return Axis(start, count, origin, step, size)
+
+
+def square_up(rows: Axis, cols: Axis) -> tuple[Axis, Axis]:
+    """Drops the fraction of a pixel that a cut at the image edge left over, where both axes start on whole pixels.
+
+    Pixels are then taken over as they are instead of being stretched by that fraction (GDAL reads so, too).
+    """
+    whole = all(axis.origin == round(axis.origin) for axis in (rows, cols))
+    close = all(0.0 <= (axis.step - 1.0) * axis.count < 0.5 for axis in (rows, cols))
+    return (replace(rows, step=1.0), replace(cols, step=1.0)) if whole and close else (rows, cols)

@@ -16,7 +16,7 @@ from affine import Affine
 from rasteret_torch.errors import BandNotFoundError, CRSMismatchError, InputError, NotGeoreferencedError
 from rasteret_torch.geo import Grid, Window, parse_crs, same_crs
 from rasteret_torch.index.source import Source
-from rasteret_torch.read.axis import Axis, Resampling, place_axis
+from rasteret_torch.read.axis import Axis, Resampling, place_axis, square_up
 from rasteret_torch.read.options import LevelChoice
 from rasteret_torch.read.validity import fill_value
 from rasteret_torch.tiff.model import Layout, TiffHeader
@@ -284,7 +284,7 @@ def _place(grid: Grid, source: Source, level: LevelChoice) -> tuple[int, Axis, A
     top, bottom = target.f, target.f + target.e * grid.shape[0]
     cols = place_axis(inverse.a * left + inverse.c, inverse.a * right + inverse.c, grid.shape[1], layout.width)
     rows = place_axis(inverse.e * top + inverse.f, inverse.e * bottom + inverse.f, grid.shape[0], layout.height)
-    return None if rows is None or cols is None else (chosen, rows, cols)
+    return None if rows is None or cols is None else (chosen, *square_up(rows, cols))
 
 
 def choose_level(header: TiffHeader, res: tuple[float, float]) -> int:

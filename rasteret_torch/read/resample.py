@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from rasteret_torch.read.axis import Axis, Resampling
 
+AREA_EPSILON = 1e-9  # less of a pixel than this is rounding, not cover
+
 Pixels = tuple[NDArray[Any], NDArray[np.bool_]]
 
 
@@ -29,41 +31,54 @@ def resample(pixels: Pixels, origin: tuple[int, int], axes: tuple[Axis, Axis], r
     if resampling in ("nearest", "mode") or data.dtype.kind in "bc":
         at = np.ix_(rows.nearest() - origin[0], cols.nearest() - origin[1])
         return data[:, *at], valid[:, *at]
-    work = np.float64 if data.dtype.itemsize > 4 or data.dtype in (np.int32, np.uint32) else np.float32
-    values, counted = _along(data.astype(work), valid, cols, origin[1], resampling, axis=2)
-    values, counted = _along(values, counted, rows, origin[0], resampling, axis=1)
-    return _cast(values, data.dtype), counted
+    if resampling == "average" and not valid.all():
+        return _joint_average(pixels, origin, axes)
+    # Sums are in float64 and kept in the precision that GDAL keeps between its two passes.
+    keep = np.float64 if data.dtype.itemsize > 4 or data.dtype in (np.int32, np.uint32) else np.float32
+    values, counted = _along(data, valid, cols, origin[1], resampling, axis=2)
+    values, counted = _along(values.astype(keep), counted, rows, origin[0], resampling, axis=1)
+    return _cast(values.astype(keep), data.dtype), counted
 
 
 def _along(
     values: NDArray[Any], valid: NDArray[np.bool_], axis_map: Axis, origin: int, resampling: Resampling, *, axis: int
 ) -> Pixels:
-    """One pass: weighted sums over the taps of every target pixel along `axis`."""
+    """One pass: weighted means over the taps of every target pixel along `axis`, in float64."""
     first, weights = axis_map.taps(resampling)
-    weights = weights.astype(values.dtype)
     everything = bool(valid.all())
     shape = [1, 1, 1]
     shape[axis] = axis_map.count
-    size = values.shape[axis]
-    total: NDArray[Any] | None = None
-    mass: NDArray[Any] | None = None
-    for tap in range(weights.shape[1]):
-        at = np.clip(first + tap - origin, 0, size - 1)
-        weight = weights[:, tap].reshape(shape)
-        part = np.take(values, at, axis=axis)
-        if everything:
-            total = part * weight if total is None else total + part * weight
-            continue
-        share = np.take(valid, at, axis=axis) * weight
-        part = np.where(share != 0, part, 0)  # NaN and inf in invalid pixels must not spread
-        total = part * share if total is None else total + part * share
-        mass = share if mass is None else mass + share
-    assert total is not None
+    pixels = np.clip(first[:, None] + np.arange(weights.shape[1]) - origin, 0, values.shape[axis] - 1)
+    parts = [np.take(values, at, axis=axis).astype(np.float64) for at in pixels.T]
     if everything:
-        return total, np.ones(total.shape, bool)
-    assert mass is not None
+        total = sum(part * weight.reshape(shape) for part, weight in zip(parts, weights.T, strict=True))
+        return np.asarray(total), np.ones(parts[0].shape, bool)
+    shares = [np.take(valid, at, axis=axis) for at in pixels.T]
+    # Beside a hole the negative lobes of a kernel are left out: renormalised, they could blow up.
+    intact = np.all(
+        [share | (weight.reshape(shape) == 0) for share, weight in zip(shares, weights.T, strict=True)], axis=0
+    )
+    total, mass = np.zeros(intact.shape), np.zeros(intact.shape)
+    for part, share, weight in zip(parts, shares, weights.T, strict=True):
+        whole = weight.reshape(shape)
+        used = np.where(share, np.where(intact, whole, np.maximum(whole, 0.0)), 0.0)
+        total += np.where(used != 0, part, 0.0) * used  # NaN and inf in invalid pixels must not spread
+        mass += used
     counted = mass > 0
     return np.divide(total, mass, out=np.zeros_like(total), where=counted), counted
+
+
+def _joint_average(pixels: Pixels, origin: tuple[int, int], axes: tuple[Axis, Axis]) -> Pixels:
+    """The mean of the valid pixels under each target pixel, weighted by the area it covers of them."""
+    data, valid = pixels
+    every = np.ones(data.shape, bool)
+    passes = [np.where(valid, data, 0).astype(np.float64), valid.astype(np.float64)]
+    for axis, axis_map, start in ((2, axes[1], origin[1]), (1, axes[0], origin[0])):
+        passes = [_along(part, every, axis_map, start, "average", axis=axis)[0] for part in passes]
+        every = np.ones(passes[0].shape, bool)
+    total, mass = passes
+    counted = mass > AREA_EPSILON
+    return _cast(np.divide(total, mass, out=np.zeros_like(total), where=counted), data.dtype), counted
 
 
 def _cast(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
