@@ -1,0 +1,48 @@
+"""Fixtures for all tests: the wider corpus where it is present, and loopback servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from servers import FaultServer, RangeServer
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The wider corpus of real files, which lies beside the checkout where there is one."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("the wider corpus (../shared/data) is not beside this checkout")
+    return SHARED / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_tools() -> Path:
+    """Test servers that lie beside the checkout where there are any."""
+    if not (SHARED / "tools").is_dir():
+        pytest.skip("the wider test tools (../shared/tools) are not beside this checkout")
+    return SHARED / "tools"
+
+
+@pytest.fixture(scope="session")
+def _range_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RangeServer]:
+    with RangeServer(tmp_path_factory.mktemp("served")) as server:
+        yield server
+
+
+@pytest.fixture
+def range_server(_range_server: RangeServer) -> Iterator[RangeServer]:
+    """An honest HTTP server on loopback over `range_server.folder`; its log and settings are fresh for each test."""
+    _range_server.reset()
+    yield _range_server
+    _range_server.reset()
+
+
+@pytest.fixture(scope="session")
+def fault_server(shared_tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultServer]:
+    """A server on loopback that misbehaves on request over `fault_server.folder`."""
+    with FaultServer(shared_tools / "fault_server.py", tmp_path_factory.mktemp("faulty")) as server:
+        yield server
