@@ -1,0 +1,171 @@
+"""Tables of other makers into the types of our schema: only the columns we own are touched."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import shapely
+
+from rasteret_torch.errors import IndexCorruptError, InputError
+from rasteret_torch.index import schema as s
+
+_GEOARROW = {
+    b"ARROW:extension:name": b"geoarrow.wkb",
+    b"ARROW:extension:metadata": json.dumps({"crs": "OGC:CRS84", "crs_type": "authority_code"}).encode(),
+}
+
+
+def check_required(schema: pa.Schema, what: str) -> None:
+    """Refuses a table without the columns of a collection.
+
+    Raises:
+        InputError: naming what is missing.
+    """
+    missing = [name for name in s.REQUIRED_COLUMNS if schema.get_field_index(name) < 0]
+    if missing:
+        raise InputError(
+            f"{what} lacks the columns {missing} of a collection (it has {schema.names[:12]}); "
+            "build_from_table(column_map=...) makes a collection of any table"
+        )
+
+
+def canonical(table: pa.Table) -> pa.Table:
+    """The table with our columns in our types (id, times, geometry, bbox, assets, headers); user columns untouched.
+
+    Raises:
+        IndexCorruptError: a column of ours has a type that cannot become what it must be.
+    """
+    for number, field in enumerate(table.schema):
+        column = table.column(number)
+        try:
+            changed = _column(field, column)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, KeyError) as error:
+            raise IndexCorruptError(
+                f"column {field.name!r} of type {str(field.type)[:80]} is not what a collection holds there ({error})"
+            ) from error
+        if changed is not column:
+            metadata = None if field.name == "geometry" else field.metadata
+            table = table.set_column(number, pa.field(field.name, changed.type, metadata=metadata), changed)
+    if "bbox" not in table.column_names and "geometry" in table.column_names:
+        table = table.append_column("bbox", bbox_of(table.column("geometry")))
+    return table
+
+
+def _column(field: pa.Field, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if field.name == "id":
+        return _cast(column, pa.string())
+    if field.name in ("datetime", "start_datetime", "end_datetime"):
+        return times(column)
+    if field.name == "geometry":
+        return _cast(_storage(column), pa.binary())
+    if field.name == "bbox":
+        return _bbox(column)
+    if field.name == "assets":
+        return _by_chunk(column, _assets)
+    if s.is_header_field(field):
+        return _by_chunk(column, _headers)
+    return column
+
+
+def times(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Timestamps in UTC microseconds; text is ISO 8601, naive times are UTC."""
+    if pa.types.is_timestamp(column.type) and column.type.tz is not None:
+        return column if column.type == s.TIMESTAMP else column.cast(s.TIMESTAMP, safe=False)
+    if pa.types.is_integer(column.type):
+        raise pa.ArrowInvalid("integers are no timestamps; build_from_table makes dates of years")
+    return column.cast(pa.timestamp("us"), safe=False).cast(s.TIMESTAMP)
+
+
+def _storage(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if isinstance(column.type, pa.BaseExtensionType):
+        return pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
+    return column
+
+
+def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
+    return column if column.type == wanted else column.cast(wanted)
+
+
+def _by_chunk(column: pa.ChunkedArray, convert: Any) -> pa.ChunkedArray:
+    chunks = column.chunks or [pa.array([], column.type)]
+    converted = [convert(chunk) for chunk in chunks]
+    return column if converted[0].type == column.type else pa.chunked_array(converted)
+
+
+def _bbox(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_struct(column.type):
+        return _cast(column, s.BBOX)
+    corners = [pc.list_element(column, number) for number in _corner_places(column)]
+    chunks = pa.table(dict(zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True))).to_struct_array()
+    return _cast(chunks, s.BBOX)
+
+
+def _corner_places(column: pa.ChunkedArray) -> tuple[int, ...]:
+    lengths = pc.unique(pc.list_value_length(column)).drop_null().to_pylist()
+    return (0, 1, 3, 4) if lengths == [6] else (0, 1, 2, 3)  # GeoJSON boxes with heights have six numbers
+
+
+def _children(array: pa.StructArray) -> list[tuple[str, pa.Array]]:
+    return [(field.name, array.field(number)) for number, field in enumerate(array.type)]
+
+
+def _rebuilt(array: pa.StructArray, children: dict[str, pa.Array]) -> pa.StructArray:
+    fields = [pa.field(name, child.type) for name, child in children.items()]
+    mask = pc.is_null(array) if array.null_count else None
+    return pa.StructArray.from_arrays(list(children.values()), fields=fields, mask=mask)
+
+
+def _assets(array: pa.Array) -> pa.Array:
+    """Per band a struct that has href: string and band_index: int64; other fields of an asset stay."""
+    if pa.types.is_map(array.type):
+        array = _map_to_struct(array)
+    bands: dict[str, pa.Array] = {}
+    for band, asset in _children(array):
+        if not pa.types.is_struct(asset.type):
+            asset = _rebuilt_asset({"href": asset}, asset)
+        known = dict(s_fields(s.ASSET))
+        children = {name: child.cast(known.get(name, child.type)) for name, child in _children(asset)}
+        bands[band] = _rebuilt(asset, children)
+    return _rebuilt(array, bands)
+
+
+def s_fields(struct: pa.DataType) -> list[tuple[str, pa.DataType]]:
+    """(name, type) of the fields of a struct."""
+    return [(field.name, field.type) for field in struct]
+
+
+def _rebuilt_asset(children: dict[str, pa.Array], like: pa.Array) -> pa.StructArray:
+    fields = [pa.field(name, child.type) for name, child in children.items()]
+    return pa.StructArray.from_arrays(list(children.values()), fields=fields, mask=pc.is_null(like))
+
+
+def _map_to_struct(array: pa.MapArray) -> pa.Array:
+    rows = [None if row is None else dict(row) for row in array.to_pylist()]
+    names = list(dict.fromkeys(name for row in rows if row for name in row))
+    asset = array.type.item_type
+    return pa.array(rows, pa.struct([(name, asset) for name in names]))
+
+
+def _headers(array: pa.StructArray) -> pa.StructArray:
+    known = dict(s_fields(s.HEADER))
+    children = {name: child.cast(known.get(name, child.type)) for name, child in _children(array)}
+    return _rebuilt(array, children)
+
+
+def bbox_of(geometry: pa.ChunkedArray) -> pa.Array:
+    """The `bbox` column of a WKB column; null where there is no geometry."""
+    shapes = shapely.from_wkb(geometry.to_numpy(zero_copy_only=False), on_invalid="ignore")
+    bounds = shapely.bounds(shapes)
+    columns = [pa.array(np.ascontiguousarray(side)) for side in bounds.T]
+    mask = pa.array(np.isnan(bounds).any(axis=1))
+    return pa.StructArray.from_arrays(columns, fields=list(s.BBOX), mask=mask)
+
+
+def tagged(schema: pa.Schema) -> pa.Schema:
+    """The schema with `geometry` marked as GeoArrow WKB in CRS84, as GeoPandas and DuckDB recognise it."""
+    number = schema.get_field_index("geometry")
+    return schema if number < 0 else schema.set(number, schema.field(number).with_metadata(_GEOARROW))

@@ -1,0 +1,371 @@
+"""`Collection`: the index as a table that is queried, extended, saved, and read from."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rasteret_torch.errors import BandNotFoundError, EmptySelectionError, InputError
+from rasteret_torch.geo import Bounds
+from rasteret_torch.index import canonical, describe, locate, mapped, query, selection, snapshot, splits
+from rasteret_torch.index import schema as s
+from rasteret_torch.index.runtime import RuntimeIndex, runtime_of
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a collection is called and where it comes from; filters keep it."""
+
+    name: str = ""
+    data_source: str = ""
+    path: Path | None = None
+
+
+class Collection:
+    """Items (rows) with their assets (one per band) and parsed headers. Immutable: every change gives a new one.
+
+    A collection crosses processes as a recipe: which file to map and which rows of it, never the rows themselves.
+
+    Attributes:
+        name: short name, or "".
+        data_source: where the items come from (a STAC collection id), or "".
+        path: where the collection was loaded from, or None for one made in memory.
+    """
+
+    def __init__(self, root: mapped.Root, rows: mapped.Rows | None = None, about: About = About()) -> None:
+        self._root = root
+        self._rows = rows if rows is None or len(rows) < root.table.num_rows else None
+        self._about = about
+        self.name, self.data_source, self.path = about.name, about.data_source, about.path
+
+    # -- size and shape ---------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self._root.table.num_rows if self._rows is None else len(self._rows)
+
+    def __repr__(self) -> str:
+        return describe.summary(self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{describe.escape(describe.summary(self))}</pre>"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # immutable, and TorchGeo's splitters deepcopy datasets
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        packed = selection.pack(self._rows, self._root.table.num_rows)
+        return _restored, (self._root.recipe(), packed, self._about)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns of the table, `geometry` marked as GeoArrow WKB in CRS84."""
+        return canonical.tagged(self._root.table.schema)
+
+    @functools.cached_property
+    def bands(self) -> list[str]:
+        """Band names, in the order of `assets`."""
+        return list(s.bands_of(self._root.table.schema))
+
+    @functools.cached_property
+    def runtime(self) -> RuntimeIndex:
+        """The form that readers use: rows by number, headers in microseconds. Built once per process."""
+        return runtime_of(self._root, self._rows)
+
+    # -- as a table -------------------------------------------------------------------------------------------------
+
+    def to_table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows as an Arrow table.
+
+        Args:
+            columns: names to take; default all.
+
+        Raises:
+            InputError: a column that is not there.
+        """
+        reader = self.to_reader(columns)
+        return reader.read_all()
+
+    def to_reader(self, columns: Sequence[str] | None = None) -> pa.RecordBatchReader:
+        """The rows as a stream of record batches (see `to_table`)."""
+        names = self._named(columns)
+        schema = pa.schema([self.schema.field(name) for name in names], self._root.table.schema.metadata)
+        return pa.RecordBatchReader.from_batches(schema, self._batches(names, schema))
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self.to_reader().__arrow_c_stream__(requested_schema)
+
+    def head(self, n: int = 5) -> Collection:
+        """The first `n` items."""
+        if n < 0:
+            raise InputError(f"head({n}): n must not be negative")
+        return self._view(np.arange(min(n, len(self))))
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column of the rows.
+
+        Raises:
+            InputError: it is not there.
+        """
+        return self._light([name]).column(name)
+
+    def value(self, row: int, name: str) -> Any:
+        """One cell as a Python value (see `column`)."""
+        return self._root.table.column(self._named([name])[0])[
+            row if self._rows is None else int(self._rows[row])
+        ].as_py()
+
+    # -- filters ----------------------------------------------------------------------------------------------------
+
+    def subset(
+        self,
+        *,
+        bbox: Bounds | None = None,
+        geometries: Any = None,
+        date_range: Any = None,
+        cloud_cover_lt: float | None = None,
+        split: str | Sequence[str] | None = None,
+        split_column: str = "split",
+    ) -> Collection:
+        """Items that pass all given filters.
+
+        Args:
+            bbox: (xmin, ymin, xmax, ymax) in lon/lat (CRS84) that the item's box touches; xmin > xmax crosses the
+                antimeridian.
+            geometries: shapes in lon/lat (shapely, WKB, GeoJSON, boxes, a GeoDataFrame), any of which the footprint
+                intersects.
+            date_range: (start, end) dates or times, UTC, either None; a date-only end includes that whole day.
+            cloud_cover_lt: `eo:cloud_cover` below this many percent.
+            split: value or values of `split_column`.
+            split_column: the column that holds splits.
+
+        Raises:
+            EmptySelectionError: nothing is left; the sentence names what there is instead.
+            SplitNotFoundError: unknown split or split column.
+        """
+        filters = []
+        if split is not None:
+            filters.append(query.by_split(split, split_column))
+        if bbox is not None:
+            filters.append(query.by_bbox(bbox))
+        if geometries is not None:
+            filters.append(query.by_geometries(geometries))
+        if date_range is not None:
+            filters.append(query.by_dates(date_range))
+        if cloud_cover_lt is not None:
+            filters.append(query.by_cloud_cover(cloud_cover_lt))
+        if not filters:
+            return self
+        return self._view(query.apply(filters, self._light()))
+
+    def where(self, expression: pc.Expression) -> Collection:
+        """Items for which a pyarrow expression over the columns is true, `where(pc.field("year") == 2020)`.
+
+        Raises:
+            InputError: the expression does not fit the columns.
+            EmptySelectionError: nothing is left.
+        """
+        rows = query.rows_where(self._light(), expression)
+        if not len(rows):
+            raise EmptySelectionError(f"no item of {len(self)} has {str(expression)[:200]}; loosen the condition")
+        return self._view(rows)
+
+    def select_split(self, split: str | Sequence[str], split_column: str = "split") -> Collection:
+        """Items of one split, or of several.
+
+        Raises:
+            SplitNotFoundError: unknown split or split column.
+        """
+        return self.subset(split=split, split_column=split_column)
+
+    def find(self, bbox: Bounds | None = None, date_range: Any = None, crs: Any = None) -> mapped.Rows:
+        """Row numbers (int64, ascending) whose place touches `bbox` and whose time touches `date_range`.
+
+        Args:
+            bbox: in `crs`, or in lon/lat.
+            date_range: as in `subset`.
+            crs: then items are compared by their exact grid bounds in it, not by their lon/lat boxes.
+        """
+        return self.runtime.find(bbox, date_range, crs)
+
+    # -- more columns -----------------------------------------------------------------------------------------------
+
+    def with_column(self, name: str, values: Any) -> Collection:
+        """The same items with a column added or replaced.
+
+        Args:
+            name: of the column; the columns that make a collection (id, geometry, assets, …) cannot be replaced.
+            values: one per item: list, NumPy, pandas or Arrow.
+
+        Raises:
+            InputError: a reserved name, or not one value per item.
+        """
+        if name in s.REQUIRED_COLUMNS or name == "bbox" or name.endswith(s.HEADER_SUFFIX):
+            raise InputError(f"column {name!r} is part of the index and cannot be replaced; choose another name")
+        column = splits.as_column(values)
+        if len(column) != len(self):
+            raise InputError(f"{len(column)} values for {len(self)} items; pass one value per item")
+        return self._with(pa.table({name: column}))
+
+    def join(self, table: Any, on: str = "id") -> Collection:
+        """The same items, in the same order, with the columns of `table` beside them; null where it has no row.
+
+        Args:
+            table: anything Arrow (pyarrow, Polars, pandas through `pa.Table.from_pandas`), one row per key.
+            on: the key column on both sides.
+
+        Raises:
+            InputError: no such key, a key twice in `table`, or columns that are there already.
+        """
+        return self._with(splits.matched(self._light([on]).column(on), splits.as_table(table), on, self.schema.names))
+
+    def assign_splits(
+        self,
+        by: str = "random",
+        *,
+        fractions: dict[str, float] | None = None,
+        mapping: dict[Any, str] | None = None,
+        column: str = "split",
+        seed: int = 0,
+    ) -> Collection:
+        """Writes a split column.
+
+        Args:
+            by: `"random"` (each item for itself, by `fractions` and `seed`; the split of an item does not depend on
+                the order of the rows), or a column whose values `mapping` sends to splits (values that it does not
+                name get no split), or that `fractions` groups (items of equal value stay together).
+            fractions: share of each split, `{"train": 0.8, "val": 0.1, "test": 0.1}` by default.
+            mapping: value to split.
+            column: where the result goes.
+            seed: of the draw.
+        """
+        keys = self._light(["id" if by == "random" else by]).column(0)
+        values = splits.assigned(keys, fractions or splits.DEFAULT_FRACTIONS, mapping, seed)
+        return self.with_column(column, values)
+
+    # -- place and description --------------------------------------------------------------------------------------
+
+    @property
+    def geometry(self) -> pa.ChunkedArray:
+        """Footprints, WKB in lon/lat (CRS84)."""
+        return self._light(["geometry"]).column(0)
+
+    @property
+    def bounds(self) -> Bounds:
+        """(xmin, ymin, xmax, ymax) of all items in lon/lat (CRS84)."""
+        boxes = query.bbox_columns(self._light(["bbox"]))
+        crossing = boxes[:, 0] > boxes[:, 2]  # these reach both ends of the longitude axis
+        west, east = np.where(crossing, -180.0, boxes[:, 0]), np.where(crossing, 180.0, boxes[:, 2])
+        if np.isnan(boxes).all():
+            raise InputError("no item of this collection has a place")
+        sides = np.nanmin(west), np.nanmin(boxes[:, 1]), np.nanmax(east), np.nanmax(boxes[:, 3])
+        return float(sides[0]), float(sides[1]), float(sides[2]), float(sides[3])
+
+    @property
+    def crs(self) -> list[str]:
+        """Labels of the CRSs that the files are in, most frequent first."""
+        return describe.crs_labels(self._light())
+
+    @property
+    def epsg(self) -> list[int]:
+        """EPSG codes of `crs`, for those that have one."""
+        return describe.epsg_codes(self._light())
+
+    def describe(self) -> dict[str, Any]:
+        """Facts about the collection: items, bands, extent, times, CRSs, resolutions, splits, errors."""
+        return describe.facts(self)
+
+    def footprints(self) -> pa.Table:
+        """id, datetime and geometry (GeoArrow WKB, CRS84): `geopandas.GeoDataFrame.from_arrow` takes it."""
+        return self.to_table(["id", "datetime", "geometry"])
+
+    def native_res(self, band: str | None = None) -> tuple[float, float]:
+        """Pixel size (x, y) of the first item that has the band, in units of its CRS, positive.
+
+        Raises:
+            BandNotFoundError: unknown band.
+            InputError: no item of the collection has a header for it.
+        """
+        return self.runtime.res(self.check_bands([band] if band else None)[0])
+
+    def check_bands(self, bands: Sequence[str] | str | None) -> list[str]:
+        """The bands asked for (default all), or a clear error.
+
+        Raises:
+            BandNotFoundError: naming the bands there are.
+        """
+        wanted = self.bands if bands is None else [bands] if isinstance(bands, str) else list(bands)
+        unknown = [band for band in wanted if band not in self.bands]
+        if unknown or not wanted:
+            raise BandNotFoundError(f"no band {unknown or ''} in this collection; it has {self.bands}")
+        return wanted
+
+    # -- on disk ----------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path, *, build_hash: str = "") -> Path:
+        """Writes a collection directory (GeoParquet and a manifest) that `load` opens, and any Parquet tool reads.
+
+        An existing collection at `path` is replaced in one step. Files beside the collection (below its parent
+        directory) are named relative to it, so that both can be moved together.
+
+        Returns:
+            The absolute path.
+
+        Raises:
+            InputError: `path` exists and is no collection.
+        """
+        target = locate.absolute(path)
+        names = self.schema.names
+        schema = describe.geoparquet(self.schema, self._light(["geometry", "bbox"]))
+        batches = (locate.relative_to(batch, target) for batch in self._batches(names, schema))
+        hashes = (self.runtime.content_hash, build_hash)
+        return snapshot.write(target, schema, batches, name=self.name, data_source=self.data_source, hashes=hashes)
+
+    export = save
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _view(self, rows: mapped.Rows) -> Collection:
+        chosen = rows if self._rows is None else self._rows[rows]
+        return Collection(self._root, chosen, self._about)
+
+    def _named(self, columns: Sequence[str] | None) -> list[str]:
+        names: list[str] = self._root.table.column_names
+        if columns is None:
+            return names
+        wanted = [columns] if isinstance(columns, str) else list(columns)
+        unknown = [name for name in wanted if name not in names]
+        if unknown:
+            raise InputError(f"no column {unknown} in this collection; it has {names}")
+        return wanted
+
+    def _batches(self, names: list[str], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        for batch in self._root.batches(names, self._rows):
+            yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+
+    def _light(self, names: Sequence[str] | None = None) -> pa.Table:
+        """Rows without the headers: what filters and descriptions look at."""
+        every = [field.name for field in self._root.table.schema if not s.is_header_field(field)]
+        table = self._root.table.select(self._named(names) if names else every)
+        return table if self._rows is None else table.take(pa.array(self._rows))
+
+    def _with(self, columns: pa.Table) -> Collection:
+        total = self._root.table.num_rows
+        if self._rows is not None:  # rows outside this view get null; no one sees them
+            places = np.full(total, -1)
+            places[self._rows] = np.arange(len(self._rows))
+            columns = columns.take(pa.array(places, mask=places < 0))
+        root = self._root.with_columns(columns)
+        return Collection(root, self._rows, self._about)
+
+
+def _restored(recipe: mapped.Recipe, packed: bytes | None, about: About) -> Collection:
+    root = mapped.open_root(recipe)
+    rows = selection.unpack(packed, root.table.num_rows)
+    return Collection(root, rows, about)

@@ -1,0 +1,116 @@
+"""A collection in words and numbers, and as GeoParquet."""
+
+from __future__ import annotations
+
+import html
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import shapely
+from numpy.typing import NDArray
+
+from rasteret_torch.geo import epsg_of, parse_crs
+from rasteret_torch.index import dates, places, query
+
+if TYPE_CHECKING:
+    from rasteret_torch.index.collection import Collection
+
+escape = html.escape
+_SHOWN = 8  # bands, CRSs or split values shown before an ellipsis
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
+
+
+def crs_labels(table: pa.Table) -> list[str]:
+    """Labels of the rows' CRSs, most frequent first."""
+    counted = pa.array(places.row_crs(table), pa.string()).drop_null().value_counts().to_pylist()
+    return [entry["values"] for entry in sorted(counted, key=lambda entry: -entry["counts"])]
+
+
+def epsg_codes(table: pa.Table) -> list[int]:
+    """EPSG codes of the rows' CRSs, most frequent first."""
+    codes = (epsg_of(parse_crs(label)) for label in crs_labels(table))
+    return [code for code in codes if code is not None]
+
+
+def facts(collection: Collection) -> dict[str, Any]:
+    """What there is to know without reading a pixel; every value is JSON-able."""
+    table = collection._light()
+    first, last = query.time_columns(table)
+    result: dict[str, Any] = {
+        "name": collection.name,
+        "data_source": collection.data_source,
+        "items": len(collection),
+        "bands": collection.bands,
+        "crs": crs_labels(table),
+        "bounds": None if not len(collection) else _bounds(table),
+        "dates": None if not len(collection) else _days(first, last),
+        "columns": list(collection.schema.names),
+    }
+    if "split" in table.column_names:
+        counts = table.column("split").value_counts().to_pylist()
+        result["splits"] = {str(entry["values"]): entry["counts"] for entry in counts}
+    if "status" in table.column_names and pa.types.is_string(table.schema.field("status").type):
+        result["errors"] = pc.sum(pc.not_equal(table.column("status"), "ok")).as_py() or 0
+    return result
+
+
+def _days(first: dates.Micros, last: dates.Micros) -> tuple[str, str]:
+    return dates.day_text(int(first.min())), dates.day_text(int(last.max()))
+
+
+def _bounds(table: pa.Table) -> list[float] | None:
+    boxes = query.bbox_columns(table)
+    if np.isnan(boxes).all():
+        return None
+    low, high = np.nanmin(boxes, axis=0), np.nanmax(boxes, axis=0)
+    return [float(side) for side in (low[0], low[1], high[2], high[3])]
+
+
+def summary(collection: Collection) -> str:
+    """A few lines for the console."""
+    known = facts(collection)
+    lines = [f"Collection {known['name'] or '(unnamed)'}: {known['items']} items"]
+    lines.append(f"  bands   {_listed(known['bands'])}")
+    if known["dates"]:
+        lines.append("  dates   " + " to ".join(dict.fromkeys(known["dates"])))
+    if known["bounds"]:
+        lines.append("  lon/lat " + ", ".join(f"{side:.5g}" for side in known["bounds"]))
+    if known["crs"]:
+        lines.append(f"  crs     {_listed([_short(label) for label in known['crs']])}")
+    if "splits" in known:
+        lines.append("  splits  " + ", ".join(f"{name} {count}" for name, count in sorted(known["splits"].items())))
+    if known.get("errors"):
+        lines.append(f"  errors  {known['errors']} items, see the columns status and error")
+    return "\n".join(lines)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f", … ({len(names)})" if len(names) > _SHOWN else "") if names else "none"
+
+
+def _short(label: str) -> str:
+    return label if len(label) < 40 else parse_crs(label).name
+
+
+def geoparquet(schema: pa.Schema, table: pa.Table) -> pa.Schema:
+    """The schema with GeoParquet 1.1 metadata: WKB in CRS84 with a bbox covering."""
+    footprints = shapely.from_wkb(table.column("geometry").to_numpy(zero_copy_only=False), on_invalid="ignore")
+    column: dict[str, Any] = {
+        "encoding": "WKB",
+        "geometry_types": _types(footprints),
+        "covering": {"bbox": {side: ["bbox", side] for side in _SIDES}},
+    }
+    bounds = _bounds(table)
+    if bounds is not None:
+        column["bbox"] = bounds
+    geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+    return schema.with_metadata({**(schema.metadata or {}), b"geo": json.dumps(geo).encode()})
+
+
+def _types(footprints: NDArray[Any]) -> list[str]:
+    kinds = np.unique(shapely.get_type_id(footprints))
+    names = ["Point", "LineString", "LinearRing", "Polygon", "MultiPoint", "MultiLineString", "MultiPolygon"]
+    return [names[kind] if kind < len(names) else "GeometryCollection" for kind in kinds.tolist() if kind >= 0]

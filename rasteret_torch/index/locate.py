@@ -1,0 +1,82 @@
+"""Hrefs of local files: absolute in memory; on disk relative to the collection where they can move with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rasteret_torch.errors import UntrustedUriError
+
+Rewrite = Callable[[str], str]
+
+
+def absolute(path: str | Path) -> Path:
+    """The absolute, normalised path, symbolic links kept."""
+    return Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def is_relative(href: str) -> bool:
+    """Neither a URL nor an absolute path."""
+    return "://" not in href and not href.startswith("/")
+
+
+def relative_to(batch: pa.RecordBatch, folder: Path) -> pa.RecordBatch:
+    """Paths below the parent of `folder` become relative to `folder`."""
+    shared = str(folder.parent).rstrip("/") + "/"
+
+    def rewrite(href: str) -> str:
+        return os.path.relpath(href, folder) if href.startswith(shared) else href
+
+    return _rewritten(batch, rewrite, lambda hrefs: pc.starts_with(hrefs, shared))
+
+
+def resolved(batch: pa.RecordBatch, folder: Path) -> pa.RecordBatch:
+    """Relative paths become absolute: those of a collection are relative to its folder.
+
+    Raises:
+        UntrustedUriError: a relative path leads out of the parent of `folder`.
+    """
+    shared = str(folder.parent).rstrip("/") + "/"
+
+    def rewrite(href: str) -> str:
+        path = os.path.normpath(folder / href)
+        if not path.startswith(shared):
+            raise UntrustedUriError(f"the collection {folder} names {href!r}, outside of {shared}; do not trust it")
+        return path
+
+    return _rewritten(batch, rewrite, lambda h: pc.invert(pc.or_(pc.match_substring(h, "://"), pc.starts_with(h, "/"))))
+
+
+def _rewritten(batch: pa.RecordBatch, rewrite: Rewrite, which: Callable[[pa.Array], pa.Array]) -> pa.RecordBatch:
+    number = batch.schema.get_field_index("assets")
+    if number < 0:
+        return batch
+    assets = batch.column(number)
+    children = [_asset(assets.field(place), rewrite, which) for place in range(assets.type.num_fields)]
+    if all(new is None for new in children):
+        return batch
+    kept = [assets.field(place) if new is None else new for place, new in enumerate(children)]
+    mask = pc.is_null(assets) if assets.null_count else None
+    rebuilt = pa.StructArray.from_arrays(kept, fields=list(assets.type), mask=mask)
+    return batch.set_column(number, batch.schema.field(number), rebuilt)
+
+
+def _asset(asset: pa.Array, rewrite: Rewrite, which: Callable[[pa.Array], pa.Array]) -> pa.Array | None:
+    """One asset with its hrefs rewritten, or None where nothing changes."""
+    place = asset.type.get_field_index("href") if pa.types.is_struct(asset.type) else -1
+    if place < 0:
+        return None
+    hrefs = asset.field(place)
+    chosen = pc.fill_null(which(hrefs), False)
+    if not pc.any(chosen).as_py():
+        return None
+    flags = chosen.to_pylist()
+    values = [rewrite(href) if flag else href for href, flag in zip(hrefs.to_pylist(), flags, strict=True)]
+    fields = [asset.field(number) for number in range(asset.type.num_fields)]
+    fields[place] = pa.array(values, hrefs.type)
+    mask = pc.is_null(asset) if asset.null_count else None
+    return pa.StructArray.from_arrays(fields, fields=list(asset.type), mask=mask)

@@ -1,0 +1,155 @@
+"""Where items are: CRS labels per row, exact bounds of many grids at once, and a search over boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import shapely
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from rasteret_torch.errors import InputError
+from rasteret_torch.geo import Bounds, parse_crs, project_bounds, same_crs
+from rasteret_torch.tiff.model import Layout, TiffHeader
+
+Boxes = NDArray[np.float64]
+Grids = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int32]]
+
+
+def one_plane(header: TiffHeader) -> TiffHeader:
+    """A band-interleaved file seen as a file of one sample, where the index holds the tiles of one band only."""
+
+    def single(layout: Layout) -> Layout:
+        return replace(layout, samples=1, planar=1, extra_samples=())
+
+    return replace(header, levels=tuple(map(single, header.levels)))
+
+
+def with_crs(header: TiffHeader, label: str | None) -> TiffHeader:
+    """The header with the CRS of its row, where the header has none of its own."""
+    return header if label is None else replace(header, crs=label)
+
+
+def row_crs(table: pa.Table) -> list[str | None]:
+    """The CRS that each row states for its files: column `crs`, else `proj:epsg`, else `proj:code` or `proj:wkt2`."""
+    labels: pa.ChunkedArray = pa.chunked_array([pa.nulls(table.num_rows, pa.string())])
+    for name in ("crs", "proj:epsg", "proj:code", "proj:wkt2"):
+        if name not in table.column_names:
+            continue
+        column = table.column(name)
+        if pa.types.is_integer(column.type):
+            column = pc.binary_join_element_wise("EPSG", column.cast(pa.string()), ":")
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            labels = pc.coalesce(labels, column.cast(pa.string()))
+    found: list[str | None] = labels.to_pylist()
+    return found
+
+
+def filled(labels: pa.ChunkedArray, fallback: Sequence[str | None]) -> list[str | None]:
+    """The labels, and `fallback` where they are null."""
+    found: list[str | None] = pc.coalesce(labels, pa.chunked_array([pa.array(fallback, pa.string())])).to_pylist()
+    return found
+
+
+def numbered(per_band: Mapping[str, Sequence[str | None]]) -> tuple[list[CRS], dict[str, NDArray[np.int32]]]:
+    """One list of CRSs, and for each band the position of each row's CRS in it (-1 for none)."""
+    labels = list(dict.fromkeys(label for column in per_band.values() for label in column if label is not None))
+    found: list[CRS] = []
+    position: dict[str | None, int] = {None: -1}
+    for label in labels:
+        crs = parse_crs(label)
+        known = next((number for number, one in enumerate(found) if same_crs(one, crs)), None)
+        if known is None:
+            known = len(found)
+            found.append(crs)
+        position[label] = known
+    ids = {band: np.array([position[label] for label in column], np.int32) for band, column in per_band.items()}
+    return found, ids
+
+
+def grid_boxes(transforms: NDArray[np.float64], shapes: NDArray[np.int64]) -> Boxes:
+    """[N, 4] outer pixel edges, each in its own CRS."""
+    a, b, c, d, e, f = transforms.T
+    rows, cols = shapes.T
+    xs = np.stack([c, c + a * cols, c + b * rows, c + a * cols + b * rows])
+    ys = np.stack([f, f + d * cols, f + e * rows, f + d * cols + e * rows])
+    return np.column_stack([xs.min(0), ys.min(0), xs.max(0), ys.max(0)])
+
+
+def bounds_of_grids(grids: Sequence[Grids], crs_list: Sequence[CRS], crs: CRS | None, count: int) -> Boxes:
+    """[N, 4] boxes around all the grids of each row, in `crs` or in the CRS of the first grid that has a place."""
+    result = np.full((count, 4), np.nan)
+    own = np.full(count, -1, np.int32)
+    for transforms, shapes, ids in grids:
+        boxes = grid_boxes(transforms, shapes)
+        placed = ~np.isnan(boxes).any(axis=1)
+        if crs is not None:
+            boxes, placed = _projected(boxes, ids, crs_list, crs, placed)
+        else:
+            placed &= (own < 0) | (own == ids)
+            own[placed] = ids[placed]
+        result[placed] = _union(result[placed], boxes[placed])
+    return result
+
+
+def _union(one: Boxes, other: Boxes) -> Boxes:
+    low, high = np.fmin(one[:, :2], other[:, :2]), np.fmax(one[:, 2:], other[:, 2:])
+    merged = np.hstack([low, high])
+    crossing = (one[:, 0] > one[:, 2]) | (other[:, 0] > other[:, 2])
+    if crossing.any():  # across the antimeridian the union is not a minimum and a maximum
+        merged[crossing] = np.where(np.isnan(one[crossing]), other[crossing], one[crossing])
+        merged[crossing, 1] = np.fmin(one[crossing, 1], other[crossing, 1])
+        merged[crossing, 3] = np.fmax(one[crossing, 3], other[crossing, 3])
+    return merged
+
+
+def _projected(
+    boxes: Boxes, ids: NDArray[np.int32], crs_list: Sequence[CRS], crs: CRS, placed: NDArray[np.bool_]
+) -> tuple[Boxes, NDArray[np.bool_]]:
+    """The boxes in `crs`. Equal boxes (a scene's tile through time) are projected once."""
+    placed = placed & (ids >= 0)
+    result = np.full_like(boxes, np.nan)
+    for number, source in enumerate(crs_list):
+        rows = np.flatnonzero(placed & (ids == number))
+        if same_crs(source, crs):
+            result[rows] = boxes[rows]
+            continue
+        unique, back = np.unique(boxes[rows], axis=0, return_inverse=True)
+        projected = np.array([_one(tuple(box), source, crs) for box in unique.tolist()]).reshape(-1, 4)
+        result[rows] = projected[back.reshape(-1)]
+    return result, ~np.isnan(result).any(axis=1)
+
+
+def _one(box: Bounds, source: CRS, crs: CRS) -> Bounds:
+    try:
+        return project_bounds(box, source, crs)
+    except InputError:  # not on the map of `crs` at all: the item is nowhere there
+        return np.nan, np.nan, np.nan, np.nan
+
+
+class BoxIndex:
+    """Search over boxes [N, 4]; a box with xmin > xmax reaches across the antimeridian (longitudes)."""
+
+    def __init__(self, boxes: Boxes) -> None:
+        rows = np.arange(len(boxes))
+        crossing = boxes[:, 0] > boxes[:, 2]
+        east, west = boxes[crossing].copy(), boxes[crossing].copy()
+        east[:, 2], west[:, 0] = 180.0, -180.0
+        plain = boxes.copy()
+        plain[crossing] = east
+        every = np.vstack([plain, west])
+        owners = np.concatenate([rows, rows[crossing]])
+        known = ~np.isnan(every).any(axis=1)
+        self._owners = owners[known]
+        self._tree = shapely.STRtree(np.atleast_1d(shapely.box(*every[known].T)))
+
+    def touching(self, bounds: Bounds) -> NDArray[np.int64]:
+        """Row numbers of boxes that touch `bounds`, ascending."""
+        xmin, ymin, xmax, ymax = bounds
+        parts = [bounds] if xmin <= xmax else [(xmin, ymin, 180.0, ymax), (-180.0, ymin, xmax, ymax)]
+        hits = [self._tree.query(shapely.box(*part)) for part in parts]
+        return np.unique(self._owners[np.concatenate(hits)])

@@ -1,0 +1,265 @@
+"""Which rows a filter keeps: boolean masks over the rows of a table, all ANDed by the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import shapely
+import shapely.geometry
+from numpy.typing import NDArray
+
+from rasteret_torch.errors import EmptySelectionError, InputError, SplitNotFoundError
+from rasteret_torch.geo import Bounds
+from rasteret_torch.index import dates
+
+Mask = NDArray[np.bool_]
+_ROW = "__row_of_the_collection"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """One condition.
+
+    Attributes:
+        words: how it is named in messages.
+        keep: table to mask.
+        nearest: table to what there is instead, in words.
+    """
+
+    words: str
+    keep: Callable[[pa.Table], Mask]
+    nearest: Callable[[pa.Table], str]
+
+
+def apply(filters: Sequence[Filter], table: pa.Table) -> NDArray[np.int64]:
+    """Row numbers that pass all filters.
+
+    Raises:
+        EmptySelectionError: none does; names the filter to blame and what there is instead.
+    """
+    kept = np.ones(table.num_rows, bool)
+    masks = [one.keep(table) for one in filters]
+    for mask in masks:
+        kept &= mask
+    if kept.any():
+        return np.flatnonzero(kept)
+    for one, mask in zip(filters, masks, strict=True):
+        if not mask.any():
+            raise EmptySelectionError(f"no item has {one.words}; {one.nearest(table)}")
+    words = " and ".join(one.words for one in filters) or "a place in this collection, which is empty"
+    raise EmptySelectionError(f"no item has {words} at once; loosen one of them")
+
+
+def rows_where(table: pa.Table, expression: pc.Expression) -> NDArray[np.int64]:
+    """Row numbers for which a pyarrow expression is true.
+
+    Raises:
+        InputError: the expression does not fit the columns.
+    """
+    numbered = table.append_column(_ROW, pa.array(np.arange(table.num_rows)))
+    try:
+        rows = ds.dataset(numbered).scanner(columns=[_ROW], filter=expression).to_table()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, TypeError) as error:
+        raise InputError(f"{str(expression)[:200]} does not fit the columns {table.column_names}: {error}") from error
+    found: NDArray[np.int64] = rows.column(_ROW).to_numpy()
+    return np.sort(found)
+
+
+def time_columns(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(start, end) of each row, UTC microseconds, closed; the whole time axis for rows without a date."""
+    moment = _micros(table, "datetime")
+    start, end = _micros(table, "start_datetime"), _micros(table, "end_datetime")
+    start, end = pc.coalesce(start, moment, end), pc.coalesce(end, moment, start)
+    first = pc.fill_null(start, dates.TIME_MIN_US).to_numpy()
+    last = pc.fill_null(end, dates.TIME_MAX_US).to_numpy()
+    return first, np.maximum(first, last)
+
+
+def _micros(table: pa.Table, name: str) -> pa.ChunkedArray:
+    if name not in table.column_names:
+        return pa.chunked_array([pa.nulls(table.num_rows, pa.int64())])
+    return table.column(name).cast(pa.timestamp("us", tz="UTC"), safe=False).cast(pa.int64())
+
+
+def bbox_columns(table: pa.Table) -> NDArray[np.float64]:
+    """The `bbox` column, [N, 4] xmin, ymin, xmax, ymax in CRS84; nan for rows without one."""
+    if "bbox" not in table.column_names:
+        raise InputError("this collection has no bbox column; add one, or build it with build_from_table")
+    sides = [pc.struct_field(table.column("bbox"), side) for side in ("xmin", "ymin", "xmax", "ymax")]
+    return np.column_stack([pc.fill_null(side, float("nan")).to_numpy() for side in sides]).astype(np.float64)
+
+
+def boxes_overlap(boxes: NDArray[np.float64], query: Bounds) -> Mask:
+    """Which boxes touch the query, all in CRS84; xmin > xmax crosses the antimeridian on either side."""
+    xmin, ymin, xmax, ymax = boxes.T
+    crossing, query_crosses = xmin > xmax, query[0] > query[2]
+    if query_crosses:
+        in_x = crossing | (xmax >= query[0]) | (xmin <= query[2])
+    else:
+        in_x = np.where(crossing, (xmin <= query[2]) | (xmax >= query[0]), (xmin <= query[2]) & (xmax >= query[0]))
+    mask: Mask = in_x & (ymin <= query[3]) & (ymax >= query[1])
+    return mask
+
+
+def by_bbox(bbox: Any) -> Filter:
+    """Items whose bbox touches `bbox` (CRS84)."""
+    box = bounds_of(bbox)
+    return Filter(f"bbox {box}", lambda table: boxes_overlap(bbox_columns(table), box), _extent_words)
+
+
+def by_geometries(geometries: Any) -> Filter:
+    """Items whose footprint intersects any of the geometries (CRS84)."""
+    shapes = np.asarray(shapes_of(geometries), object)
+    return Filter(
+        f"ground in common with the {len(shapes)} geometries", lambda t: _intersecting(t, shapes), _extent_words
+    )
+
+
+def _intersecting(table: pa.Table, shapes: NDArray[Any]) -> Mask:
+    boxes = bbox_columns(table)
+    mask = np.zeros(table.num_rows, bool)
+    for shape in shapes:
+        mask |= boxes_overlap(boxes, shape.bounds)
+    rows = np.flatnonzero(mask)
+    wkb = table.column("geometry").take(pa.array(rows)).to_numpy(zero_copy_only=False)
+    footprints = shapely.from_wkb(wkb, on_invalid="ignore")
+    hits = shapely.STRtree(shapes).query(footprints, predicate="intersects")[0]
+    exact = np.zeros(table.num_rows, bool)
+    exact[rows[np.unique(hits)]] = True
+    exact[rows[shapely.is_missing(footprints)]] = True  # no footprint: its box has to do
+    return exact
+
+
+def by_dates(date_range: Any) -> Filter:
+    """Items whose time touches the range; a date-only end includes that day."""
+    start, end = dates.range_of(date_range)
+
+    def keep(table: pa.Table) -> Mask:
+        first, last = time_columns(table)
+        mask: Mask = (first <= end) & (last >= start)
+        return mask
+
+    def nearest(table: pa.Table) -> str:
+        first, last = time_columns(table)
+        if not len(first):
+            return "the collection is empty"
+        closest = int(np.argmin(np.minimum(np.abs(first - end), np.abs(last - start))))
+        return (
+            f"the nearest is of {dates.day_text(int(first[closest]))}, "
+            f"all are of {dates.day_text(int(first.min()))} to {dates.day_text(int(last.max()))}"
+        )
+
+    return Filter(f"a time in {dates.day_text(start)} to {dates.day_text(end)}", keep, nearest)
+
+
+def by_cloud_cover(limit: float, column: str = "eo:cloud_cover") -> Filter:
+    """Items with less cloud than `limit` percent; items that do not say are left out."""
+
+    def keep(table: pa.Table) -> Mask:
+        return _true(pc.less(_column(table, column), limit))
+
+    def nearest(table: pa.Table) -> str:
+        return f"the lowest is {pc.min(_column(table, column)).as_py()}"
+
+    return Filter(f"{column} below {limit}", keep, nearest)
+
+
+def by_split(split: str | Iterable[str], column: str = "split") -> Filter:
+    """Items of one or several splits."""
+    wanted = [split] if isinstance(split, str) else list(split)
+
+    def keep(table: pa.Table) -> Mask:
+        if column not in table.column_names:
+            raise SplitNotFoundError(
+                f"there is no split column {column!r} among {table.column_names}; assign_splits() makes one"
+            )
+        values = pc.unique(table.column(column)).drop_null().to_pylist()
+        unknown = [value for value in wanted if value not in values]
+        if unknown:
+            raise SplitNotFoundError(f"column {column!r} has no {unknown}; it has {sorted(map(str, values))[:20]}")
+        return _true(pc.is_in(table.column(column), value_set=pa.array(wanted, table.schema.field(column).type)))
+
+    return Filter(f"{column} {' or '.join(map(str, wanted))}", keep, lambda _: "")
+
+
+def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
+    if name not in table.column_names:
+        raise InputError(f"there is no column {name!r} to filter by; there are {table.column_names}")
+    return table.column(name)
+
+
+def _true(values: pa.ChunkedArray) -> Mask:
+    mask: Mask = pc.fill_null(values, False).to_numpy().astype(bool)
+    return mask
+
+
+def _extent_words(table: pa.Table) -> str:
+    boxes = bbox_columns(table)
+    if not len(boxes) or np.isnan(boxes).all():
+        return "no item has a place"
+    low, high = np.nanmin(boxes, axis=0), np.nanmax(boxes, axis=0)
+    return f"the items lie within ({low[0]:.6g}, {low[1]:.6g}, {high[2]:.6g}, {high[3]:.6g}) in lon/lat (CRS84)"
+
+
+def bounds_of(value: Any) -> Bounds:
+    """Four finite numbers xmin, ymin, xmax, ymax.
+
+    Raises:
+        InputError: not that, or south above north.
+    """
+    try:
+        xmin, ymin, xmax, ymax = (float(side) for side in value)
+    except (TypeError, ValueError):
+        raise InputError(f"{value!r} is not a box; pass (xmin, ymin, xmax, ymax)") from None
+    if not np.isfinite([xmin, ymin, xmax, ymax]).all() or ymin > ymax:
+        raise InputError(f"box {value} must be finite with ymin <= ymax; pass (xmin, ymin, xmax, ymax)")
+    return xmin, ymin, xmax, ymax
+
+
+def shapes_of(geometries: Any) -> list[shapely.Geometry]:
+    """Shapely geometries of what people pass: shapely, WKB, GeoJSON, boxes, Arrow WKB arrays, a GeoDataFrame, lists.
+
+    Raises:
+        InputError: not geometries, or none.
+    """
+    shapes = list(_each_shape(geometries))
+    if not shapes:
+        raise InputError("geometries is empty; leave it out to keep all items")
+    return shapes
+
+
+def _each_shape(value: Any) -> Iterable[shapely.Geometry]:
+    if isinstance(value, shapely.Geometry):
+        yield value
+    elif isinstance(value, bytes | bytearray | memoryview):
+        yield shapely.from_wkb(bytes(value))
+    elif isinstance(value, dict):
+        yield from _geojson(value)
+    elif isinstance(value, pa.Array | pa.ChunkedArray):
+        yield from shapely.from_wkb(np.asarray(value.to_pylist(), object))
+    elif hasattr(value, "geometry") and hasattr(value, "columns"):  # a GeoDataFrame
+        yield from value.geometry
+    elif isinstance(value, tuple) and len(value) == 4 and all(np.isscalar(side) for side in value):
+        yield shapely.box(*bounds_of(value))
+    elif isinstance(value, str) or not isinstance(value, Iterable):
+        raise InputError(f"{str(value)[:80]!r} is not a geometry; pass shapely, GeoJSON, WKB or a box in CRS84")
+    else:
+        for part in value:
+            yield from _each_shape(part)
+
+
+def _geojson(value: dict[str, Any]) -> Iterable[shapely.Geometry]:
+    if value.get("type") == "FeatureCollection":
+        for feature in value.get("features", ()):
+            yield from _geojson(feature)
+        return
+    try:
+        yield shapely.geometry.shape(value["geometry"] if value.get("type") == "Feature" else value)
+    except (KeyError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError) as error:
+        raise InputError(f"{str(value)[:80]} is not a GeoJSON geometry") from error

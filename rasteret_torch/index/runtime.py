@@ -1,0 +1,282 @@
+"""`RuntimeIndex`: the rows of a collection by number, in microseconds, for the read path."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import weakref
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from affine import Affine
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from rasteret_torch import errors
+from rasteret_torch.errors import BandNotFoundError, InputError, NotGeoreferencedError, RasteretTorchError
+from rasteret_torch.geo import Bounds, Grid, parse_crs
+from rasteret_torch.index import contents, dates, mapped, places, query
+from rasteret_torch.index import schema as s
+from rasteret_torch.index.headers import header_of, is_single_plane
+from rasteret_torch.index.source import Source
+from rasteret_torch.index.stored import HeaderChunk, HeaderColumn
+from rasteret_torch.tiff.limits import check_header
+from rasteret_torch.tiff.model import TiffHeader
+
+_SOURCES_KEPT = 4096  # headers of recent items: a few KB each with their tile tables left in mapped memory
+_lock = threading.Lock()
+_runtimes: weakref.WeakValueDictionary[tuple[str, bytes], RuntimeIndex] = weakref.WeakValueDictionary()
+
+
+def runtime_of(root: mapped.Root, rows: mapped.Rows | None) -> RuntimeIndex:
+    """The runtime form of these rows; one per process, however many collections ask."""
+    key = root.token, b"" if rows is None else rows.tobytes()
+    with _lock:
+        found = _runtimes.get(key)
+        if found is None:
+            found = _runtimes[key] = RuntimeIndex(root, rows)
+    return found
+
+
+class RuntimeIndex:
+    """Rows by number, from 0, in the order of the collection.
+
+    Attributes:
+        count: of rows.
+    """
+
+    def __init__(self, root: mapped.Root, rows: mapped.Rows | None) -> None:
+        self._root = root
+        self._rows = rows
+        table = root.table
+        self.count: int = table.num_rows if rows is None else len(rows)
+        self.bands = s.bands_of(table.schema)
+        light = [field.name for field in table.schema if not s.is_header_field(field)]
+        self._light = table.select(light) if rows is None else table.select(light).take(pa.array(rows))
+        self._headers = {
+            field.name.removesuffix(s.HEADER_SUFFIX): HeaderColumn(table.column(field.name))
+            for field in table.schema
+            if s.is_header_field(field)
+        }
+        self._cached_source = functools.lru_cache(_SOURCES_KEPT)(self._read_source)
+        self._trees: dict[str, places.BoxIndex] = {}
+
+    def __len__(self) -> int:
+        return self.count
+
+    # -- light columns ----------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def ids(self) -> Sequence[str]:
+        """Item ids."""
+        return tuple(self._light.column("id").to_pylist())
+
+    @functools.cached_property
+    def _times(self) -> tuple[dates.Micros, dates.Micros]:
+        return query.time_columns(self._light)
+
+    @property
+    def start_us(self) -> dates.Micros:
+        """First moment of each item, microseconds since 1970 UTC."""
+        return self._times[0]
+
+    @property
+    def end_us(self) -> dates.Micros:
+        """Last moment of each item (included), microseconds since 1970 UTC."""
+        return self._times[1]
+
+    @functools.cached_property
+    def content_hash(self) -> str:
+        """Hash of ids, times, hrefs and headers in their order: the same in every process, copy and folder."""
+        return contents.content_hash(self._root, self._rows)
+
+    # -- one file ---------------------------------------------------------------------------------------------------
+
+    def source(self, row: int, band: str) -> Source:
+        """Where the pixels of one band of one row are, with the parsed header.
+
+        Raises:
+            BandNotFoundError: no such band in the collection, or none in this row.
+            InputError: the row has no header, or a file of several samples and no `band_index`.
+            TiffError, StoreError: the file could not be read when the index was built.
+        """
+        if not 0 <= row < self.count:
+            raise InputError(f"row {row} of a collection of {self.count} items")
+        return self._cached_source(row, band)
+
+    def _read_source(self, row: int, band: str) -> Source:
+        item, href, sample = self._asset(row, band)
+        header, single = self._header(row, band, item)
+        samples = header.image.samples
+        if sample is None and samples > 1:
+            raise InputError(
+                f"band {band!r} of item {item!r} lies in a file of {samples} samples and the index has no band_index "
+                "for it; name the sample of each band with band_index_map (or bands=) when building"
+            )
+        number = 0 if sample is None or single else sample
+        if not 0 <= number < samples:
+            raise InputError(f"band {band!r} of item {item!r} is sample {sample} of a file that has {samples}")
+        return Source(item, band, href, number, header)
+
+    def _asset(self, row: int, band: str) -> tuple[str, str, int | None]:
+        if band not in self.bands:
+            raise BandNotFoundError(f"no band {band!r} in this collection; it has {list(self.bands)}")
+        item = str(self._light.column("id")[row].as_py())
+        hrefs, samples = self._assets.get(band, (None, None))
+        href = None if hrefs is None else hrefs[row].as_py()
+        if href is None:
+            raise BandNotFoundError(f"item {item!r} has no band {band!r}; filter the items that have it")
+        return item, href, None if samples is None else samples[row].as_py()
+
+    @functools.cached_property
+    def _assets(self) -> dict[str, tuple[pa.Array, pa.Array | None]]:
+        column = self._light.column("assets").combine_chunks()
+        found = {}
+        for field in column.type:
+            asset = pc.struct_field(column, field.name)
+            if not pa.types.is_struct(asset.type) or asset.type.get_field_index("href") < 0:
+                continue
+            indexed = asset.type.get_field_index("band_index") >= 0
+            found[field.name] = (
+                pc.struct_field(asset, "href"),
+                pc.struct_field(asset, "band_index") if indexed else None,
+            )
+        return found
+
+    def _stored(self, row: int, band: str) -> tuple[HeaderChunk, int]:
+        return self._headers[band].at(row if self._rows is None else int(self._rows[row]))
+
+    def _header(self, row: int, band: str, item: str) -> tuple[TiffHeader, bool]:
+        """The header, and whether its tile table is of this band alone (a rasteret row of a planar file)."""
+        if band not in self._headers:
+            raise InputError(f"this collection has no headers of band {band!r}; build it with enrich_cog=True")
+        chunk, place = self._stored(row, band)
+        record = chunk.record(place)
+        if record is None:
+            raise InputError(f"item {item!r} has no header of band {band!r}; build the index with enrich_cog=True")
+        if record.get("error"):
+            raise _stored_error(record["error"], item, band)
+        try:
+            header = header_of(record, chunk.tables(place))
+            single = is_single_plane(header.image)
+            if single:
+                header = places.one_plane(header)
+            if header.crs is None and record.get("bits_per_sample") is None:
+                header = places.with_crs(header, self._row_crs[row])
+            check_header(header)
+        except RasteretTorchError as error:
+            raise type(error)(f"item {item!r}, band {band!r}: {error}") from error
+        return header, single
+
+    # -- places -----------------------------------------------------------------------------------------------------
+
+    def grid(self, row: int, band: str) -> Grid:
+        """The pixel grid of a file.
+
+        Raises:
+            NotGeoreferencedError: the file has no place.
+        """
+        source = self.source(row, band)
+        header = source.header
+        if header.transform is None:
+            raise NotGeoreferencedError(
+                f"item {source.item_id!r}, band {band!r}: {source.href} has no affine georeferencing; "
+                "read it by pixels with read_tiff"
+            )
+        crs = None if header.crs is None else parse_crs(header.crs)
+        return Grid(header.transform, (header.image.height, header.image.width), crs)
+
+    def grids(self, band: str) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int32]]:
+        """(transforms [N, 6] as a, b, c, d, e, f; shapes [N, 2] as rows, cols; crs_ids [N] into `crs_list`).
+
+        Rows without a header, or without georeferencing, have nan, 0 and -1.
+        """
+        headers = self._headers.get(band)
+        if headers is None:
+            if band not in self.bands:
+                raise BandNotFoundError(f"no band {band!r} in this collection; it has {list(self.bands)}")
+            raise InputError(f"this collection has no headers of band {band!r}; build it with enrich_cog=True")
+        chosen = slice(None) if self._rows is None else self._rows
+        return headers.transforms[chosen], headers.shapes[chosen], self._crs[1][band]
+
+    @property
+    def crs_list(self) -> list[CRS]:
+        """The CRSs that `crs_ids` number."""
+        return self._crs[0]
+
+    @functools.cached_property
+    def _row_crs(self) -> list[str | None]:
+        return places.row_crs(self._light)
+
+    @functools.cached_property
+    def _crs(self) -> tuple[list[CRS], dict[str, NDArray[np.int32]]]:
+        per_band = {}
+        for band, headers in self._headers.items():
+            stored = headers.field("crs")
+            if stored is not None and self._rows is not None:
+                stored = stored.take(pa.array(self._rows))
+            per_band[band] = self._row_crs if stored is None else places.filled(stored, self._row_crs)
+        return places.numbered(per_band)
+
+    def bounds(self, crs: CRS | None = None, band: str | Sequence[str] | None = None) -> NDArray[np.float64]:
+        """[N, 4] (xmin, ymin, xmax, ymax) of the outer pixel edges of each item's files.
+
+        Args:
+            crs: the CRS of the result, the edges densified; default each item's own (that of its first band).
+            band: of which band or bands; default all.
+
+        Returns:
+            nan for items without a place; xmin > xmax where a geographic box crosses the antimeridian.
+        """
+        names = tuple(self._headers) if band is None else (band,) if isinstance(band, str) else tuple(band)
+        return self._bounds(None if crs is None else parse_crs(crs), names)
+
+    @functools.lru_cache(8)  # noqa: B019 - a runtime lives as long as its process
+    def _bounds(self, crs: CRS | None, bands: tuple[str, ...]) -> NDArray[np.float64]:
+        grids = [self.grids(name) for name in bands]
+        bounds = places.bounds_of_grids(grids, self.crs_list, crs, self.count)
+        bounds.flags.writeable = False
+        return bounds
+
+    def res(self, band: str) -> tuple[float, float]:
+        """Pixel size (x, y) of the first row that has the band, in units of its CRS.
+
+        Raises:
+            InputError: no row has it.
+        """
+        transforms = self.grids(band)[0]
+        known = np.flatnonzero(~np.isnan(transforms).any(axis=1))
+        if not len(known):
+            raise InputError(f"no item has a georeferenced header of band {band!r}")
+        return Grid(Affine(*transforms[known[0]]), (1, 1)).res
+
+    def find(self, bbox: Bounds | None = None, date_range: object = None, crs: object = None) -> mapped.Rows:
+        """Row numbers whose box touches `bbox` and whose time touches `date_range`, ascending.
+
+        Args:
+            bbox: in `crs`; without `crs`, lon/lat boxes (CRS84).
+            date_range: (start, end), a date-only end includes that day.
+            crs: compares exact grid bounds in this CRS.
+        """
+        rows = np.arange(self.count) if bbox is None else self._tree(crs).touching(query.bounds_of(bbox))
+        if date_range is None:
+            return rows
+        start, end = dates.range_of(date_range)
+        return rows[(self.start_us[rows] <= end) & (self.end_us[rows] >= start)]
+
+    def _tree(self, crs: object) -> places.BoxIndex:
+        key = "" if crs is None else parse_crs(crs).to_wkt()
+        if key not in self._trees:
+            boxes = query.bbox_columns(self._light) if crs is None else self.bounds(parse_crs(crs))
+            self._trees[key] = places.BoxIndex(boxes)
+        return self._trees[key]
+
+
+def _stored_error(text: str, item: str, band: str) -> RasteretTorchError:
+    name, _, sentence = text.partition(": ")
+    kind = getattr(errors, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, RasteretTorchError)):
+        kind, sentence = errors.TiffError, text
+    return kind(f"item {item!r}, band {band!r} could not be indexed: {sentence}")

@@ -1,0 +1,214 @@
+"""Collections on disk: Parquet parts and a manifest, written aside and moved into place in one step."""
+
+from __future__ import annotations
+
+import ctypes
+import datetime as dt
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rasteret_torch.errors import IndexCorruptError, InputError
+from rasteret_torch.index import schema as s
+
+MANIFEST = "manifest.json"
+_PART_ROWS = 1_000_000
+_ROW_GROUP_ROWS = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class PartFile:
+    """One Parquet file of a collection: its name, rows, size in bytes and sha256."""
+
+    name: str
+    rows: int
+    nbytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a saved collection consists of.
+
+    Attributes:
+        files: the Parquet parts, in row order.
+        rows: of all parts.
+        name, data_source: of the collection.
+        content_hash: of the rows (`RuntimeIndex.content_hash`).
+        build_hash: of the inputs of the build that wrote it, or "".
+        schema_version: of the columns.
+    """
+
+    files: tuple[PartFile, ...]
+    rows: int
+    name: str = ""
+    data_source: str = ""
+    content_hash: str = ""
+    build_hash: str = ""
+    schema_version: str = s.VERSION
+    created: str = field(default_factory=lambda: dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
+
+
+def write(
+    path: Path,
+    schema: pa.Schema,
+    batches: Iterable[pa.RecordBatch],
+    *,
+    name: str,
+    data_source: str,
+    hashes: tuple[str, str],
+) -> Path:
+    """Writes a collection directory, all or nothing; an existing collection there is replaced in one step.
+
+    Raises:
+        InputError: something that is no collection stands at `path`.
+    """
+    path = Path(os.path.abspath(path))
+    if path.exists() and not (path / MANIFEST).is_file() and not _is_empty_folder(path):
+        raise InputError(f"{path} exists and is no collection of ours; choose another path or remove it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.parent / f".{path.name}.{uuid.uuid4().hex[:12]}.part"
+    aside.mkdir()
+    try:
+        files = _write_parts(aside, s.stamp_schema(schema, {"name": name, "data_source": data_source}), batches)
+        manifest = Manifest(files, sum(one.rows for one in files), name, data_source, *hashes)
+        _write_text(aside / MANIFEST, json.dumps(asdict(manifest), indent=1))
+        _sync_folder(aside)
+        _swap(aside, path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    _sync_folder(path.parent)
+    return path
+
+
+def read_manifest(path: Path) -> Manifest | None:
+    """The manifest of a collection directory; None for Parquet of other makers.
+
+    Raises:
+        IndexCorruptError: it is there and unreadable, or a file it names is missing or changed.
+        SchemaVersionError: a newer major version wrote it.
+    """
+    if not (path / MANIFEST).is_file():
+        return None
+    try:
+        record = json.loads((path / MANIFEST).read_text())
+        s.check_version(str(record["schema_version"]), f"the collection {path}")
+        record["files"] = tuple(PartFile(**one) for one in record["files"])
+        known = Manifest.__dataclass_fields__
+        manifest = Manifest(**{key: value for key, value in record.items() if key in known})
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise IndexCorruptError(f"{path / MANIFEST} is not readable ({error}); build the collection again") from error
+    for part in manifest.files:
+        _check_part(path, part)
+    return manifest
+
+
+def _check_part(folder: Path, part: PartFile) -> None:
+    file = folder / part.name
+    if os.path.basename(part.name) != part.name:
+        raise IndexCorruptError(f"{folder / MANIFEST} names {part.name!r} outside its folder; build it again")
+    if not file.is_file():
+        raise IndexCorruptError(f"{file} is missing, its manifest lists it; build or copy the collection again")
+    nbytes = file.stat().st_size
+    if nbytes != part.nbytes:
+        raise IndexCorruptError(
+            f"{file} has {nbytes} bytes, its manifest says {part.nbytes}; build or copy the collection again"
+        )
+    if _sha256(file) != part.sha256:
+        raise IndexCorruptError(f"{file} differs from its manifest (sha256); build or copy the collection again")
+
+
+def _write_parts(folder: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> tuple[PartFile, ...]:
+    parts: list[PartFile] = []
+    writer: pq.ParquetWriter | None = None
+    rows = 0
+    for batch in batches:
+        if writer is not None and rows + batch.num_rows > _PART_ROWS:
+            parts.append(_closed(folder, writer, len(parts), rows))
+            writer, rows = None, 0
+        writer = writer or _writer(folder / _part_name(len(parts)), schema)
+        writer.write_table(pa.Table.from_batches([batch]).cast(schema), row_group_size=_ROW_GROUP_ROWS)
+        rows += batch.num_rows
+    writer = writer or _writer(folder / _part_name(len(parts)), schema)
+    parts.append(_closed(folder, writer, len(parts), rows))
+    return tuple(parts)
+
+
+def _part_name(number: int) -> str:
+    return f"part-{number:05d}.parquet"
+
+
+def _writer(file: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True, write_page_index=True)
+
+
+def _closed(folder: Path, writer: pq.ParquetWriter, number: int, rows: int) -> PartFile:
+    writer.close()
+    file = folder / _part_name(number)
+    with file.open("rb+") as handle:
+        os.fsync(handle.fileno())
+    return PartFile(file.name, rows, file.stat().st_size, _sha256(file))
+
+
+def _write_text(file: Path, text: str) -> None:
+    with file.open("w") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _swap(aside: Path, path: Path) -> None:
+    """Moves `aside` to `path` in one step; what stood there comes to `aside` (the caller removes it)."""
+    if not path.exists() or _is_empty_folder(path):
+        os.rename(aside, path)
+    elif not _exchange(aside, path):
+        old = aside.with_suffix(".old")
+        os.rename(path, old)
+        os.rename(aside, path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchanges two directories atomically; False where the system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    here, exchange = -100, 2  # Linux: AT_FDCWD, RENAME_EXCHANGE
+    if rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS):
+        return False
+    raise OSError(code, os.strerror(code), str(other))
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def fingerprint(record: dict[str, Any]) -> str:
+    """A short, stable hash of JSON-able build inputs."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:32]

@@ -1,0 +1,154 @@
+"""The headers of one band as columns: tile tables as views of mapped memory, everything else as vectors or records."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from rasteret_torch.index import schema as s
+from rasteret_torch.index.headers import Table
+
+Transforms = NDArray[np.float64]
+
+
+class TableColumn:
+    """A `list<int64>` array; one entry is a view of its values."""
+
+    def __init__(self, lists: pa.Array) -> None:
+        self._ends = lists.offsets.to_numpy()
+        self._values = lists.values.to_numpy(zero_copy_only=False).view(np.uint64)
+
+    def __getitem__(self, row: int) -> Table:
+        table: Table = self._values[self._ends[row] : self._ends[row + 1]]
+        return table
+
+
+class RecordColumn:
+    """A struct array whose tile tables stay arrays; one entry is a record of the rest and its two tables."""
+
+    def __init__(self, structs: pa.StructArray) -> None:
+        children = {field.name: structs.field(number) for number, field in enumerate(structs.type)}
+        self._tables = [TableColumn(children.pop(name)) for name in s.TILE_TABLES]
+        self._rest = _struct(children, structs)
+
+    def __getitem__(self, row: int) -> dict[str, Any] | None:
+        record: dict[str, Any] | None = self._rest[row].as_py()
+        return record
+
+    def tables(self, row: int) -> tuple[Table, Table]:
+        """(offsets, counts) of one entry."""
+        return self._tables[0][row], self._tables[1][row]
+
+
+class LevelColumn:
+    """A list of layout structs (overviews or masks)."""
+
+    def __init__(self, lists: pa.Array) -> None:
+        self._ends = lists.offsets.to_numpy()
+        self._records = RecordColumn(lists.values)
+
+    def records(self, row: int) -> list[dict[str, Any] | None]:
+        """The layouts of one row, without their tile tables."""
+        return [self._records[place] for place in range(self._ends[row], self._ends[row + 1])]
+
+    def tables(self, row: int, number: int) -> tuple[Table, Table]:
+        """(offsets, counts) of the layout `number` of one row."""
+        return self._records.tables(int(self._ends[row]) + number)
+
+
+class HeaderChunk:
+    """The headers of one band in one record batch."""
+
+    def __init__(self, structs: pa.StructArray) -> None:
+        children = {field.name: structs.field(number) for number, field in enumerate(structs.type)}
+        self._levels = {name: LevelColumn(children.pop(name)) for name in ("overviews", "masks") if name in children}
+        self._own = RecordColumn(_struct(children, structs))
+
+    def record(self, row: int) -> dict[str, Any] | None:
+        """The fields of one row's header without its tile tables; None where there is none."""
+        own = self._own[row]
+        if own is not None:
+            own.update({name: column.records(row) for name, column in self._levels.items()})
+        return own
+
+    def tables(self, row: int) -> RowTables:
+        """The tile tables of one row."""
+        return RowTables(self._own, self._levels, row)
+
+
+class RowTables:
+    """The tile tables of one row (`headers.TileTables`)."""
+
+    def __init__(self, own: RecordColumn, levels: dict[str, LevelColumn], row: int) -> None:
+        self._own, self._levels, self._row = own, levels, row
+
+    def image(self) -> tuple[Table, Table]:
+        """(offsets, counts) of the full-resolution image."""
+        return self._own.tables(self._row)
+
+    def overview(self, number: int) -> tuple[Table, Table]:
+        """(offsets, counts) of the overview `number`, from 0."""
+        return self._levels["overviews"].tables(self._row, number)
+
+    def mask(self, number: int) -> tuple[Table, Table]:
+        """(offsets, counts) of the mask of level `number`."""
+        return self._levels["masks"].tables(self._row, number)
+
+
+class HeaderColumn:
+    """All headers of one band."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self._column = column
+        chunks = [chunk for chunk in column.chunks if len(chunk)]
+        self._starts = np.cumsum([0] + [len(chunk) for chunk in chunks])
+        self._chunks: list[pa.StructArray | HeaderChunk] = list(chunks)
+
+    def at(self, row: int) -> tuple[HeaderChunk, int]:
+        """The chunk that holds a row, and the row's number in it."""
+        place = int(np.searchsorted(self._starts, row, side="right")) - 1
+        chunk = self._chunks[place]
+        if not isinstance(chunk, HeaderChunk):  # opened when first used: most workers see a part of the index
+            chunk = self._chunks[place] = HeaderChunk(chunk)
+        return chunk, row - int(self._starts[place])
+
+    def field(self, name: str) -> pa.ChunkedArray | None:
+        """One field of all rows (null where the header is), or None where the index has no such field."""
+        if self._column.type.get_field_index(name) < 0:
+            return None
+        return pc.struct_field(self._column, name)
+
+    @functools.cached_property
+    def shapes(self) -> NDArray[np.int64]:
+        """[N, 2] (rows, cols); 0 where there is no header."""
+        sides = [pc.fill_null(self.field(name), 0).to_numpy() for name in ("image_height", "image_width")]
+        return np.column_stack(sides).astype(np.int64)
+
+    @functools.cached_property
+    def transforms(self) -> Transforms:
+        """[N, 6] the affine map a, b, c, d, e, f from (col, row) to (x, y); nan where there is none."""
+        lists = self.field("transform")
+        if lists is None or not len(lists):
+            return np.full((len(self._column), 6), np.nan)
+        lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+        values = pc.list_flatten(lists).to_numpy()
+        starts = np.cumsum(lengths) - lengths
+        result = np.full((len(lengths), 6), np.nan)
+        for length, places in ((4, (0, 2, 4, 5)), (6, range(6))):
+            rows = np.flatnonzero(lengths == length)
+            source = values[starts[rows, None] + np.arange(length)] if len(rows) else np.empty((0, length))
+            if length == 4:  # scale_x, translate_x, scale_y, translate_y
+                result[rows, :] = 0.0
+            result[np.ix_(rows, list(places))] = source
+        return result
+
+
+def _struct(children: dict[str, pa.Array], like: pa.StructArray) -> pa.StructArray:
+    fields = [pa.field(name, child.type) for name, child in children.items()]
+    mask = pc.is_null(like) if like.null_count else None
+    return pa.StructArray.from_arrays(list(children.values()), fields=fields, mask=mask)
