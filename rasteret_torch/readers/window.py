@@ -49,7 +49,9 @@ def read_window(
         covers are nodata (else 0) and not valid.
 
     Raises:
-        InputError: unknown ids or empty bounds. BandNotFoundError: unknown bands. CRSMismatchError: items of other CRSs.
+        InputError: unknown ids or empty bounds.
+        BandNotFoundError: unknown bands.
+        CRSMismatchError: items in other CRSs.
     """
     names = [bands] if isinstance(bands, str) else list(bands)
     unknown = [band for band in names if band not in collection.bands]
