@@ -1,0 +1,92 @@
+"""Chips of files on one CRS equal `rasterio.merge`, which is what TorchGeo reads with."""
+
+import warnings
+
+import numpy as np
+import pytest
+import rasterio
+import rasterio.merge
+from rasterio.enums import Resampling
+
+from tests.read.conftest import write_tiff
+
+RNG = np.random.default_rng(7)
+
+
+def pixels(dtype: str, nodata: float | None, shape=(2, 150, 170)) -> np.ndarray:
+    data = RNG.integers(1, 250, shape).astype(dtype)
+    if dtype.startswith("f"):
+        data += RNG.random(shape).astype(dtype)
+    if nodata is not None:
+        data[:, RNG.random(shape[1:]) < 0.1] = nodata
+        data[:, 40:60, 30:70] = nodata
+    return data
+
+
+def queries(count: int):
+    """Chips on and off the grid, inside and sticking out, at several resolutions."""
+    for number in range(count):
+        res = [(10.0, 10.0), (10.0, 10.0), (10.0, 10.0), (20.0, 20.0), (7.0, 7.0), (25.0, 13.0)][number % 6]
+        shift = RNG.random(2) * 10 if number % 3 else np.zeros(2)
+        left = 1000 + RNG.integers(-20, 150) * 10.0 + shift[0]
+        top = 5000 - RNG.integers(-20, 130) * 10.0 - shift[1]
+        size = int(RNG.integers(5, 64))
+        yield (left, top - size * res[1], left + size * res[0], top), res
+
+
+def merged(paths, bounds, res, kernel) -> np.ndarray:
+    files = [rasterio.open(path) for path in paths]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return rasterio.merge.merge(files, bounds=bounds, res=res, resampling=Resampling[kernel])[0]
+    finally:
+        for file in files:
+            file.close()
+
+
+@pytest.mark.parametrize("nodata", [None, 0])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64"])
+def test_nearest_is_bit_exact(tmp_path, read_chip, dtype, nodata):
+    path = write_tiff(tmp_path / "a.tif", pixels(dtype, nodata), nodata=nodata, tiled=True, blockxsize=64, blockysize=48)
+    for bounds, res in queries(30):
+        data, _ = read_chip([path], bounds, res, "nearest", (0, 1))
+        np.testing.assert_array_equal(data, merged([path], bounds, res, "nearest"))
+
+
+@pytest.mark.parametrize("nodata", [None, 0])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+def test_bilinear_is_exact_for_integers_and_within_rounding_for_floats(tmp_path, read_chip, dtype, nodata):
+    path = write_tiff(tmp_path / "a.tif", pixels(dtype, nodata), nodata=nodata, tiled=True, blockxsize=64, blockysize=48)
+    for bounds, res in queries(30):
+        data, _ = read_chip([path], bounds, res, "bilinear", (0, 1))
+        expected = merged([path], bounds, res, "bilinear")
+        if dtype == "float32":
+            np.testing.assert_allclose(data, expected, rtol=3e-7, atol=1e-6)
+        else:
+            # A sum that lands on .5 can round either way: one level, in at most one pixel of ten thousand.
+            differing = data != expected
+            assert differing.mean() <= 1e-4
+            assert np.abs(data.astype(int) - expected.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("kernel", ["nearest", "bilinear"])
+def test_mosaics_take_the_first_valid_pixel(tmp_path, read_chip, kernel):
+    paths = [
+        write_tiff(tmp_path / "a.tif", pixels("uint16", 0), nodata=0),
+        write_tiff(tmp_path / "b.tif", pixels("uint16", 0), nodata=0, origin=(1350.0, 4800.0)),
+        write_tiff(tmp_path / "c.tif", pixels("uint16", None), nodata=0, origin=(900.0, 5200.0)),
+    ]
+    for bounds, res in queries(20):
+        data, valid = read_chip(paths, bounds, res, kernel, (0, 1))
+        expected = merged(paths, bounds, res, kernel)
+        np.testing.assert_array_equal(data, expected)
+        np.testing.assert_array_equal(valid, expected != 0)
+
+
+def test_uncovered_pixels_are_nodata_and_invalid(tmp_path, read_chip):
+    path = write_tiff(tmp_path / "a.tif", pixels("int16", None), nodata=-999)
+    data, valid = read_chip([path], (900.0, 4900.0, 1100.0, 5100.0), (10.0, 10.0))
+    assert (data[0, :10] == -999).all()
+    assert not valid[0, :10].any()
+    assert valid[0, 10:, 10:].all()
