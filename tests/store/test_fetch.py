@@ -30,9 +30,7 @@ def body(range_server: RangeServer) -> bytes:
     return data
 
 
-def get(
-    href: str, offset: int, nbytes: int, expect: ObjectStamp = UNSTAMPED, policy: FetchPolicy = POLICY
-) -> bytes:
+def get(href: str, offset: int, nbytes: int, expect: ObjectStamp = UNSTAMPED, policy: FetchPolicy = POLICY) -> bytes:
     return runtime.run(fetcher(None, policy).get(href, offset, nbytes, expect=expect))
 
 
