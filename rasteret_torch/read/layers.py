@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rasteret_torch.errors import RasteretTorchError
 from rasteret_torch.geo import Window
 from rasteret_torch.read.plan import ChipPlan, LayerPlan, Paste, TileRef
-from rasteret_torch.read.resample import Pixels, resample
+from rasteret_torch.read.resample import Pixels
 from rasteret_torch.read.validity import alpha_sample, fill_value, is_nodata
 
 
@@ -47,7 +47,7 @@ class StepCanvas:
         while self.taken < len(self.items):
             for layer in self.items[self.taken]:
                 jobs.append(LayerJob(layer, self, direct=direct and self.taken == 0))
-                missing[layer.target.slices()] = False
+                missing[layer.placement.target.slices()] = False
             self.taken += 1
             if not missing.any():
                 break
@@ -58,8 +58,8 @@ class StepCanvas:
         whole = Window(0, 0, *self.valid.shape[1:])
         bands = sorted(band for layer in layers for band in layer.bands)
         return bands == list(range(len(self.data))) and all(
-            layer.is_copy
-            and layer.target == whole
+            layer.placement.is_copy
+            and layer.placement.target == whole
             and layer.layout.dtype == self.data.dtype
             and layer.bands == tuple(range(layer.bands[0], layer.bands[0] + len(layer.bands)))
             for layer in layers
@@ -163,7 +163,7 @@ class LayerJob:
             return
         canvas = self.canvas
         data, counted = self._on_target(self.data, self.validity()[0])
-        rows, cols = self.plan.target.slices()
+        rows, cols = self.plan.placement.target.slices()
         for position, band in enumerate(self.plan.bands):
             known = canvas.valid[band, rows, cols]
             take = counted[position] & ~known
@@ -187,7 +187,4 @@ class LayerJob:
 
     def _on_target(self, data: NDArray[Any], valid: NDArray[np.bool_] | None) -> Pixels:
         counted = np.ones(data.shape, bool) if valid is None else valid
-        if self.plan.is_copy:
-            return data, counted
-        origin = self.plan.window.row, self.plan.window.col
-        return resample((data, counted), origin, (self.plan.rows, self.plan.cols), self.plan.resampling)
+        return self.plan.placement.apply((data, counted), self.plan.window[:2], self.plan.resampling)

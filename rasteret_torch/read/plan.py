@@ -18,7 +18,9 @@ from rasteret_torch.geo import Grid, Window, parse_crs, same_crs
 from rasteret_torch.index.source import Source
 from rasteret_torch.read.axis import Axis, Resampling, place_axis, square_up
 from rasteret_torch.read.options import LevelChoice
+from rasteret_torch.read.placement import Aligned, Placement
 from rasteret_torch.read.validity import fill_value
+from rasteret_torch.read.warp import SourcePlane, pixel_map, place_warped
 from rasteret_torch.tiff.model import Layout, TiffHeader
 
 ItemSources = Sequence[Source]  # one per requested band, of one item
@@ -34,9 +36,9 @@ class LayerPlan:
         level: 0 is full resolution.
         samples: samples of the file, 0-based.
         bands: for each sample its position among the chip's bands.
-        rows, cols: where target pixels lie in the level.
+        placement: where target pixels lie in the level.
         window: the source pixels needed, inside the level.
-        resampling: used unless rows and cols are plain copies.
+        resampling: used unless the placement is a plain copy.
     """
 
     item_id: str
@@ -45,8 +47,7 @@ class LayerPlan:
     level: int
     samples: tuple[int, ...]
     bands: tuple[int, ...]
-    rows: Axis
-    cols: Axis
+    placement: Placement
     window: Window
     resampling: Resampling
 
@@ -59,16 +60,6 @@ class LayerPlan:
     def mask(self) -> Layout | None:
         """Its mask image."""
         return self.header.masks[self.level]
-
-    @property
-    def is_copy(self) -> bool:
-        """Pixels are taken over as they are."""
-        return self.rows.is_copy and self.cols.is_copy
-
-    @property
-    def target(self) -> Window:
-        """The chip's pixels that this layer may fill."""
-        return Window(self.rows.start, self.cols.start, self.rows.count, self.cols.count)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,7 +145,7 @@ def plan_chip(
         level: "auto" or a forced overview number.
 
     Raises:
-        CRSMismatchError: an item lies in another CRS than the grid.
+        CRSMismatchError: the grid or an item has no CRS, the other has one.
         InputError: bands whose dtypes have no common one.
     """
     items = [sources for step in steps for sources in step]
@@ -191,8 +182,10 @@ def plan_window(href: str, header: TiffHeader, window: Window, *, level: int, sa
                 level=level,
                 samples=tuple(samples),
                 bands=tuple(range(len(samples))),
-                rows=Axis(inside.row - window.row, inside.height, float(inside.row), 1.0, layout.height),
-                cols=Axis(inside.col - window.col, inside.width, float(inside.col), 1.0, layout.width),
+                placement=Aligned(
+                    Axis(inside.row - window.row, inside.height, float(inside.row), 1.0, layout.height),
+                    Axis(inside.col - window.col, inside.width, float(inside.col), 1.0, layout.width),
+                ),
                 window=inside,
                 resampling="nearest",
             ),
@@ -226,10 +219,8 @@ def _item_layers(
         placed = _place(grid, source, level)
         if placed is None:
             continue
-        chosen, rows, cols = placed
+        chosen, placement = placed
         kernel = resampling(source.header.image.dtype)
-        top, bottom = rows.span(kernel)
-        left, right = cols.span(kernel)
         yield LayerPlan(
             item_id=source.item_id,
             href=source.href,
@@ -237,9 +228,8 @@ def _item_layers(
             level=chosen,
             samples=tuple(checked_sample(member) for _, member in members),
             bands=tuple(band for band, _ in members),
-            rows=rows,
-            cols=cols,
-            window=Window(top, left, bottom - top, right - left),
+            placement=placement,
+            window=placement.source_window(kernel),
             resampling=kernel,
         )
 
@@ -259,41 +249,77 @@ def checked_sample(source: Source) -> int:
     return source.sample
 
 
-def _place(grid: Grid, source: Source, level: LevelChoice) -> tuple[int, Axis, Axis] | None:
-    """(level, rows, cols) of a file on the grid, or None when they do not overlap."""
+def _place(grid: Grid, source: Source, level: LevelChoice) -> tuple[int, Placement] | None:
+    """The level to read and its placement on the grid, or None when they do not overlap."""
     header = source.header
     if header.transform is None:
         raise NotGeoreferencedError(
             f"item {source.item_id!r}, band {source.band!r} has no transform; read it by pixel window with rt.read_tiff"
         )
-    source_grid = Grid(header.transform, (header.image.height, header.image.width))
     crs = parse_crs(header.crs) if header.crs else None
-    if not same_crs(crs, grid.crs):
+    if (crs is None) != (grid.crs is None):
         raise CRSMismatchError(
             f"item {source.item_id!r} lies in {header.crs or 'no CRS'}, the chip in "
-            f"{grid.crs.name if grid.crs else 'no CRS'}; choose items of one CRS"
+            f"{grid.crs.name if grid.crs else 'no CRS'}; there is no way from one to the other"
         )
-    if not source_grid.is_rectilinear:
-        raise CRSMismatchError(f"item {source.item_id!r} lies on a rotated grid; only north-up grids are read here")
-    chosen = choose_level(header, grid.res) if level == "auto" else min(level, len(header.levels) - 1)
-    layout = header.levels[chosen]
-    transform = header.level_transform(chosen)
+    whole = Grid(header.transform, (header.image.height, header.image.width), crs)
+    if same_crs(crs, grid.crs) and whole.is_rectilinear and grid.is_rectilinear:
+        chosen = choose_level(header, _shrink_aligned(grid, whole), level)
+        transform = header.level_transform(chosen)
+        assert transform is not None
+        aligned = _align(grid, transform, header.levels[chosen])
+        return None if aligned is None else (chosen, aligned)
+    shrink = _shrink_warped(grid, SourcePlane(header.transform, whole.shape, crs))
+    chosen = choose_level(header, shrink, level)
+    transform, layout = header.level_transform(chosen), header.levels[chosen]
     assert transform is not None
+    warped = place_warped(grid, SourcePlane(transform, (layout.height, layout.width), crs))
+    return None if warped is None else (chosen, warped)
+
+
+def _align(grid: Grid, transform: Affine, layout: Layout) -> Aligned | None:
     inverse, target = ~transform, grid.transform
     left, right = target.c, target.c + target.a * grid.shape[1]
     top, bottom = target.f, target.f + target.e * grid.shape[0]
     cols = place_axis(inverse.a * left + inverse.c, inverse.a * right + inverse.c, grid.shape[1], layout.width)
     rows = place_axis(inverse.e * top + inverse.f, inverse.e * bottom + inverse.f, grid.shape[0], layout.height)
-    return None if rows is None or cols is None else (chosen, *square_up(rows, cols))
+    return None if rows is None or cols is None else Aligned(*square_up(rows, cols))
 
 
-def choose_level(header: TiffHeader, res: tuple[float, float]) -> int:
-    """The coarsest level that is at least as fine as `res` (x, y) along both axes, else full resolution."""
-    chosen = 0
-    for level in range(1, len(header.levels)):
-        transform = header.level_transform(level)
-        assert transform is not None
+def _shrink_aligned(grid: Grid, whole: Grid) -> tuple[float, float]:
+    """Full-resolution source pixels per target pixel, along x and y."""
+    return grid.res[0] / whole.res[0], grid.res[1] / whole.res[1]
+
+
+def _shrink_warped(grid: Grid, plane: SourcePlane) -> tuple[float, float]:
+    """Source pixels per target pixel along the source's columns and rows, at the middle of the chip.
+
+    A chip whose middle is undefined, but not its rest, is read at full resolution.
+    """
+    middle_u, middle_v = grid.shape[1] / 2, grid.shape[0] / 2
+    u, v = np.array([middle_u, middle_u + 1, middle_u]), np.array([middle_v, middle_v, middle_v + 1])
+    rows, cols = pixel_map(grid, plane, u, v)
+    if not (np.isfinite(rows).all() and np.isfinite(cols).all()):
+        return 1.0, 1.0
+    across = float(np.hypot(cols[1] - cols[0], cols[2] - cols[0]))
+    down = float(np.hypot(rows[1] - rows[0], rows[2] - rows[0]))
+    return across, down
+
+
+def choose_level(header: TiffHeader, shrink: tuple[float, float], level: LevelChoice) -> int:
+    """The level to read.
+
+    Args:
+        header: of the file.
+        shrink: full-resolution pixels per target pixel, along x and y.
+        level: "auto" takes the coarsest level that is still at least as fine as the target; a number forces that level
+            (the coarsest there is, if the file has fewer).
+    """
+    if level != "auto":
+        return min(level, len(header.levels) - 1)
+    chosen, image = 0, header.image
+    for number, layout in enumerate(header.levels[1:], start=1):
         # A thousandth of slack: overview sizes are rounded to whole pixels, so their ratio is rarely exact.
-        if abs(transform.a) <= res[0] * 1.001 and abs(transform.e) <= res[1] * 1.001:
-            chosen = level
+        if image.width / layout.width <= shrink[0] * 1.001 and image.height / layout.height <= shrink[1] * 1.001:
+            chosen = number
     return chosen

@@ -37,7 +37,7 @@ def resample(pixels: Pixels, origin: tuple[int, int], axes: tuple[Axis, Axis], r
     keep = np.float64 if data.dtype.itemsize > 4 or data.dtype in (np.int32, np.uint32) else np.float32
     values, counted = _along(data, valid, cols, origin[1], resampling, axis=2)
     values, counted = _along(values.astype(keep), counted, rows, origin[0], resampling, axis=1)
-    return _cast(values.astype(keep), data.dtype), counted
+    return cast_rounded(values.astype(keep), data.dtype), counted
 
 
 def _along(
@@ -78,10 +78,10 @@ def _joint_average(pixels: Pixels, origin: tuple[int, int], axes: tuple[Axis, Ax
         every = np.ones(passes[0].shape, bool)
     total, mass = passes
     counted = mass > AREA_EPSILON
-    return _cast(np.divide(total, mass, out=np.zeros_like(total), where=counted), data.dtype), counted
+    return cast_rounded(np.divide(total, mass, out=np.zeros_like(total), where=counted), data.dtype), counted
 
 
-def _cast(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+def cast_rounded(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Back to the dtype of the file: integers rounded half up (as GDAL rounds) and clipped to its range."""
     if dtype.kind == "f":
         return values.astype(dtype, copy=False)
