@@ -157,8 +157,8 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         others = [crs for crs in own if not same_crs(crs, target)]
         if others:
             raise CRSMismatchError(
-                f"items lie in {others[0].name}, the dataset in {target.name}; select items of one CRS, for example with "
-                "collection.where(pc.field('proj:epsg') == ...)"
+                f"items lie in {others[0].name}, the dataset in {target.name}; select items of one CRS, for example "
+                "with collection.where(pc.field('proj:epsg') == ...)"
             )
         return target
 

@@ -41,8 +41,8 @@ class FrameLookup:
         """
         if ROW not in frame.columns:
             raise InputError(
-                f"the index has no column {ROW!r}, so its rows cannot be traced to the collection; derive the new index "
-                "from dataset.index (select, clip or copy its rows)"
+                f"the index has no column {ROW!r}, so its rows cannot be traced to the collection; derive the new "
+                "index from dataset.index (select, clip or copy its rows)"
             )
         left = pd.DatetimeIndex(frame.index.left).as_unit("ns").asi8
         right = pd.DatetimeIndex(frame.index.right).as_unit("ns").asi8
@@ -50,7 +50,7 @@ class FrameLookup:
         return cls(frame, rows, left, right, shapely.STRtree(frame.geometry.to_numpy()))
 
     def find(self, x: slice, y: slice, t: slice) -> NDArray[np.int64]:
-        """Collection rows whose geometry meets the box and whose time interval overlaps [t.start, t.stop], in frame order.
+        """Collection rows whose geometry meets the box and whose interval overlaps [t.start, t.stop], in frame order.
 
         TorchGeo's rule for intervals: one that ends exactly where the query starts does not overlap, unless it is a
         single instant.

@@ -48,7 +48,9 @@ def merged(paths, bounds, res, kernel) -> np.ndarray:
 @pytest.mark.parametrize("nodata", [None, 0])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64"])
 def test_nearest_is_bit_exact(tmp_path, read_chip, dtype, nodata):
-    path = write_tiff(tmp_path / "a.tif", pixels(dtype, nodata), nodata=nodata, tiled=True, blockxsize=64, blockysize=48)
+    path = write_tiff(
+        tmp_path / "a.tif", pixels(dtype, nodata), nodata=nodata, tiled=True, blockxsize=64, blockysize=48
+    )
     for bounds, res in queries(30):
         data, _ = read_chip([path], bounds, res, "nearest", (0, 1))
         np.testing.assert_array_equal(data, merged([path], bounds, res, "nearest"))
@@ -57,7 +59,9 @@ def test_nearest_is_bit_exact(tmp_path, read_chip, dtype, nodata):
 @pytest.mark.parametrize("nodata", [None, 0])
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
 def test_bilinear_is_exact_for_integers_and_within_rounding_for_floats(tmp_path, read_chip, dtype, nodata):
-    path = write_tiff(tmp_path / "a.tif", pixels(dtype, nodata), nodata=nodata, tiled=True, blockxsize=64, blockysize=48)
+    path = write_tiff(
+        tmp_path / "a.tif", pixels(dtype, nodata), nodata=nodata, tiled=True, blockxsize=64, blockysize=48
+    )
     for bounds, res in queries(30):
         data, _ = read_chip([path], bounds, res, "bilinear", (0, 1))
         expected = merged([path], bounds, res, "bilinear")
