@@ -204,6 +204,10 @@ class FaultServer:
         """Requests so far under a tag."""
         return int(self._get(f"_stat/{tag}")["requests"])
 
+    def bytes_sent(self, tag: str) -> int:
+        """Bytes of bodies sent so far under a tag."""
+        return int(self._get(f"_stat/{tag}")["bytes"])
+
     def _get(self, path: str) -> dict[str, int]:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", timeout=5) as answer:
             stat: dict[str, int] = json.load(answer)

@@ -1,0 +1,187 @@
+"""Every way in which a server can misbehave ends in the right bytes or in one typed error, before the deadline."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+
+import pytest
+from servers import FaultServer, RangeServer
+
+from rasteret_torch.errors import (
+    AccessDeniedError,
+    DeadlineExceededError,
+    FetchError,
+    ObjectChangedError,
+    ObjectNotFoundError,
+    StoreError,
+)
+from rasteret_torch.store import UNSTAMPED, Fetcher, FetchPolicy, ObjectStamp, fetcher, runtime
+from rasteret_torch.store.faults import of_obstore, of_status
+from rasteret_torch.store.fetch_transport import Answer
+
+DEADLINE_S = 1.0
+POLICY = FetchPolicy(range_timeout_s=DEADLINE_S, backoff_s=0.01)
+SIZE = 100_000
+STAMP = ObjectStamp(SIZE, f'"v1-{SIZE}"')
+OFFSET, NBYTES = 1000, 2000
+
+CURED = [
+    "ok",
+    "latency:0.1",
+    "bandwidth:100000",
+    "no-etag",
+    "redirect",
+    "redirect-away",
+    "changed:1",
+    "flaky:1:hang",
+    "flaky:2:stall",
+    "flaky:3:status:503",
+    "flaky:3:status:429:1",
+    "flaky:3:reset",
+    "flaky:3:reset-mid",
+    "flaky:3:short-body",
+    "flaky:3:short-range",
+    "flaky:3:lying-length",
+    "flaky:3:close",
+    "flaky:3:garbage",
+]
+FAILING: list[tuple[str, type[StoreError], int]] = [
+    ("status:400", FetchError, 1),
+    ("status:401", AccessDeniedError, 1),
+    ("status:403", AccessDeniedError, 1),
+    ("status:404", ObjectNotFoundError, 1),
+    ("status:416", FetchError, 1),
+    ("status:429:60", FetchError, 4),
+    ("status:500", FetchError, 4),
+    ("flaky:4:status:503", FetchError, 4),
+    ("hang", DeadlineExceededError, 4),
+    ("stall", DeadlineExceededError, 4),
+    ("drip:0.05", DeadlineExceededError, 4),
+    ("reset", FetchError, 4),
+    ("reset-mid", FetchError, 4),
+    ("short-body", FetchError, 4),
+    ("short-range", FetchError, 4),
+    ("lying-length", FetchError, 4),
+    ("close", FetchError, 4),
+    ("garbage", FetchError, 4),
+    ("shifted", FetchError, 1),
+    ("too-long", FetchError, 1),
+    ("no-content-range", FetchError, 1),
+    ("html-206", FetchError, 1),
+    ("html-200", FetchError, 1),
+    ("ignore-range", FetchError, 1),
+    ("huge-200:500000000", FetchError, 1),
+    ("changed", ObjectChangedError, 1),
+    ("changed-unchecked", ObjectChangedError, 1),
+    ("redirect-loop", FetchError, 12),  # one attempt, whose redirects the native client follows up to ten times
+]
+
+
+@pytest.fixture(scope="module")
+def data(fault_server: FaultServer) -> Iterator[bytes]:
+    body = random.Random(2).randbytes(SIZE)
+    (fault_server.folder / "a.bin").write_bytes(body)
+    yield body
+    (fault_server.folder / "a.bin").unlink()
+
+
+@pytest.mark.parametrize("mode", CURED)
+def test_right_bytes(fault_server: FaultServer, data: bytes, mode: str) -> None:
+    url = fault_server.url(mode, f"cured-{mode.replace(':', '-')}", "a.bin")
+    got = runtime.run(fetcher(None, POLICY).get(url, OFFSET, NBYTES, expect=STAMP))
+    assert got == data[OFFSET : OFFSET + NBYTES]
+
+
+@pytest.mark.parametrize(("mode", "error", "most_requests"), FAILING)
+def test_one_typed_error(
+    fault_server: FaultServer, data: bytes, mode: str, error: type[StoreError], most_requests: int
+) -> None:
+    tag = f"failing-{mode.replace(':', '-')}"
+    began = time.monotonic()
+    with pytest.raises(error, match=r"a\.bin, bytes 1000-2999: ") as caught:
+        runtime.run(fetcher(None, POLICY).get(fault_server.url(mode, tag, "a.bin"), OFFSET, NBYTES, expect=STAMP))
+    assert type(caught.value) is error
+    assert time.monotonic() - began < DEADLINE_S + 0.5
+    assert 1 <= fault_server.requests(tag) <= most_requests
+    assert str(caught.value).endswith("."), "one sentence with the cure"
+    assert "http://" not in str(caught.value).replace(fault_server.url(mode, tag, "a.bin"), "")
+
+
+@pytest.mark.parametrize("mode", [mode for mode, *_ in FAILING if mode not in ("changed", "changed-unchecked")])
+def test_heads_fail_alike(fault_server: FaultServer, data: bytes, mode: str) -> None:
+    """Nothing is known of the object yet, so another version is not noticed."""
+    url = fault_server.url(mode, f"head-{mode.replace(':', '-')}", "a.bin")
+    if mode == "status:416":
+        assert runtime.run(fetcher(None, POLICY).get_head(url, 4000))[0] == b"", "RFC 9110: the object is empty"
+        return
+    with pytest.raises(StoreError):
+        runtime.run(fetcher(None, POLICY).get_head(url, 4000))
+
+
+def test_a_huge_body_is_not_read(fault_server: FaultServer, data: bytes) -> None:
+    url = fault_server.url("huge-200:500000000", "huge", "a.bin")
+    with pytest.raises(FetchError, match="does not serve byte ranges"):
+        runtime.run(fetcher(None, POLICY).get(url, OFFSET, NBYTES))
+    time.sleep(0.2)
+    assert fault_server.bytes_sent("huge") < 32 << 20
+
+
+class Scripted:
+    """A transport that gives prepared answers: what a server says of itself beyond what HTTP tests can reach."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+
+    async def read(self, href: str, offset: int, nbytes: int) -> Answer:
+        return self.answers.pop(0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(5, b"12345678901"),
+        Answer(4, b"1234567890"),
+        Answer(6, b"1234567890"),
+        Answer(5, b"12345", ObjectStamp(10)),
+        Answer(5, b"1234567890", ObjectStamp(99)),
+        Answer(5, b" <hTmL>abc"),
+        Answer(5, b"\r\n<HTML><b>"),
+    ],
+)
+def test_answers_that_are_not_believed(answer: Answer) -> None:
+    source = Fetcher(Scripted(answer, Answer(5, b"1234567890")), POLICY)
+    with pytest.raises(StoreError):
+        runtime.run(source.get("https://h/a", 5, 10, expect=ObjectStamp(100)))
+
+
+def test_a_short_answer_is_asked_for_again() -> None:
+    source = Fetcher(Scripted(Answer(5, b"1234"), Answer(5, b""), Answer(5, b"1234567890")), POLICY)
+    assert runtime.run(source.get("https://h/a", 5, 10, expect=UNSTAMPED)) == b"1234567890"
+
+
+def test_statuses_are_retried_as_promised() -> None:
+    retried = {status for status in range(300, 600) if of_status(status).retry}
+    assert retried == {408, 425, 429, *range(500, 600)}
+
+
+def test_a_status_in_a_url_or_body_is_not_taken_for_the_answer() -> None:
+    text = (
+        "Generic HTTP error: Error performing GET http://h/status%20code:%20503 in 2.1ms - Server returned non-2xx "
+        "status code: 400 Bad Request: in 1ms - Server returned non-2xx status code: 503"
+    )
+    fault = of_obstore(ValueError(text))
+    assert (fault.retry, fault.status) == (False, 400)
+
+
+def test_reasons_show_no_secrets() -> None:
+    fault = of_obstore(ValueError("Odd failure at https://u:pw@h/a?sig=secret while reading\nDebug source: secret"))
+    assert fault.reason == "Odd failure at https://h/a while reading"
+
+
+def test_faults_of_the_honest_server_too(range_server: RangeServer) -> None:
+    """Without the wider tools, at least silence has an end."""
+    range_server.latency_s = 30
+    with pytest.raises(DeadlineExceededError, match=r"no answer within 0\.5 s"):
+        runtime.run(fetcher(None, FetchPolicy(range_timeout_s=0.5)).get(range_server.url("a.bin"), 0, 10))
