@@ -1,1 +1,65 @@
-"""Straight from cloud GeoTIFFs into PyTorch."""
+"""Straight from cloud GeoTIFFs into PyTorch.
+
+Public names load on first use, so that `import rasteret_torch` is quick and needs neither torch nor torchgeo.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rasteret_torch.geo import Grid, Window
+    from rasteret_torch.index import Collection, as_collection, load
+    from rasteret_torch.ingest import build_from_files
+    from rasteret_torch.loaders.datamodule import RasteretDataModule
+    from rasteret_torch.loaders.geodataset import RasteretGeoDataset
+    from rasteret_torch.read import Raster, ReadOptions
+    from rasteret_torch.readers.tiff import read_tiff
+    from rasteret_torch.store import CloudConfig, StorageBackend, create_backend
+
+_HOMES = {
+    "CloudConfig": "rasteret_torch.store",
+    "Collection": "rasteret_torch.index",
+    "Grid": "rasteret_torch.geo",
+    "Raster": "rasteret_torch.read",
+    "RasteretDataModule": "rasteret_torch.loaders.datamodule",
+    "RasteretGeoDataset": "rasteret_torch.loaders.geodataset",
+    "ReadOptions": "rasteret_torch.read",
+    "StorageBackend": "rasteret_torch.store",
+    "Window": "rasteret_torch.geo",
+    "as_collection": "rasteret_torch.index",
+    "build_from_files": "rasteret_torch.ingest",
+    "create_backend": "rasteret_torch.store",
+    "load": "rasteret_torch.index",
+    "read_tiff": "rasteret_torch.readers.tiff",
+}
+__all__ = [
+    "CloudConfig",
+    "Collection",
+    "Grid",
+    "Raster",
+    "RasteretDataModule",
+    "RasteretGeoDataset",
+    "ReadOptions",
+    "StorageBackend",
+    "Window",
+    "as_collection",
+    "build_from_files",
+    "create_backend",
+    "load",
+    "read_tiff",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

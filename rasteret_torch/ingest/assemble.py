@@ -1,0 +1,183 @@
+"""Items and the outcomes of their headers into the table of a collection."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from rasteret_torch.errors import NotGeoreferencedError, RasteretTorchError
+from rasteret_torch.geo import epsg_of, parse_crs
+from rasteret_torch.index import canonical, dates
+from rasteret_torch.index import schema as s
+from rasteret_torch.index.headers import error_record, header_record
+from rasteret_torch.ingest.footprint import bbox_of, footprint_of
+from rasteret_torch.ingest.headers import Outcome
+from rasteret_torch.tiff.model import TiffHeader
+
+_NAMED = 3  # failures told in a warning
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One band of one item.
+
+    Attributes:
+        href: path or URL.
+        sample: 0-based sample in the file; None where it has but one.
+    """
+
+    href: str
+    sample: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One row to be.
+
+    Attributes:
+        id: unique.
+        start_us, end_us: closed interval, UTC microseconds.
+        assets: by band.
+        columns: of the user.
+    """
+
+    id: str
+    start_us: int
+    end_us: int
+    assets: Mapping[str, Asset]
+    columns: Mapping[str, str | None] = field(default_factory=dict)
+
+
+def items_table(items: Sequence[Item], bands: Sequence[str], outcomes: Mapping[str, Outcome], source: str) -> pa.Table:
+    """The table of a collection, one row an item, in order.
+
+    Args:
+        items: the rows.
+        bands: names, in the order of the assets.
+        outcomes: of every href of the items.
+        source: goes into the column `collection`.
+    """
+    placed = [_first_header(item, outcomes) for item in items]
+    grounds = [None if header is None else footprint_of(header) for header in placed]
+    problems = [_problems(item, outcomes) for item in items]
+    columns: dict[str, pa.Array] = {
+        "id": pa.array([item.id for item in items], pa.string()),
+        "datetime": _times([item.start_us for item in items]),
+        "start_datetime": _times([_unless_instant(item, item.start_us) for item in items]),
+        "end_datetime": _times([_unless_instant(item, item.end_us) for item in items]),
+        "geometry": pa.array([None if ground is None else shapely.to_wkb(ground) for ground in grounds], pa.binary()),
+        "bbox": bbox_column(grounds),
+        "assets": assets_column(items, bands),
+        **crs_columns([None if header is None else header.crs for header in placed]),
+        **calendar_columns([item.start_us for item in items]),
+        "collection": pa.array([source] * len(items), pa.string()),
+        "status": pa.array(["error" if problem else "ok" for problem in problems], pa.string()),
+        "error": pa.array([problem or None for problem in problems], pa.string()),
+    }
+    for name in dict.fromkeys(name for item in items for name in item.columns):
+        columns.setdefault(name, pa.array([item.columns.get(name) for item in items], pa.string()))
+    for band in bands:
+        columns[s.header_column(band)] = header_column([item.assets.get(band) for item in items], outcomes)
+    return canonical.canonical(pa.table(columns))
+
+
+def header_column(assets: Iterable[Asset | None], outcomes: Mapping[str, Outcome]) -> pa.Array:
+    """The `{band}_metadata` column of one band."""
+    records = [None if asset is None else _record(outcomes[asset.href]) for asset in assets]
+    return pa.array(records, s.HEADER)
+
+
+def _record(outcome: Outcome) -> dict[str, object]:
+    return error_record(outcome) if isinstance(outcome, RasteretTorchError) else header_record(outcome)
+
+
+def placed_or_error(href: str, outcome: Outcome) -> Outcome:
+    """The header of a georeferenced file, or the error that it is none."""
+    if isinstance(outcome, RasteretTorchError) or (outcome.transform is not None and outcome.crs is not None):
+        return outcome
+    if outcome.transform is not None:
+        lacks = "has no CRS"
+    elif outcome.gcps:
+        lacks = "has ground control points but no affine georeferencing"
+    else:
+        lacks = "is not georeferenced"
+    return NotGeoreferencedError(
+        f"{href} {lacks}; an index needs a place: warp it (gdalwarp) or assign one, or read its pixels with read_tiff"
+    )
+
+
+def _first_header(item: Item, outcomes: Mapping[str, Outcome]) -> TiffHeader | None:
+    found = (outcomes[asset.href] for asset in item.assets.values())
+    return next((outcome for outcome in found if isinstance(outcome, TiffHeader)), None)
+
+
+def _problems(item: Item, outcomes: Mapping[str, Outcome]) -> str:
+    hrefs = dict.fromkeys(asset.href for asset in item.assets.values())
+    failed = [outcomes[href] for href in hrefs if isinstance(outcomes[href], RasteretTorchError)]
+    return "; ".join(f"{type(error).__name__}: {error}" for error in failed)
+
+
+def warn_of_errors(outcomes: Mapping[str, Outcome]) -> None:
+    """One warning that counts the files that could not be indexed and names the first.
+
+    Raises:
+        RasteretTorchError: none could; the error of the first.
+    """
+    failed = [outcome for outcome in outcomes.values() if isinstance(outcome, RasteretTorchError)]
+    if not failed:
+        return
+    if len(failed) == len(outcomes):
+        more = f" (the first of {len(failed)} files, none of which could be indexed)" if len(failed) > 1 else ""
+        raise type(failed[0])(f"{failed[0]}{more}")
+    named = "; ".join(str(error) for error in failed[:_NAMED])
+    warnings.warn(
+        f"{len(failed)} of {len(outcomes)} files could not be indexed, see the columns status and error: {named}",
+        stacklevel=3,
+    )
+
+
+def bbox_column(grounds: Sequence[BaseGeometry | None]) -> pa.Array:
+    """The `bbox` column of footprints."""
+    sides = ("xmin", "ymin", "xmax", "ymax")
+    boxes = [bbox_of(ground) for ground in grounds]
+    return pa.array([None if box is None else dict(zip(sides, box, strict=True)) for box in boxes], s.BBOX)
+
+
+def assets_column(items: Sequence[Item], bands: Sequence[str]) -> pa.Array:
+    """The `assets` column."""
+    records = [
+        {band: {"href": asset.href, "band_index": asset.sample} for band, asset in item.assets.items()}
+        for item in items
+    ]
+    return pa.array(records, pa.struct([(band, s.ASSET) for band in bands]))
+
+
+def crs_columns(labels: Sequence[str | None]) -> dict[str, pa.Array]:
+    """`proj:epsg` and `crs` of CRS labels."""
+    codes = {label: epsg_of(parse_crs(label)) for label in set(labels) if label is not None}
+    return {
+        "proj:epsg": pa.array([None if label is None else codes[label] for label in labels], pa.int32()),
+        "crs": pa.array(labels, pa.string()),
+    }
+
+
+def calendar_columns(starts_us: Sequence[int]) -> dict[str, pa.Array]:
+    """`year` and `month` of start times, UTC."""
+    moments = [dates.moment(us) for us in starts_us]
+    return {
+        "year": pa.array([moment.year for moment in moments], pa.int32()),
+        "month": pa.array([moment.month for moment in moments], pa.int32()),
+    }
+
+
+def _times(values: Sequence[int | None]) -> pa.Array:
+    return pa.array(values, pa.int64()).cast(s.TIMESTAMP)
+
+
+def _unless_instant(item: Item, us: int) -> int | None:
+    return None if item.start_us == item.end_us else us

@@ -1,0 +1,111 @@
+"""The headers of many files at once, local or remote, without barriers: one file's slowness delays no other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+
+from tqdm import tqdm
+
+from rasteret_torch.errors import DeadlineExceededError, RasteretTorchError, TiffError
+from rasteret_torch.store import Fetcher, FetchPolicy, ObjectStamp, StorageBackend, fetcher, redact, runtime
+from rasteret_torch.tiff.model import TiffHeader
+from rasteret_torch.tiff.parser import header_steps
+
+Outcome = TiffHeader | RasteretTorchError
+Span = tuple[int, int]
+# A backend that tells no sizes cannot say where a file ends; up to here a too long range is read from the start.
+_PREFIX_NBYTES = 8 << 20
+
+
+def read_headers(
+    hrefs: Sequence[str],
+    *,
+    backend: StorageBackend | None = None,
+    policy: FetchPolicy = FetchPolicy(),  # noqa: B008 - frozen
+    max_concurrent: int = 64,
+    progress: bool = False,
+    timeout_s: float = 60.0,
+) -> list[Outcome]:
+    """Parses the headers of files, each file once however often it is named.
+
+    Args:
+        hrefs: paths or URLs.
+        backend: byte source; None reads paths and URLs directly.
+        policy: patience of the fetch layer.
+        max_concurrent: files in flight.
+        progress: shows a progress bar.
+        timeout_s: deadline of one header, all its requests included.
+
+    Returns:
+        For each href its header, stamped with size, ETag and modification time, or the error that it met.
+    """
+    unique = list(dict.fromkeys(hrefs))
+    if not unique:
+        return []
+    outcomes = runtime.run(_read_all(unique, backend, policy, (max_concurrent, timeout_s), progress))
+    return [outcomes[href] for href in hrefs]
+
+
+async def _read_all(
+    hrefs: Sequence[str],
+    backend: StorageBackend | None,
+    policy: FetchPolicy,
+    limits: tuple[int, float],
+    progress: bool,
+) -> dict[str, Outcome]:
+    max_concurrent, timeout_s = limits
+    source = fetcher(backend, policy)
+    outcomes: dict[str, Outcome] = {}
+    queue = iter(hrefs)
+    with tqdm(total=len(hrefs), desc="headers", unit="file", disable=not progress) as bar:
+
+        async def work(queue: Iterator[str]) -> None:
+            for href in queue:
+                outcomes[href] = await _outcome(source, href, timeout_s)
+                bar.update()
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(max_concurrent, len(hrefs))):
+                group.create_task(work(queue))
+    return outcomes
+
+
+async def _outcome(source: Fetcher, href: str, timeout_s: float) -> Outcome:
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _read_one(source, href)
+    except TimeoutError as error:
+        if isinstance(error, RasteretTorchError):
+            return error
+        return DeadlineExceededError(
+            f"{redact(href)}: its header did not come within {timeout_s:g} s; try again later or raise timeout_s"
+        )
+    except TiffError as error:
+        return type(error)(f"{redact(href)}: {error}")
+    except RasteretTorchError as error:
+        return error
+
+
+async def _read_one(source: Fetcher, href: str) -> TiffHeader:
+    steps = header_steps()
+    spans = next(steps)
+    head, stamp, last_modified = await source.get_head(href, spans[0][1])
+    blobs: Sequence[bytes] = [head]
+    while True:
+        try:
+            spans = steps.send((blobs, stamp.size))
+        except StopIteration as done:
+            header: TiffHeader = done.value
+            return header.stamped(file_size=stamp.size, etag=stamp.etag, last_modified=last_modified)
+        blobs = await asyncio.gather(*(_read_span(source, href, span, stamp) for span in spans))
+
+
+async def _read_span(source: Fetcher, href: str, span: Span, stamp: ObjectStamp) -> bytes:
+    offset, nbytes = span
+    if stamp.size is None and offset + nbytes <= _PREFIX_NBYTES:
+        prefix, _, _ = await source.get_head(href, offset + nbytes)
+        return prefix[offset:]
+    if stamp.size is not None:
+        nbytes = max(0, min(nbytes, stamp.size - offset))
+    return await source.get(href, offset, nbytes, expect=stamp) if nbytes else b""

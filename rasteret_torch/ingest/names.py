@@ -1,0 +1,144 @@
+"""What file names say: TorchGeo's named groups date, start, stop, band (and resolution), and ids from stems."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rasteret_torch.errors import InputError
+from rasteret_torch.index import dates
+
+_TIME_GROUPS = ("date", "start", "stop")
+_WITHIN_ITEM = ("band", "resolution")  # files that differ only in these are one item
+_SMALLER = (("%f",), ("%S", "%s", "%c", "%X", "%T"), ("%M", "%R"), ("%H", "%I"))
+_DAY = ("%d", "%j", "%D", "%F", "%x", "%u", "%w", "%a", "%A")
+_MONTH = ("%m", "%b", "%B", "%h", "%U", "%W", "%V")
+_YEAR = ("%Y", "%y", "%G")
+_MICROS = {"%S": 1_000_000, "%M": 60_000_000, "%H": 3_600_000_000}
+
+
+@dataclass(frozen=True, slots=True)
+class FileName:
+    """One file and what its name says.
+
+    Attributes:
+        href: path or URL.
+        item: equal for files of one item.
+        stem: a readable id, without the band.
+        band: of the group `band`, or None.
+        times: (start_us, end_us) or None.
+        columns: further named groups.
+    """
+
+    href: str
+    item: str
+    stem: str
+    band: str | None = None
+    times: tuple[int, int] | None = None
+    columns: tuple[tuple[str, str | None], ...] = ()
+
+
+def base_name(href: str) -> str:
+    """The last part of a path or URL, without the query."""
+    plain = href.split("?", 1)[0] if "://" in href else href
+    return plain.rstrip("/").rsplit("/", 1)[-1]
+
+
+def parse_names(hrefs: Sequence[str], filename_regex: str | None, date_format: str) -> list[FileName]:
+    """What each name says; names that the expression does not match are left out, as in TorchGeo.
+
+    Raises:
+        InputError: no expression, a date that does not fit the format, or no name that matches.
+    """
+    if filename_regex is None:
+        return [FileName(href, href, base_name(href).rsplit(".", 1)[0]) for href in hrefs]
+    try:
+        pattern = re.compile(filename_regex, re.VERBOSE)
+    except re.error as error:
+        raise InputError(f"filename_regex {filename_regex!r} is not a regular expression ({error})") from error
+    found = [(href, pattern.match(base_name(href))) for href in hrefs]
+    names = [_parse(href, match, date_format) for href, match in found if match]
+    if not names:
+        raise InputError(
+            f"filename_regex {filename_regex!r} matches none of {len(hrefs)} names such as {base_name(hrefs[0])!r}"
+        )
+    return names
+
+
+def _parse(href: str, match: re.Match[str], date_format: str) -> FileName:
+    name = base_name(href)
+    groups = match.groupdict()
+    item = name
+    for start, stop in sorted((match.span(key) for key in _WITHIN_ITEM if groups.get(key)), reverse=True):
+        item = item[:start] + item[stop:]
+    stem = re.sub(r"([_.-])[_.-]+", r"\1", item.rsplit(".", 1)[0]).strip("_.-") or name
+    rest = tuple((key, value) for key, value in groups.items() if key not in (*_TIME_GROUPS, *_WITHIN_ITEM))
+    folder = href[: len(href.split("?", 1)[0]) - len(name)]
+    return FileName(href, folder + item, stem, groups.get("band"), _times(groups, date_format, name), rest)
+
+
+def _times(groups: dict[str, str | None], date_format: str, name: str) -> tuple[int, int] | None:
+    date, start, stop = (groups.get(key) for key in _TIME_GROUPS)
+    if date:
+        return date_period(date, date_format, name)
+    if start and stop:
+        return date_period(start, date_format, name)[0], date_period(stop, date_format, name)[1]
+    return date_period(start or stop or "", date_format, name) if start or stop else None
+
+
+def date_period(text: str, date_format: str, name: str) -> tuple[int, int]:
+    """First and last microsecond of what a date in a name covers: its day, month or year where that is all it says.
+
+    Raises:
+        InputError: the text does not fit the format.
+    """
+    try:
+        moment = dt.datetime.strptime(text, date_format)
+    except ValueError as error:
+        raise InputError(f"the date {text!r} of {name!r} does not fit date_format={date_format!r}") from error
+    if not _has(date_format, (*_YEAR, "%c", "%x", "%D", "%F", "%s")):
+        return dates.TIME_MIN_US, dates.TIME_MAX_US
+    if not _has(date_format, _MONTH + _DAY + ("%c", "%s")):
+        return dates.period(moment.year)
+    if not _has(date_format, (*_DAY, "%c", "%s")):
+        return dates.period(moment.year, moment.month)
+    start = dates.micros(moment)
+    if not _has(date_format, _SMALLER[3] + _SMALLER[1]):
+        return dates.period(moment.year, moment.month, moment.day)
+    if not _has(date_format, _SMALLER[2] + _SMALLER[1]):
+        return start, start + _MICROS["%H"] - 1
+    if not _has(date_format, _SMALLER[1]):
+        return start, start + _MICROS["%M"] - 1
+    if not _has(date_format, _SMALLER[0]):
+        return start, start + _MICROS["%S"] - 1
+    return start, start
+
+
+def _has(date_format: str, directives: Sequence[str]) -> bool:
+    return any(directive in date_format for directive in directives)
+
+
+def unique_ids(names: Sequence[FileName]) -> list[str]:
+    """The stems, made unique by their folder's name and, where that is not enough, by a number."""
+    stems = _distinguished([name.stem for name in names], [_folder(name.href) for name in names])
+    seen: Counter[str] = Counter()
+    result = []
+    for stem in stems:
+        seen[stem] += 1
+        result.append(stem if seen[stem] == 1 else f"{stem}-{seen[stem]}")
+    return result if len(set(result)) == len(result) else [f"{stem}-{place}" for place, stem in enumerate(stems, 1)]
+
+
+def _distinguished(stems: list[str], folders: list[str]) -> list[str]:
+    counts = Counter(stems)
+    return [
+        f"{folder}_{stem}" if counts[stem] > 1 and folder else stem for stem, folder in zip(stems, folders, strict=True)
+    ]
+
+
+def _folder(href: str) -> str:
+    parts = href.split("?", 1)[0].rsplit("/", 2)
+    return parts[-2] if len(parts) == 3 else ""
