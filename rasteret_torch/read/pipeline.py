@@ -36,7 +36,7 @@ from rasteret_torch.store import (
     redact,
     runtime,
 )
-from rasteret_torch.tiff import decode_tile
+from rasteret_torch.tiff import decode_tile, tile_span
 from rasteret_torch.tiff.model import Layout
 
 SMALL_NBYTES = 128 * 1024  # tiles smaller than this share a thread task, whose hand-over costs more than they do
@@ -56,6 +56,7 @@ class TileNeed:
     key: TileKey
     layout: Layout
     stamp: ObjectStamp
+    span: range
     stored_rows: int
     rows: int = 0
     pastes: list[tuple[LayerJob, TileRef]] = field(default_factory=list)
@@ -64,12 +65,12 @@ class TileNeed:
     @property
     def offset(self) -> int:
         """First byte in the file."""
-        return int(self.layout.offsets[self.key.tile])
+        return self.span.start
 
     @property
     def nbytes(self) -> int:
         """Compressed bytes."""
-        return int(self.layout.counts[self.key.tile])
+        return len(self.span)
 
     def decode(self, data: bytes | memoryview) -> NDArray[Any]:
         """The tile as (row, col, sample), down to the last row that is needed."""
@@ -83,9 +84,7 @@ class TileNeed:
     def fail(self, error: RasteretTorchError) -> None:
         """Marks every layer that waits for this tile, each with its own name in the message."""
         for job, _ in self.pastes:
-            if job.error is None:
-                where = f"item {job.plan.item_id!r}, tile {self.key.tile} of {redact(self.key.href)}"
-                job.error = type(error)(f"{where}: {error}")
+            job.error = job.error or _located(error, job, self.key)
 
 
 class Pipeline:
@@ -160,19 +159,21 @@ class Pipeline:
         for job in jobs:
             plan = job.plan
             stamp = ObjectStamp(plan.header.file_size, plan.header.etag)
-            images = [(plan.layout, False, job.read_samples)]
-            if plan.mask is not None:
-                images.append((plan.mask, True, (0,)))
-            for layout, is_mask, samples in images:
+            for layout, is_mask, samples in _images(job):
                 for ref in tiles_of(layout, plan.window, samples):
-                    if layout.offsets[ref.index] == 0 or layout.counts[ref.index] == 0:
-                        if not is_mask:  # an absent tile of a mask is all transparent, as the buffer starts out
-                            job.paste_absent(ref)
-                        continue
                     key = TileKey(plan.href, plan.level, is_mask, ref.index)
                     need = needs.get(key)
                     if need is None:
-                        need = needs[key] = TileNeed(key, layout, stamp, ref.rows)
+                        try:
+                            span = tile_span(layout, ref.index, plan.header.file_size)
+                        except RasteretTorchError as error:
+                            job.error = job.error or _located(error, job, key)
+                            continue
+                        if span is None:
+                            if not is_mask:  # an absent tile of a mask hides everything, as the buffer starts out
+                                job.paste_absent(ref)
+                            continue
+                        need = needs[key] = TileNeed(key, layout, stamp, span, ref.rows)
                     need.rows = max(need.rows, ref.paste.rows.stop)
                     need.pastes.append((job, ref))
         return needs
@@ -285,6 +286,21 @@ class Pipeline:
 
     async def _in_thread(self, function: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+
+def _images(job: LayerJob) -> list[tuple[Layout, bool, tuple[int, ...]]]:
+    """What must be read for a layer: (image, whether it is the mask, samples)."""
+    mask = job.plan.mask
+    image = (job.plan.layout, False, job.read_samples)
+    return [image] if mask is None else [image, (mask, True, (0,))]
+
+
+def _located(error: RasteretTorchError, job: LayerJob, key: TileKey) -> RasteretTorchError:
+    """The same error, saying which item and tile it met."""
+    image = "mask tile" if key.is_mask else "tile"
+    level = f" of level {key.level}" if key.level else ""
+    item = "" if job.plan.item_id == key.href else f"item {job.plan.item_id!r}, "
+    return type(error)(f"{item}{image} {key.tile}{level} of {redact(key.href)}: {error}")
 
 
 def _bundles(needs: list[TileNeed]) -> Iterable[list[TileNeed]]:

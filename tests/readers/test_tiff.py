@@ -1,0 +1,124 @@
+"""`read_tiff` on whole files and windows, against rasterio."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import warnings
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.windows import Window as RasterioWindow
+
+import rasteret_torch as rt
+from rasteret_torch.errors import (
+    BandNotFoundError,
+    InputError,
+    NotATiffError,
+    ObjectNotFoundError,
+    RasteretTorchError,
+    UnsupportedTiffError,
+)
+from tests.read.conftest import write_tiff
+
+RNG = np.random.default_rng(3)
+
+
+@pytest.fixture
+def tiff(tmp_path):
+    data = RNG.integers(0, 60000, (3, 130, 170)).astype("uint16")
+    return write_tiff(tmp_path / "a.tif", data, tiled=True, blockxsize=64, blockysize=64, nodata=7, compress="deflate")
+
+
+def test_whole_file_equals_rasterio(tiff):
+    raster = rt.read_tiff(tiff)
+    with rasterio.open(tiff) as file:
+        np.testing.assert_array_equal(raster.data, file.read())
+        np.testing.assert_array_equal(raster.valid, file.read_masks() != 0)
+        assert raster.grid.transform == file.transform
+        assert raster.grid.crs is not None
+        assert raster.grid.crs.to_epsg() == file.crs.to_epsg()
+    assert raster.data.dtype == np.uint16
+
+
+@pytest.mark.parametrize(
+    "window", [(0, 0, 1, 1), (60, 50, 40, 90), (-10, -20, 30, 40), (120, 160, 50, 50), RasterioWindow(5, 6, 7, 8)]
+)
+def test_windows_may_stick_out(tiff, window):
+    raster = rt.read_tiff(tiff, window=window, bands=[2, 0])
+    area = rt.Window.of(window)
+    with rasterio.open(tiff) as file:
+        expected = file.read(
+            [3, 1], window=RasterioWindow(area.col, area.row, area.width, area.height), boundless=True, fill_value=7
+        )
+    np.testing.assert_array_equal(raster.data, expected)
+    np.testing.assert_array_equal(raster.valid, expected != 7)
+
+
+def test_a_window_off_the_image_is_all_nodata(tiff):
+    raster = rt.read_tiff(tiff, window=(1000, 1000, 4, 5))
+    assert raster.data.shape == (3, 4, 5)
+    assert (raster.data == 7).all()
+    assert not raster.valid.any()
+
+
+def test_wrong_arguments_say_what_is_there(tiff):
+    with pytest.raises(BandNotFoundError, match="choose from 0 to 2"):
+        rt.read_tiff(tiff, bands=[3])
+    with pytest.raises(InputError, match="levels 0 to 0"):
+        rt.read_tiff(tiff, level=1)
+    with pytest.raises(InputError, match="at least 1"):
+        rt.read_tiff(tiff, window=(0, 0, 0, 5))
+
+
+def test_a_missing_file_and_a_text_file(tmp_path):
+    with pytest.raises(ObjectNotFoundError, match=r"nothing\.tif"):
+        rt.read_tiff(tmp_path / "nothing.tif")
+    (tmp_path / "text.tif").write_text("these are words, not pixels")
+    with pytest.raises(NotATiffError, match=r"text\.tif"):
+        rt.read_tiff(tmp_path / "text.tif")
+
+
+def test_over_http_the_same_pixels(tiff, range_server):
+    remote = rt.read_tiff(range_server.url_of(tiff) if hasattr(range_server, "url_of") else tiff)
+    np.testing.assert_array_equal(remote.data, rt.read_tiff(tiff).data)
+
+
+def sha16(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
+
+
+@pytest.mark.slow
+def test_every_file_of_the_corpus_is_equal_or_refused(shared_data):
+    """Bit for bit against GDAL's reading noted in the manifest; JPEG and lossy images within two levels."""
+    wrong, refused, equal = [], [], 0
+    with open(shared_data / "MANIFEST.tsv") as manifest:
+        rows = [row for row in csv.DictReader(manifest, delimiter="\t") if row["path"].startswith("geotiff/")]
+    for row in rows:
+        if row["rasterio_full_read"] != "ok" or int(row["width"]) * int(row["height"]) > 20_000_000:
+            continue
+        try:
+            raster = rt.read_tiff(shared_data / row["path"])
+        except UnsupportedTiffError as error:
+            refused.append(f"{row['path']}: {error}")
+            continue
+        except RasteretTorchError as error:
+            wrong.append(f"{row['path']}: {type(error).__name__}: {error}")
+            continue
+        if sha16(raster.data) == row["pixels_sha16"] or lossy_close(shared_data / row["path"], row, raster.data):
+            equal += 1
+        else:
+            wrong.append(f"{row['path']}: pixels differ ({row['compression']})")
+    print(f"{equal} equal, {len(refused)} refused, {len(wrong)} wrong")
+    assert not wrong, "\n".join(wrong)
+    assert equal >= 0.9 * (equal + len(refused)), "\n".join(refused)
+
+
+def lossy_close(path, row, data) -> bool:
+    if row["compression"] not in ("jpeg", "webp", "lerc"):
+        return False
+    with warnings.catch_warnings(), rasterio.open(path) as file:
+        warnings.simplefilter("ignore")
+        expected = file.read()
+    return data.shape == expected.shape and np.abs(data.astype(int) - expected.astype(int)).max() <= 2
