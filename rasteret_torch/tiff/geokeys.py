@@ -1,0 +1,105 @@
+"""Where a GeoTIFF lies: its transform, its ground control points and its CRS (OGC 19-008r4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+
+from rasteret_torch.tiff.model import GroundControlPoint
+from rasteret_torch.tiff.tags import Fields, Tag
+
+GT_RASTER_TYPE, PIXEL_IS_POINT = 1025, 2
+_DOUBLES, _ASCII = int(Tag.GEO_DOUBLE_PARAMS), int(Tag.GEO_ASCII_PARAMS)
+
+
+@dataclass(frozen=True, slots=True)
+class GeoKeys:
+    """The key directory, decoded: numbers of one value, several doubles, or text."""
+
+    shorts: dict[int, int] = field(default_factory=dict)
+    doubles: dict[int, tuple[float, ...]] = field(default_factory=dict)
+    texts: dict[int, str] = field(default_factory=dict)
+
+    def number(self, key: int) -> float | None:
+        """The first double of a key."""
+        return self.doubles[key][0] if self.doubles.get(key) else None
+
+    def code(self, key: int) -> int | None:
+        """A code; None when absent or 0 (undefined)."""
+        return self.shorts.get(key) or None
+
+
+@dataclass(frozen=True, slots=True)
+class Georeference:
+    """Transform, CRS label, ground control points, and what had to be left out."""
+
+    transform: Affine | None = None
+    crs: str | None = None
+    gcps: tuple[GroundControlPoint, ...] = ()
+    pixel_is_point: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def geo_keys(fields: Fields) -> GeoKeys:
+    """Decodes tags 34735 to 34737. Keys that point outside their tag are skipped."""
+    directory = fields.integers(Tag.GEO_KEY_DIRECTORY)
+    doubles, ascii_params = fields.floats(Tag.GEO_DOUBLE_PARAMS), fields.raw(Tag.GEO_ASCII_PARAMS)
+    keys = GeoKeys()
+    if directory.size < 4:
+        return keys
+    for key, location, count, value in (
+        directory[4 : 4 + 4 * int(directory[3])][: directory.size // 4 * 4 - 4].reshape(-1, 4).tolist()
+    ):
+        if location == 0:
+            keys.shorts[key] = value
+        elif location == _DOUBLES and 0 < count <= doubles.size - value:
+            keys.doubles[key] = tuple(doubles[value : value + count].tolist())
+        elif location == _ASCII and value < len(ascii_params):
+            text = ascii_params[value : value + count].split(b"\0", 1)[0].decode("utf-8", "replace")
+            keys.texts[key] = text.rstrip("|").strip()
+    return keys
+
+
+def georeference(fields: Fields) -> Georeference:
+    """Transform, CRS and ground control points from the tags of the first IFD, as GDAL reads them."""
+    keys = geo_keys(fields)
+    is_point = keys.code(GT_RASTER_TYPE) == PIXEL_IS_POINT
+    transform = _transform(fields, is_point)
+    gcps = () if transform is not None else _ground_control_points(fields, is_point)
+    return Georeference(transform, None, gcps, is_point)
+
+
+def _transform(fields: Fields, is_point: bool) -> Affine | None:
+    scale, tiepoints = fields.floats(Tag.MODEL_PIXEL_SCALE), fields.floats(Tag.MODEL_TIEPOINT)
+    matrix = fields.floats(Tag.MODEL_TRANSFORMATION)
+    affine: Affine | None = None
+    if scale.size >= 2 and scale[0] != 0 and scale[1] != 0:
+        if tiepoints.size >= 6:
+            affine = _from_scale(scale, tiepoints)
+    elif matrix.size == 16:
+        affine = Affine(*matrix[[0, 1, 3, 4, 5, 7]].tolist())
+    if affine is None or not np.isfinite(affine[:6]).all() or affine.determinant == 0:
+        return None
+    if not is_point:
+        return affine
+    a, b, c, d, e, f = affine[:6]
+    return Affine(a, b, c - (a + b) / 2, d, e, f - (d + e) / 2)
+
+
+def _from_scale(scale: NDArray[np.float64], tiepoints: NDArray[np.float64]) -> Affine:
+    """North-up: rows run south whatever the sign of the scale, as GDAL has it."""
+    column, row, _, x, y, _ = tiepoints[:6].tolist()
+    width, height = float(scale[0]), -abs(float(scale[1]))
+    return Affine(width, 0.0, x - column * width, 0.0, height, y - row * height)
+
+
+def _ground_control_points(fields: Fields, is_point: bool) -> tuple[GroundControlPoint, ...]:
+    values = fields.floats(Tag.MODEL_TIEPOINT)
+    shift = 0.5 if is_point else 0.0
+    return tuple(
+        GroundControlPoint(row + shift, column + shift, x, y, z)
+        for column, row, _, x, y, z in values[: values.size // 6 * 6].reshape(-1, 6).tolist()
+    )

@@ -1,0 +1,152 @@
+"""What GDAL and TIFF say about pixel values: nodata, scale and offset, band names, colours, date."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from dataclasses import dataclass
+from xml.parsers import expat
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rasteret_torch.tiff.tags import Fields, Tag
+
+MAX_XML_NBYTES = 2**20
+
+# C's atof, as GDAL reads tag 42113: the longest numeric prefix. MSVC prints -1.#IND and 1.#QNAN for nan.
+_NUMBER = re.compile(r"\s*([+-]?)(nan|inf(?:inity)?|1\.#(?:IND|QNAN|SNAN|INF)|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)", re.I)
+_WHOLE = re.compile(r"\s*[+-]?\d+\s*$")
+
+
+@dataclass(frozen=True, slots=True)
+class BandMetadata:
+    """Per sample; empty tuples when the file says nothing."""
+
+    scales: tuple[float, ...] = ()
+    offsets: tuple[float, ...] = ()
+    names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def nodata_value(fields: Fields, dtype: np.dtype[np.generic]) -> float | int | None:
+    """Tag GDAL_NODATA: a whole number exactly where the dtype is an integer, else a float; None when unset.
+
+    A value outside the range of the dtype is kept: the reader decides what it means.
+    """
+    text = fields.text(Tag.GDAL_NODATA).replace(",", ".")
+    is_integer = dtype.kind in "iu"
+    if is_integer and _WHOLE.match(text):
+        return int(text)
+    match = _NUMBER.match(text)
+    if match is None:
+        return None
+    value = _as_float(match.group(1), match.group(2).lower())
+    if is_integer and value.is_integer():
+        return int(value)
+    return _snapped(value) if dtype == np.float32 else value
+
+
+def _as_float(sign: str, word: str) -> float:
+    if "nan" in word or "ind" in word:
+        return float("nan")
+    if "inf" in word:
+        return float(sign + "inf")
+    return float(sign + word)
+
+
+def _snapped(value: float) -> float:
+    """The largest float32, when it was printed with too few digits (as GDAL repairs it)."""
+    largest = float(np.finfo(np.float32).max)
+    return float(np.copysign(largest, value)) if abs(abs(value) - largest) < 1e-10 * largest else value
+
+
+def band_metadata(fields: Fields, samples: int) -> BandMetadata:
+    """Scale, offset and description of each sample, from the XML of tag GDAL_METADATA.
+
+    Damaged or oversized XML is noted and otherwise as good as none.
+    """
+    xml = fields.raw(Tag.GDAL_METADATA).split(b"\0", 1)[0]
+    if not xml:
+        return BandMetadata()
+    if len(xml) > MAX_XML_NBYTES:
+        return BandMetadata(notes=(f"GDAL_METADATA (42112) of {len(xml)} bytes is left unread",))
+    try:
+        items = _xml_items(xml)
+    except (expat.ExpatError, ValueError) as error:
+        return BandMetadata(notes=(f"GDAL_METADATA (42112) is not valid XML and is left unread: {error}",))
+    scales, offsets, names = [1.0] * samples, [0.0] * samples, [""] * samples
+    seen: set[str] = set()
+    notes: list[str] = []
+    for role, sample, text in items:
+        if sample >= samples:
+            continue
+        if role == "description":
+            names[sample] = text
+        else:
+            try:
+                (scales if role == "scale" else offsets)[sample] = float(text)
+            except ValueError:
+                notes.append(f"{role} {text[:40]!r} of sample {sample} is not a number and is left unread")
+                continue
+        seen.add(role)
+    has_scaling = bool(seen & {"scale", "offset"})
+    return BandMetadata(
+        tuple(scales) if has_scaling else (),
+        tuple(offsets) if has_scaling else (),
+        tuple(names) if "description" in seen else (),
+        tuple(notes),
+    )
+
+
+def _xml_items(xml: bytes) -> list[tuple[str, int, str]]:
+    """(role, sample, text) of the items that carry scale, offset or description.
+
+    Raises:
+        ExpatError: not well-formed.
+        ValueError: the document declares entities, which no GDAL writes and which could expand without end.
+    """
+    items: list[tuple[str, int, str]] = []
+    current: list[str] | None = None
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        nonlocal current
+        role, sample = attributes.get("role", "").lower(), attributes.get("sample", "")
+        if name == "Item" and role in ("scale", "offset", "description") and sample.isdecimal() and len(sample) < 6:
+            items.append((role, int(sample), ""))
+            current = []
+
+    def text(data: str) -> None:
+        if current is not None:
+            current.append(data)
+
+    def end(name: str) -> None:
+        nonlocal current
+        if name == "Item" and current is not None:
+            items[-1] = (*items[-1][:2], "".join(current))
+            current = None
+
+    def refuse(*_: object) -> None:
+        raise ValueError("it declares entities")
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler, parser.CharacterDataHandler, parser.EndElementHandler = start, text, end
+    parser.EntityDeclHandler = refuse
+    parser.Parse(xml, True)
+    return items
+
+
+def color_map(fields: Fields) -> NDArray[np.uint16] | None:
+    """Tag ColorMap as (3, entries): red, green and blue from 0 to 65535."""
+    values = fields.integers(Tag.COLOR_MAP)
+    if values.size == 0 or values.size % 3:
+        return None
+    return values.astype(np.uint16).reshape(3, -1)
+
+
+def date_time(fields: Fields) -> dt.datetime | None:
+    """Tag DateTime, naive as TIFF leaves it; None when absent or malformed."""
+    try:
+        return dt.datetime.strptime(fields.text(Tag.DATE_TIME).strip(), "%Y:%m:%d %H:%M:%S")
+    except ValueError:
+        return None

@@ -1,0 +1,233 @@
+"""The header parser. It never reads: it asks for byte spans, is handed bytes, and ends with a `TiffHeader`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+
+from rasteret_torch.errors import CorruptTiffError, TiffError, UnsupportedTiffError
+from rasteret_torch.tiff.geokeys import georeference
+from rasteret_torch.tiff.known import Answer, KnownBytes, Span
+from rasteret_torch.tiff.layout import build_layout
+from rasteret_torch.tiff.limits import DEFAULT_LIMITS, HeaderLimits
+from rasteret_torch.tiff.metadata import band_metadata, color_map, date_time, nodata_value
+from rasteret_torch.tiff.model import Layout, TiffHeader
+from rasteret_torch.tiff.support import check_supported, refusal
+from rasteret_torch.tiff.tags import (
+    ALL_TAGS,
+    LAYOUT_TAGS,
+    MAX_ENTRIES,
+    PREAMBLE_NBYTES,
+    Fields,
+    Ifd,
+    Preamble,
+    Tag,
+    parse_ifd,
+    parse_preamble,
+)
+
+HeaderSteps = Generator[Sequence[Span], Answer, TiffHeader]
+
+# NewSubfileType (TIFF 6.0): bit 0 an image of reduced resolution, bit 2 a mask.
+OVERVIEW, MASK = 1, 4
+_LEADER = b"BLOCK_LEADER=SIZE_AS_UINT4\n"  # of GDAL's COG driver, in the text right after the preamble
+_BEFORE_IFD = 4096  # some writers put tag values just before their IFD
+
+
+def header_steps(limits: HeaderLimits = DEFAULT_LIMITS) -> HeaderSteps:
+    """Parses the header of a TIFF from bytes that the caller fetches.
+
+    Yields lists of (offset, nbytes) spans; is sent (one `bytes` per span, file size or None). A blob may be shorter
+    than asked only where the file ends. Returns the `TiffHeader`.
+
+    Raises:
+        NotATiffError: the bytes are not a TIFF.
+        CorruptTiffError: the header contradicts itself, its file or the limits.
+        UnsupportedTiffError: a valid file that is not read here; the tag is named.
+    """
+    known = KnownBytes(limits)
+    yield from known.ask([(0, limits.first_nbytes)])
+    preamble = parse_preamble(
+        known.get(0, PREAMBLE_NBYTES) or known.get(0, 8) or known.get(0, known.head_nbytes) or b""
+    )
+    ifds, notes = yield from _read_ifds(known, preamble, limits)
+    leader = 4 if _LEADER in (known.get(0, min(known.head_nbytes, 512)) or b"") else 0
+    return _build_header(known, preamble, ifds, notes, limits, leader)
+
+
+def read_header(
+    read: Callable[[int, int], bytes], file_size: int | None = None, limits: HeaderLimits = DEFAULT_LIMITS
+) -> TiffHeader:
+    """Drives `header_steps` with a plain function.
+
+    Args:
+        read: takes (offset, nbytes) and returns those bytes, fewer only at the end of the file.
+        file_size: bytes, where known.
+        limits: bounds on hostile headers.
+
+    Raises:
+        TiffError: see `header_steps`.
+    """
+    steps = header_steps(limits)
+    spans = next(steps)
+    while True:
+        try:
+            spans = steps.send(([read(offset, nbytes) for offset, nbytes in spans], file_size))
+        except StopIteration as done:
+            header: TiffHeader = done.value
+            return header
+
+
+def _read_ifds(
+    known: KnownBytes, preamble: Preamble, limits: HeaderLimits
+) -> Generator[Sequence[Span], Answer, tuple[list[Ifd], list[str]]]:
+    """Follows the chain of IFDs. Each round asks for all that is known to be missing: an IFD, and tag values."""
+    ifds: list[Ifd] = []
+    notes: list[str] = []
+    visited: set[int] = set()
+    offset, chunk = preamble.first_ifd, limits.chunk_nbytes
+    if offset == 0:
+        raise CorruptTiffError("the file has no image file directory; it was not written to its end")
+    while True:
+        missing: list[Span] = []
+        while offset and not missing:
+            if offset in visited:
+                notes.append(f"IFD chain loops back to byte {offset}; it ends there")
+                offset = 0
+                break
+            missing = _missing_of_ifd(known, preamble, offset, chunk)
+            if missing:
+                break
+            if len(ifds) == limits.ifds:
+                raise CorruptTiffError(f"the file has more than {limits.ifds} image file directories")
+            visited.add(offset)
+            ifds.append(_parse_ifd(known, preamble, offset, is_first=not ifds))
+            offset = ifds[-1].next_offset
+        missing += _missing_values(known, ifds, limits)
+        if not missing:
+            return ifds, notes
+        yield from known.ask(missing)
+        chunk *= 2
+
+
+def _missing_of_ifd(known: KnownBytes, preamble: Preamble, offset: int, chunk: int) -> list[Span]:
+    count_bytes = known.get(offset, preamble.count_nbytes)
+    if count_bytes is None:
+        start = max(0, offset - _BEFORE_IFD)
+        known.expect(offset, preamble.count_nbytes, "an image file directory")
+        return known.missing(start, chunk, to_end=True)
+    entries = preamble.integer(count_bytes)
+    if not 0 < entries <= MAX_ENTRIES:
+        raise CorruptTiffError(f"IFD at byte {offset} claims {entries} entries; the file is damaged or cut short")
+    nbytes = preamble.ifd_nbytes(entries)
+    if known.get(offset, nbytes) is not None:
+        return []
+    known.expect(offset, nbytes, "an image file directory")
+    return known.missing(offset, max(nbytes, chunk), to_end=True)
+
+
+def _parse_ifd(known: KnownBytes, preamble: Preamble, offset: int, *, is_first: bool) -> Ifd:
+    count = preamble.integer(known.require(offset, preamble.count_nbytes, "an image file directory"))
+    data = known.require(offset, preamble.ifd_nbytes(count), "an image file directory")
+    ifd = parse_ifd(preamble, offset, data)
+    used: frozenset[Tag] = LAYOUT_TAGS if ifd.subfile_type & (OVERVIEW | MASK) else frozenset()
+    chosen = ALL_TAGS if is_first else used
+    entries = {tag: entry for tag, entry in ifd.entries.items() if tag in chosen}
+    return Ifd(ifd.offset, ifd.subfile_type, entries, ifd.next_offset)
+
+
+def _missing_values(known: KnownBytes, ifds: list[Ifd], limits: HeaderLimits) -> list[Span]:
+    entries = [entry for ifd in ifds for entry in ifd.entries.values()]
+    if sum(entry.nbytes for entry in entries) > limits.header_nbytes:
+        raise CorruptTiffError(f"tag values add up to more than the limit of {limits.header_nbytes} bytes for a header")
+    missing: list[Span] = []
+    for entry in entries:
+        spans = known.missing(entry.offset, entry.nbytes)
+        if spans:
+            known.expect(entry.offset, entry.nbytes, f"tag {entry.tag}")
+        missing += spans
+    return missing
+
+
+def _fields(known: KnownBytes, preamble: Preamble, ifd: Ifd) -> Fields:
+    values = {
+        tag: (entry.field_type, known.require(entry.offset, entry.nbytes, f"tag {tag}"))
+        for tag, entry in ifd.entries.items()
+    }
+    return Fields(preamble.byte_order, values)
+
+
+def _build_header(
+    known: KnownBytes, preamble: Preamble, ifds: list[Ifd], notes: list[str], limits: HeaderLimits, leader: int
+) -> TiffHeader:
+    fields = _fields(known, preamble, ifds[0])
+    image = build_layout(fields, limits, leader)
+    check_supported(image)
+    levels, masks = [image], list[Layout]()
+    for ifd in ifds[1:]:
+        if not ifd.subfile_type & (OVERVIEW | MASK):
+            continue
+        is_mask = bool(ifd.subfile_type & MASK)
+        try:
+            layout = build_layout(_fields(known, preamble, ifd), limits, leader)
+            reason = refusal(layout) or (None if is_mask else _misfit(layout, image))
+        except TiffError as error:
+            if is_mask:
+                raise type(error)(f"mask (IFD at byte {ifd.offset}): {error}") from error
+            layout, reason = image, str(error)
+        if reason is None:
+            (masks if is_mask else levels).append(layout)
+        elif is_mask:
+            raise UnsupportedTiffError(
+                f"mask (IFD at byte {ifd.offset}): {reason}; validity would be unknown without it"
+            )
+        else:
+            notes.append(f"overview (IFD at byte {ifd.offset}) is left out: {reason}")
+    levels = [image, *_fine_to_coarse(levels[1:])]
+    place = georeference(fields)
+    described = band_metadata(fields, image.samples)
+    return TiffHeader(
+        levels=tuple(levels),
+        masks=_matched(levels, masks),
+        transform=place.transform,
+        crs=place.crs,
+        nodata=nodata_value(fields, image.dtype),
+        scales=described.scales,
+        offsets=described.offsets,
+        color_map=color_map(fields),
+        band_names=described.names,
+        datetime=date_time(fields),
+        gcps=place.gcps,
+        pixel_is_point=place.pixel_is_point,
+        file_size=known.file_size,
+        status=(*notes, *place.notes, *described.notes),
+    )
+
+
+def _misfit(overview: Layout, image: Layout) -> str | None:
+    if (overview.samples, overview.dtype) != (image.samples, image.dtype):
+        return f"{overview.samples} samples of {overview.dtype} for an image of {image.samples} of {image.dtype}"
+    if overview.width > image.width or overview.height > image.height:
+        return "larger than the image"
+    return None
+
+
+def _fine_to_coarse(overviews: list[Layout]) -> list[Layout]:
+    by_shape = {(layout.width, layout.height): layout for layout in reversed(overviews)}
+    return [by_shape[shape] for shape in sorted(by_shape, reverse=True)]
+
+
+def _matched(levels: list[Layout], masks: list[Layout]) -> tuple[Layout | None, ...]:
+    """The mask of each level, by size.
+
+    Raises:
+        CorruptTiffError: the file has masks, but none of the size of its image.
+        UnsupportedTiffError: a mask of several samples that are not those of the image.
+    """
+    by_shape = {(mask.width, mask.height): mask for mask in reversed(masks)}
+    image = levels[0]
+    if masks and (image.width, image.height) not in by_shape:
+        raise CorruptTiffError(f"the file has masks, but none of the {image.width}x{image.height} px of its image")
+    for mask in masks:
+        if mask.samples not in (1, image.samples):
+            raise UnsupportedTiffError(f"mask of {mask.samples} samples for an image of {image.samples}")
+    return tuple(by_shape.get((level.width, level.height)) for level in levels)

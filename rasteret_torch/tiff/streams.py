@@ -1,0 +1,133 @@
+"""Byte codecs: from the stored bytes of a tile to exactly as many as asked, never one more written."""
+
+from __future__ import annotations
+
+import lzma
+import zlib
+from collections.abc import Callable
+from typing import Any, cast
+
+import imagecodecs
+import numpy as np
+from isal import isal_zlib
+from numpy.typing import NDArray
+
+from rasteret_torch.errors import CorruptTileError, UnsupportedTiffError
+from rasteret_torch.tiff.support import Compression
+
+Buffer = bytes | memoryview
+Bytes = NDArray[np.uint8]
+
+# What the C codecs raise for damaged input: imagecodecs' errors are RuntimeErrors, its argument checks ValueErrors.
+CODEC_ERRORS: tuple[type[Exception], ...] = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    IndexError,
+    OverflowError,
+    MemoryError,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    cast("type[Exception]", isal_zlib.error),
+)
+_LZMA_MEMORY = 128 * 2**20  # xz's strongest preset needs 65 MiB
+_SLACK = 2**20
+
+
+def inflate_bytes(compression: int, data: Buffer, nbytes: int, *, stored_nbytes: int) -> Bytes:
+    """Decompresses the first `nbytes` bytes of a stream into a new writable array.
+
+    Args:
+        compression: tag 259.
+        data: the stored bytes; more than the stream needs is ignored, as libtiff does.
+        nbytes: wanted.
+        stored_nbytes: that the whole stream holds; what lies beyond `nbytes` need not be decompressed, or be there.
+
+    Raises:
+        CorruptTileError: the stream is damaged or yields fewer bytes.
+        UnsupportedTiffError: LZW as written before TIFF 6.0.
+    """
+    try:
+        out = _STREAMS[Compression(compression)](data, nbytes, stored_nbytes)
+    except CODEC_ERRORS as error:
+        name = Compression(compression).name
+        raise CorruptTileError(f"{name} stream of {len(data)} bytes does not decode to {nbytes}: {error}") from error
+    if out.size != nbytes:
+        name = Compression(compression).name
+        raise CorruptTileError(
+            f"{name} stream of {len(data)} bytes ends after {out.size} of {nbytes} bytes; the tile is damaged"
+        )
+    return out
+
+
+def _stored(data: Buffer, nbytes: int, stored_nbytes: int) -> Bytes:
+    return np.frombuffer(data, np.uint8, count=min(nbytes, len(data))).copy()
+
+
+def _deflate(data: Buffer, nbytes: int, stored_nbytes: int) -> Bytes:
+    if nbytes < stored_nbytes:
+        return np.frombuffer(bytearray(isal_zlib.decompressobj().decompress(data, nbytes)), np.uint8)
+    out = _room(nbytes)
+    try:
+        return _written(imagecodecs.deflate_decode(data, out=out))
+    except imagecodecs.DeflateError:
+        return _longer_deflate(data, nbytes)
+
+
+def _longer_deflate(data: Buffer, nbytes: int) -> Bytes:
+    """The prefix of a stream that holds more than a tile; libdeflate only takes streams that end with it."""
+    stream = zlib.decompressobj()
+    prefix = stream.decompress(data, nbytes)
+    if len(prefix) == nbytes and not stream.decompress(stream.unconsumed_tail, 1):
+        raise CorruptTileError("the stream's checksum or end is wrong")
+    return np.frombuffer(bytearray(prefix), np.uint8)
+
+
+def _lzw(data: Buffer, nbytes: int, stored_nbytes: int) -> Bytes:
+    if len(data) > 1 and data[0] == 0 and data[1] & 1:
+        raise UnsupportedTiffError("LZW codes in reversed bit order, as before TIFF 6.0; rewrite the file with GDAL")
+    return _written(imagecodecs.lzw_decode(data, out=_room(nbytes)))
+
+
+def _lzma(data: Buffer, nbytes: int, stored_nbytes: int) -> Bytes:
+    stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LZMA_MEMORY)
+    return np.frombuffer(bytearray(stream.decompress(data, nbytes)), np.uint8)
+
+
+def _roomy(decode: Callable[..., Any], most: int) -> Callable[[Buffer, int, int], Bytes]:
+    """A codec that needs room for the whole stream: tried with exactly a tile first, then with some more.
+
+    Args:
+        decode: of imagecodecs.
+        most: output bytes that one input byte can give.
+    """
+
+    def inflate(data: Buffer, nbytes: int, stored_nbytes: int) -> Bytes:
+        try:
+            out = decode(data, out=_room(stored_nbytes))
+        except RuntimeError:
+            room = min(most * len(data), 2 * stored_nbytes + _SLACK)
+            out = decode(data, out=_room(room))
+        return _written(out) if len(out) <= nbytes else _written(out)[:nbytes].copy()
+
+    return inflate
+
+
+def _room(nbytes: int) -> Any:  # imagecodecs' stubs do not say that `out` may be an array
+    return np.empty(nbytes, np.uint8)
+
+
+def _written(out: Any) -> Bytes:
+    return np.asarray(out).reshape(-1).view(np.uint8)
+
+
+_STREAMS: dict[Compression, Callable[[Buffer, int, int], Bytes]] = {
+    Compression.NONE: _stored,
+    Compression.DEFLATE: _deflate,
+    Compression.DEFLATE_OLD: _deflate,
+    Compression.LZW: _lzw,
+    Compression.LZMA: _lzma,
+    Compression.PACKBITS: _roomy(imagecodecs.packbits_decode, most=64),
+    Compression.ZSTD: _roomy(imagecodecs.zstd_decode, most=2**16),
+}

@@ -1,0 +1,277 @@
+"""Tags and field types of TIFF 6.0, BigTIFF, GeoTIFF and GDAL, and how an image file directory (IFD) lists them."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rasteret_torch.errors import CorruptTiffError, NotATiffError
+from rasteret_torch.tiff.model import ByteOrder
+
+MAX_ENTRIES = 4096  # an IFD with more is not an IFD (libtiff draws the same line)
+PREAMBLE_NBYTES = 16  # of a BigTIFF; a classic TIFF uses 8
+
+
+class Tag(IntEnum):
+    """The tags that are read; all others are skipped unseen."""
+
+    NEW_SUBFILE_TYPE = 254
+    IMAGE_WIDTH = 256
+    IMAGE_LENGTH = 257
+    BITS_PER_SAMPLE = 258
+    COMPRESSION = 259
+    PHOTOMETRIC = 262
+    FILL_ORDER = 266
+    STRIP_OFFSETS = 273
+    SAMPLES_PER_PIXEL = 277
+    ROWS_PER_STRIP = 278
+    STRIP_BYTE_COUNTS = 279
+    PLANAR_CONFIGURATION = 284
+    DATE_TIME = 306
+    PREDICTOR = 317
+    COLOR_MAP = 320
+    TILE_WIDTH = 322
+    TILE_LENGTH = 323
+    TILE_OFFSETS = 324
+    TILE_BYTE_COUNTS = 325
+    EXTRA_SAMPLES = 338
+    SAMPLE_FORMAT = 339
+    JPEG_TABLES = 347
+    YCBCR_SUBSAMPLING = 530
+    MODEL_PIXEL_SCALE = 33550
+    MODEL_TIEPOINT = 33922
+    MODEL_TRANSFORMATION = 34264
+    GEO_KEY_DIRECTORY = 34735
+    GEO_DOUBLE_PARAMS = 34736
+    GEO_ASCII_PARAMS = 34737
+    GDAL_METADATA = 42112
+    GDAL_NODATA = 42113
+    LERC_PARAMETERS = 50674
+
+
+LAYOUT_TAGS = frozenset(
+    {
+        Tag.IMAGE_WIDTH,
+        Tag.IMAGE_LENGTH,
+        Tag.BITS_PER_SAMPLE,
+        Tag.COMPRESSION,
+        Tag.PHOTOMETRIC,
+        Tag.FILL_ORDER,
+        Tag.STRIP_OFFSETS,
+        Tag.SAMPLES_PER_PIXEL,
+        Tag.ROWS_PER_STRIP,
+        Tag.STRIP_BYTE_COUNTS,
+        Tag.PLANAR_CONFIGURATION,
+        Tag.PREDICTOR,
+        Tag.TILE_WIDTH,
+        Tag.TILE_LENGTH,
+        Tag.TILE_OFFSETS,
+        Tag.TILE_BYTE_COUNTS,
+        Tag.EXTRA_SAMPLES,
+        Tag.SAMPLE_FORMAT,
+        Tag.JPEG_TABLES,
+        Tag.YCBCR_SUBSAMPLING,
+        Tag.LERC_PARAMETERS,
+    }
+)
+ALL_TAGS = frozenset(Tag)
+
+# TIFF 6.0 section 2, and types 13 and 16 to 18 of the BigTIFF design: NumPy code of one value of each field type.
+_FIELD_CODES = {
+    1: "u1",
+    2: "u1",
+    3: "u2",
+    4: "u4",
+    5: "u4",
+    6: "i1",
+    7: "u1",
+    8: "i2",
+    9: "i4",
+    10: "i4",
+    11: "f4",
+    12: "f8",
+    13: "u4",
+    16: "u8",
+    17: "i8",
+    18: "u8",
+}
+_RATIONALS = (5, 10)
+_FLOATS = (11, 12)
+
+
+@dataclass(frozen=True, slots=True)
+class Preamble:
+    """The first bytes of the file: byte order, classic or BigTIFF, and where the first IFD is."""
+
+    byte_order: ByteOrder
+    is_big: bool
+    first_ifd: int
+
+    @property
+    def count_nbytes(self) -> int:
+        """Bytes of the number of entries that opens an IFD."""
+        return 8 if self.is_big else 2
+
+    @property
+    def entry_nbytes(self) -> int:
+        """Bytes of one entry of an IFD."""
+        return 20 if self.is_big else 12
+
+    @property
+    def offset_nbytes(self) -> int:
+        """Bytes of a file offset; values that fit in as many stand in the entry itself."""
+        return 8 if self.is_big else 4
+
+    def integer(self, data: bytes) -> int:
+        """An unsigned integer as long as `data`."""
+        return int.from_bytes(data, "little" if self.byte_order == "<" else "big")
+
+    def ifd_nbytes(self, entries: int) -> int:
+        """Bytes of an IFD of so many entries."""
+        return self.count_nbytes + entries * self.entry_nbytes + self.offset_nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A tag of an IFD: its field type, number of values, and where in the file they are (in the entry or elsewhere)."""
+
+    tag: int
+    field_type: int
+    count: int
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ifd:
+    """An image file directory: the entries of tags we use, and the offset of the next IFD (0 for none)."""
+
+    offset: int
+    subfile_type: int
+    entries: dict[int, Entry]
+    next_offset: int
+
+
+def parse_preamble(data: bytes) -> Preamble:
+    """Reads the first 16 bytes.
+
+    Raises:
+        NotATiffError: they are not those of a TIFF.
+    """
+    orders: dict[bytes, ByteOrder] = {b"II": "<", b"MM": ">"}
+    order = orders.get(data[:2])
+    if order is None or len(data) < 8:
+        raise NotATiffError(
+            f"not a TIFF: it starts with {data[:8]!r} instead of II*, II+, MM* or MM+; check that the path or URL "
+            "leads to the file itself"
+        )
+    magic = struct.unpack(order + "H", data[2:4])[0]
+    if magic == 42:
+        return Preamble(order, False, struct.unpack(order + "I", data[4:8])[0])
+    if magic == 43 and len(data) >= 16 and struct.unpack(order + "HH", data[4:8]) == (8, 0):
+        return Preamble(order, True, struct.unpack(order + "Q", data[8:16])[0])
+    raise NotATiffError(f"not a TIFF: version {magic} after the byte order mark, or a damaged BigTIFF preamble")
+
+
+def parse_ifd(preamble: Preamble, offset: int, data: bytes, chosen: frozenset[Tag] = ALL_TAGS) -> Ifd:
+    """Reads an IFD from exactly its bytes. Of a tag that is listed twice the first counts, as in libtiff.
+
+    Raises:
+        CorruptTiffError: NewSubfileType is not a single number.
+    """
+    entries: dict[int, Entry] = {}
+    step, start = preamble.entry_nbytes, preamble.count_nbytes
+    value_at = step - preamble.offset_nbytes
+    end = len(data) - preamble.offset_nbytes
+    for position in range(start, end, step):
+        raw = data[position : position + step]
+        tag = preamble.integer(raw[:2])
+        if tag not in chosen or tag in entries:
+            continue
+        field_type, count = preamble.integer(raw[2:4]), preamble.integer(raw[4:value_at])
+        code = _FIELD_CODES.get(field_type)
+        if code is None:
+            continue  # libtiff ignores entries of unknown type too; a required tag is then missed by name
+        nbytes = count * np.dtype(code).itemsize * (2 if field_type in _RATIONALS else 1)
+        inline = nbytes <= preamble.offset_nbytes
+        where = offset + position + value_at if inline else preamble.integer(raw[value_at:])
+        entries[tag] = Entry(tag, field_type, count, where, nbytes)
+    return Ifd(offset, _subfile_type(preamble, offset, data, entries), entries, preamble.integer(data[end:]))
+
+
+def _subfile_type(preamble: Preamble, offset: int, data: bytes, entries: dict[int, Entry]) -> int:
+    entry = entries.get(Tag.NEW_SUBFILE_TYPE)
+    if entry is None:
+        return 0
+    if entry.count != 1 or entry.nbytes > preamble.offset_nbytes:
+        raise CorruptTiffError(f"NewSubfileType (254) of the IFD at {offset} is not one number; the file is damaged")
+    start = entry.offset - offset
+    return preamble.integer(data[start : start + entry.nbytes])
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The tag values of one IFD, decoded on demand.
+
+    Attributes:
+        byte_order: of the file.
+        values: raw bytes and field type of each tag that is present.
+    """
+
+    byte_order: ByteOrder
+    values: dict[int, tuple[int, bytes]]
+
+    def __contains__(self, tag: Tag) -> bool:
+        """Whether the tag is present."""
+        return tag in self.values
+
+    def raw(self, tag: Tag) -> bytes:
+        """The bytes as stored; empty when the tag is absent."""
+        return self.values[tag][1] if tag in self.values else b""
+
+    def text(self, tag: Tag) -> str:
+        """Text up to the first NUL, any undecodable byte replaced; empty when absent."""
+        return self.raw(tag).split(b"\0", 1)[0].decode("utf-8", "replace")
+
+    def integers(self, tag: Tag) -> NDArray[np.uint64]:
+        """Unsigned values; an empty array when absent.
+
+        Raises:
+            CorruptTiffError: the values are not whole numbers, or negative.
+        """
+        field_type, data = self.values.get(tag, (3, b""))
+        values = np.frombuffer(data, self.byte_order + _FIELD_CODES[field_type])
+        if field_type in _RATIONALS + _FLOATS or (values.dtype.kind == "i" and values.size and values.min() < 0):
+            raise CorruptTiffError(f"{_named(tag)} must hold whole numbers, none negative; the file is damaged")
+        return values.astype(np.uint64)
+
+    def integer(self, tag: Tag, default: int | None = None) -> int:
+        """A single unsigned value.
+
+        Raises:
+            CorruptTiffError: absent without a default, or several values, or not a whole number.
+        """
+        values = self.integers(tag)
+        if tag not in self.values and default is not None:
+            return default
+        if values.size != 1:
+            raise CorruptTiffError(f"{_named(tag)} must be one number, but holds {values.size}; the file is damaged")
+        return int(values[0])
+
+    def floats(self, tag: Tag) -> NDArray[np.float64]:
+        """Values as doubles, rationals divided; an empty array when absent."""
+        field_type, data = self.values.get(tag, (12, b""))
+        values = np.frombuffer(data, self.byte_order + _FIELD_CODES[field_type]).astype(np.float64)
+        if field_type not in _RATIONALS:
+            return values
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return values[0::2] / values[1::2]
+
+
+def _named(tag: Tag) -> str:
+    words = tag.name.replace("_", " ").title().replace(" ", "")
+    return f"{words} ({int(tag)})"
