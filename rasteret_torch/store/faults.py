@@ -14,6 +14,7 @@ UNSATISFIABLE_STATUS = 416  # RFC 9110 section 15.5.17
 _STATUS = re.compile(r" in [\d.]+\S+ - Server returned non-2xx status code: (\d{3})")
 _TRANSPORT = re.compile(r"kind: (Timeout|Connect|Interrupted|Request|Unknown|Decode)\b")
 _UNEXPECTED_RANGE = re.compile(r"Requested (\d+)\.\.(\d+), got (\d+)\.\.(\d+)")
+_PROVIDER = re.compile(r"External \w+ credential provider: (\w+)")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _TRANSPORT_WORDS = {
     "Timeout": "the server did not answer in time",
@@ -82,15 +83,18 @@ def of_status(status: int) -> Fault:
 
 def of_obstore(error: Exception) -> Fault:
     """The fault behind an exception of obstore, whose text is all that tells more than its type."""
+    text = str(error)
     if isinstance(error, FileNotFoundError):
         return missing()
+    if provider := _PROVIDER.search(text):  # its own text may hold a token
+        return denied(f"the credential provider failed with {provider.group(1)}")
     if isinstance(error, obstore_errors.UnauthenticatedError | obstore_errors.PermissionDeniedError | PermissionError):
         return denied("the store refused access")
     if isinstance(error, obstore_errors.NotSupportedError):
         return Fault("the server does not serve byte ranges", cure="copy the file to a server or bucket that does")
     if isinstance(error, obstore_errors.PreconditionError):
         return changed("the ETag differs from the index")
-    return _of_text(str(error))
+    return _of_text(text)
 
 
 def of_os_error(error: OSError) -> Fault:
@@ -113,6 +117,12 @@ def _of_text(text: str) -> Fault:
         start, stop, got_start, got_stop = map(int, found.groups())
         is_short = got_start == start and got_stop < stop
         return Fault(f"asked for bytes {start}-{stop - 1}, got {got_start}-{got_stop - 1}", retry=is_short)
+    if "InvalidCertificate(\n" in text:
+        return Fault(
+            "the server's certificate is not trusted", cure="check the host or the certificates of this machine"
+        )
+    if '"dns error"' in text:
+        return Fault("the host name was not found", cure="check the URL and the network", retry=True)
     if found := _TRANSPORT.search(text):
         return Fault(_TRANSPORT_WORDS[found.group(1)], retry=True)
     return Fault(_first_line(text), cure="check the URL, its region and its credentials")

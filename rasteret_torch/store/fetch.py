@@ -10,6 +10,7 @@ import asyncio
 import datetime as dt
 import os
 import random
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import cast
@@ -102,11 +103,10 @@ class Fetcher:
                 async with asyncio.timeout(self.policy.range_timeout_s):
                     return await self._try(href, offset, nbytes, check, reasons)
             except TimeoutError:
-                where = _where(href, offset, nbytes)
-                said = f" ({reasons[-1]})" if reasons else ""
+                said = f" (before that, {reasons[-1]})" if reasons else ""
                 raise DeadlineExceededError(
-                    f"{where}: no answer within {self.policy.range_timeout_s:g} s and {len(reasons) + 1} attempts"
-                    f"{said}; the server stalls: try again later or raise FetchPolicy.range_timeout_s."
+                    f"{_where(href, offset, nbytes)}: not all bytes came within {self.policy.range_timeout_s:g} s, in "
+                    f"attempt {len(reasons) + 1}{said}; try again later or raise FetchPolicy.range_timeout_s."
                 ) from None
 
     async def _try(self, href: str, offset: int, nbytes: int, check: Check, reasons: list[str]) -> Answer:
@@ -128,6 +128,7 @@ class _EmptyObjectError(FetchError):
 
 
 _fetchers: OrderedDict[tuple[object, FetchPolicy], tuple[Fetcher, object]] = OrderedDict()
+_lock = threading.Lock()
 
 
 def fetcher(backend: StorageBackend | None = None, policy: FetchPolicy | None = None) -> Fetcher:
@@ -140,12 +141,13 @@ def fetcher(backend: StorageBackend | None = None, policy: FetchPolicy | None = 
     policy = policy or FetchPolicy()
     is_recipe = hasattr(backend, "open_stores")
     key = (backend if backend is None or is_recipe else id(backend), policy)
-    if key not in _fetchers:
-        while len(_fetchers) >= MAX_FETCHERS:
-            _fetchers.popitem(last=False)
-        _fetchers[key] = (_new_fetcher(backend, policy), backend)  # holding the backend keeps its id its own
-    _fetchers.move_to_end(key)
-    return _fetchers[key][0]
+    with _lock:
+        if key not in _fetchers:
+            while len(_fetchers) >= MAX_FETCHERS:
+                _fetchers.popitem(last=False)
+            _fetchers[key] = (_new_fetcher(backend, policy), backend)  # holding the backend keeps its id its own
+        _fetchers.move_to_end(key)
+        return _fetchers[key][0]
 
 
 def _new_fetcher(backend: StorageBackend | None, policy: FetchPolicy) -> Fetcher:
@@ -183,4 +185,10 @@ def _backoff_s(policy: FetchPolicy, attempts: int) -> float:
     return min(MAX_BACKOFF_S, policy.backoff_s * 2.0 ** (attempts - 1)) * random.uniform(0.5, 1.5)
 
 
-os.register_at_fork(after_in_child=_fetchers.clear)
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread of the parent may have held it
+    _fetchers.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from rasteret_torch.errors import ForkSafetyError, InputError
+from rasteret_torch.errors import ForkSafetyError, InputError, RasteretTorchError, StoreError
 
 _EXIT_PATIENCE_S = 2.0
 _FORK_MESSAGE = (
@@ -32,6 +32,7 @@ class _Process:
     loop: asyncio.AbstractEventLoop | None = None
     thread: threading.Thread | None = None
     forked_from_running: bool = False
+    is_ending: bool = False
 
 
 _process = _Process()
@@ -46,10 +47,11 @@ def submit[T](coroutine: Coroutine[Any, Any, T]) -> Future[T]:
 
     Raises:
         ForkSafetyError: in a forked child of a process whose loop had started.
+        StoreError: while the interpreter ends.
     """
     try:
         loop = _loop()
-    except ForkSafetyError:
+    except RasteretTorchError:
         coroutine.close()  # else Python warns of a coroutine that was never awaited
         raise
     return asyncio.run_coroutine_threadsafe(coroutine, loop)
@@ -86,6 +88,8 @@ def started() -> bool:
 def _loop() -> asyncio.AbstractEventLoop:
     if _process.forked_from_running:
         raise ForkSafetyError(_FORK_MESSAGE)
+    if _process.is_ending:
+        raise StoreError("The process is ending and reads no more: finish reading before it exits.")
     if _process.loop is not None:
         return _process.loop
     with _lock:
@@ -106,10 +110,14 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _stop_at_exit() -> None:
-    """Cancels what is under way and ends the loop, so that no native thread calls into a finished interpreter."""
+    """Cancels what is under way and ends the loop, so that no native thread calls into a finished interpreter.
+
+    Whoever still reads after this gets an error rather than an answer that never comes.
+    """
     loop, thread = _process.loop, _process.thread
     if loop is None or thread is None or not thread.is_alive():
         return
+    _process.is_ending = True
     loop.call_soon_threadsafe(_cancel_and_stop, loop)
     thread.join(_EXIT_PATIENCE_S)
 

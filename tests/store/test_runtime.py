@@ -123,3 +123,23 @@ def test_interrupt_cancels_and_is_raised(range_server: RangeServer) -> None:
     done = run_python(code, timeout_s=10)
     assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr
     assert range_server.aborted == 1
+
+
+def test_reading_while_the_process_ends_is_refused(range_server: RangeServer) -> None:
+    (range_server.folder / "f.bin").write_bytes(b"0123456789")
+    code = f"""
+        import atexit
+        read = lambda: print(runtime.run(fetcher().get({range_server.url("f.bin")!r}, 0, 4)))
+        def late():
+            try:
+                read()
+            except StoreError as error:
+                print(error)
+        atexit.register(late)
+        from rasteret_torch.errors import StoreError
+        from rasteret_torch.store import fetcher, runtime
+        read()
+    """
+    done = run_python(code, timeout_s=10)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("b'0123'\nThe process is ending")
