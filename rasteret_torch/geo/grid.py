@@ -59,24 +59,24 @@ class Grid:
     def bounds(self) -> Bounds:
         """(xmin, ymin, xmax, ymax) of the outer pixel edges, in the CRS."""
         rows, cols = self.shape
-        corners = [self.transform * corner for corner in ((0, 0), (cols, 0), (0, rows), (cols, rows))]
+        corners = [self.transform @ corner for corner in ((0, 0), (cols, 0), (0, rows), (cols, rows))]
         xs, ys = zip(*corners, strict=True)
         return min(xs), min(ys), max(xs), max(ys)
 
     def crop(self, window: Window) -> Grid:
         """The grid of a window, which may stick out."""
-        return Grid(self.transform * Affine.translation(window.col, window.row), window.shape, self.crs)
+        return Grid(self.transform @ Affine.translation(window.col, window.row), window.shape, self.crs)
 
     def offset_of(self, other: Grid) -> tuple[float, float]:
         """(row, col), in own pixels, where the top left corner of `other` (same CRS) lies."""
-        col, row = ~self.transform * (other.transform.c, other.transform.f)
+        col, row = ~self.transform @ (other.transform.c, other.transform.f)
         return row, col
 
     def window_of(self, bounds: Bounds) -> Window:
         """The smallest window of whole pixels that holds `bounds` (own CRS). It may stick out."""
         xmin, ymin, xmax, ymax = bounds
         inverse = ~self.transform
-        corners = [inverse * corner for corner in ((xmin, ymin), (xmin, ymax), (xmax, ymin), (xmax, ymax))]
+        corners = [inverse @ corner for corner in ((xmin, ymin), (xmin, ymax), (xmax, ymin), (xmax, ymax))]
         cols, rows = zip(*corners, strict=True)
         # A corner within a millionth of a pixel of an edge is on it: decimal coordinates are not exact in binary.
         row, col = math.floor(min(rows) + 1e-6), math.floor(min(cols) + 1e-6)

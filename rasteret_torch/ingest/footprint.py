@@ -34,7 +34,7 @@ def footprint(transform: tuple[float, ...], shape: tuple[int, int], crs: str) ->
     source, lonlat = parse_crs(crs), parse_crs(CRS84)
     straight = same_crs(source, lonlat)
     cols, rows = _ring(shape, 2 if straight else _PER_EDGE)
-    x, y = Affine(*transform) * (cols, rows)
+    x, y = Affine(*transform) @ (cols, rows)
     try:
         lon, lat = project_points(x, y, source, lonlat)
     except InputError:

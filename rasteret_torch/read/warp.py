@@ -155,7 +155,7 @@ def pixel_map(grid: Grid, plane: SourcePlane, u: Coordinates, v: Coordinates) ->
         x, y = project_points(x, y, grid.crs, plane.crs)
         x, y = np.where(np.isfinite(x), x, np.nan), np.where(np.isfinite(y), y, np.nan)
         if plane.crs.is_geographic:  # longitudes come back in [-180, 180]; take the turn nearest to the image
-            middle, _ = plane.transform * (plane.size[1] / 2, plane.size[0] / 2)
+            middle, _ = plane.transform @ (plane.size[1] / 2, plane.size[0] / 2)
             x = middle + np.mod(x - middle + 180.0, 360.0) - 180.0
     back = ~plane.transform
     return back.d * x + back.e * y + back.f, back.a * x + back.b * y + back.c

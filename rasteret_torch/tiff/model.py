@@ -162,7 +162,7 @@ class TiffHeader:
         if self.transform is None:
             return None
         base, layout = self.levels[0], self.levels[level]
-        return self.transform * Affine.scale(base.width / layout.width, base.height / layout.height)
+        return self.transform @ Affine.scale(base.width / layout.width, base.height / layout.height)
 
     def stamped(
         self, *, file_size: int | None, etag: str | None, last_modified: dt.datetime | None = None

@@ -7,8 +7,7 @@ import pytest
 import rasterio
 import rasterio.merge
 from rasterio.enums import Resampling
-
-from tests.read.conftest import write_tiff
+from tiffs import write_tiff
 
 RNG = np.random.default_rng(7)
 

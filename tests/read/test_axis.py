@@ -17,7 +17,7 @@ def test_placed_pixels_lie_inside_target_and_source(low, pixels, step, size):
     axis = place_axis(low, low + pixels * step, pixels, size)
     if axis is None:
         return
-    assert 0 <= axis.start
+    assert axis.start >= 0
     assert axis.start + axis.count <= pixels
     nearest = axis.nearest()
     assert nearest.min() >= 0

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.windows import Window as RasterioWindow
+from tiffs import write_tiff
 
 import rasteret_torch as rt
 from rasteret_torch.errors import (
@@ -20,7 +21,6 @@ from rasteret_torch.errors import (
     RasteretTorchError,
     UnsupportedTiffError,
 )
-from tests.read.conftest import write_tiff
 
 RNG = np.random.default_rng(3)
 
