@@ -16,6 +16,7 @@ from rasteret_torch.errors import BandNotFoundError, EmptySelectionError, InputE
 from rasteret_torch.geo import Bounds
 from rasteret_torch.index import canonical, describe, locate, mapped, query, selection, snapshot, splits
 from rasteret_torch.index import schema as s
+from rasteret_torch.index.endings import Endings
 from rasteret_torch.index.runtime import RuntimeIndex, runtime_of
 
 
@@ -28,7 +29,7 @@ class About:
     path: Path | None = None
 
 
-class Collection:
+class Collection(Endings):
     """Items (rows) with their assets (one per band) and parsed headers. Immutable: every change gives a new one.
 
     A collection crosses processes as a recipe: which file to map and which rows of it, never the rows themselves.

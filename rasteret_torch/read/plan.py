@@ -319,6 +319,8 @@ def choose_level(header: TiffHeader, shrink: tuple[float, float], level: LevelCh
         return min(level, len(header.levels) - 1)
     chosen, image = 0, header.image
     for number, layout in enumerate(header.levels[1:], start=1):
+        if header.masks[0] is not None and header.masks[number] is None:
+            continue  # an overview without its mask would call hidden pixels valid
         # A thousandth of slack: overview sizes are rounded to whole pixels, so their ratio is rarely exact.
         if image.width / layout.width <= shrink[0] * 1.001 and image.height / layout.height <= shrink[1] * 1.001:
             chosen = number
