@@ -13,6 +13,7 @@ import random
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import cast
 
 from rasteret_torch.errors import DeadlineExceededError, FetchError, StoreError
@@ -35,7 +36,20 @@ from rasteret_torch.store.stores import CloudStores, StoreRecipe
 
 MAX_FETCHERS = 16
 MAX_BACKOFF_S = 5.0
-type Check = Callable[[Answer], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """A range to read, how its answer is checked, and whether an object without bytes is an answer."""
+
+    href: str
+    offset: int
+    nbytes: int
+    check: Callable[[Answer], None]
+    may_be_empty: bool = False
+
+    def __str__(self) -> str:
+        return f"{redact(self.href)}, bytes {self.offset}-{self.offset + self.nbytes - 1}"
 
 
 class Fetcher:
@@ -71,7 +85,7 @@ class Fetcher:
         _check_bounds(href, offset, nbytes, expect)
         if nbytes == 0:
             return b""
-        answer = await self._attempts(href, offset, nbytes, lambda a: check_exact(a, offset, nbytes, expect))
+        answer = await self._read(_Ask(href, offset, nbytes, lambda a: check_exact(a, offset, nbytes, expect)))
         return answer.body
 
     async def get_head(
@@ -87,44 +101,39 @@ class Fetcher:
         """
         if self._reads_local_files and is_local(href):
             return await asyncio.to_thread(pread_head, href, nbytes)
-        try:
-            answer = await self._attempts(href, 0, nbytes, lambda a: check_head(a, nbytes, expect))
-        except _EmptyObjectError:
-            answer = Answer(0, b"", ObjectStamp(size=0))
+        answer = await self._read(_Ask(href, 0, nbytes, lambda a: check_head(a, nbytes, expect), may_be_empty=True))
         stamp = answer.stamp
         if stamp.size is None and len(answer.body) < nbytes:
             stamp = ObjectStamp(size=len(answer.body))
         return answer.body, stamp, answer.last_modified
 
-    async def _attempts(self, href: str, offset: int, nbytes: int, check: Check) -> Answer:
+    async def _read(self, ask: _Ask) -> Answer:
         reasons: list[str] = []
-        async with self._slots, self._budget.hold(nbytes):
+        async with self._slots, self._budget.hold(ask.nbytes):
             try:
                 async with asyncio.timeout(self.policy.range_timeout_s):
-                    return await self._try(href, offset, nbytes, check, reasons)
+                    return await self._attempts(ask, reasons)
             except TimeoutError:
                 said = f" (before that, {reasons[-1]})" if reasons else ""
                 raise DeadlineExceededError(
-                    f"{_where(href, offset, nbytes)}: not all bytes came within {self.policy.range_timeout_s:g} s, in "
+                    f"{ask}: not all bytes came within {self.policy.range_timeout_s:g} s, in "
                     f"attempt {len(reasons) + 1}{said}; try again later or raise FetchPolicy.range_timeout_s."
                 ) from None
 
-    async def _try(self, href: str, offset: int, nbytes: int, check: Check, reasons: list[str]) -> Answer:
+    async def _attempts(self, ask: _Ask, reasons: list[str]) -> Answer:
         while True:
             try:
-                answer = await self._transport.read(href, offset, nbytes)
-                check(answer)
+                answer = await self._transport.read(ask.href, ask.offset, ask.nbytes)
+                ask.check(answer)
             except Fault as fault:
+                if ask.may_be_empty and fault.status == UNSATISFIABLE_STATUS:
+                    return Answer(0, b"", ObjectStamp(size=0))  # RFC 9110 section 14.1.2: there is no byte 0
                 reasons.append(fault.reason)
                 if not fault.retry or len(reasons) >= self.policy.attempts:
-                    raise _error(fault, _where(href, offset, nbytes), len(reasons), offset) from None
+                    raise _error(fault, ask, len(reasons)) from None
             else:
                 return answer
             await asyncio.sleep(_backoff_s(self.policy, len(reasons)))
-
-
-class _EmptyObjectError(FetchError):
-    """A range that begins at byte 0 lies beyond the end: the object has no bytes (RFC 9110 section 14.1.2)."""
 
 
 _fetchers: OrderedDict[tuple[object, FetchPolicy], tuple[Fetcher, object]] = OrderedDict()
@@ -168,16 +177,9 @@ def _check_bounds(href: str, offset: int, nbytes: int, expect: ObjectStamp) -> N
         )
 
 
-def _error(fault: Fault, where: str, attempts: int, offset: int) -> StoreError:
-    kind = fault.error
-    if fault.status == UNSATISFIABLE_STATUS and offset == 0:
-        kind = _EmptyObjectError
+def _error(fault: Fault, ask: _Ask, attempts: int) -> StoreError:
     tries = f" after {attempts} attempts" if attempts > 1 else ""
-    return kind(f"{where}: {fault.reason}{tries}; {fault.cure}.")
-
-
-def _where(href: str, offset: int, nbytes: int) -> str:
-    return f"{redact(href)}, bytes {offset}-{offset + nbytes - 1}"
+    return fault.error(f"{ask}: {fault.reason}{tries}; {fault.cure}.")
 
 
 def _backoff_s(policy: FetchPolicy, attempts: int) -> float:

@@ -218,3 +218,10 @@ def wait_for(condition: object, patience_s: float = 3.0) -> None:
                 await asyncio.sleep(0.01)
 
     asyncio.run(poll())
+
+
+def test_the_first_bytes_of_an_empty_object(range_server: RangeServer) -> None:
+    (range_server.folder / "empty.bin").write_bytes(b"")
+    with pytest.raises(FetchError, match="ends before these bytes") as caught:
+        get(range_server.url("empty.bin"), 0, 10)
+    assert type(caught.value) is FetchError
