@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from isal import isal_zlib
 
 from rasteret_torch.index import mapped
 from rasteret_torch.index import schema as s
@@ -17,19 +18,43 @@ _VOLATILE = {"last_modified", "status", "file_datetime", "pixel_scale", "tiepoin
 
 
 def content_hash(root: mapped.Root, rows: mapped.Rows | None) -> str:
-    """sha256 (32 hex digits) over ids, times, hrefs and headers, in row order, whatever the record batches."""
+    """32 hex digits over ids, times, hrefs and headers, in row order, whatever the record batches."""
     names = [name for name in ("id", "datetime", "start_datetime", "end_datetime") if name in root.table.column_names]
     names += ["assets"] if "assets" in root.table.column_names else []
     names += sorted(field.name for field in root.table.schema if s.is_header_field(field))
-    leaves: dict[str, hashlib._Hash] = {}
+    leaves: dict[str, hashlib.blake2b | _Checksum] = {}
     for batch in root.batches(names, rows):
         for name, column in zip(names, batch.columns, strict=True):
             for path, data in _leaves(name, column):
-                leaves.setdefault(path, hashlib.sha256()).update(data)
-    total = hashlib.sha256()
+                leaves.setdefault(path, _digest(path)).update(data)
+    total = hashlib.blake2b(digest_size=16)
     for path in sorted(leaves):
         total.update(path.encode() + b"\0" + leaves[path].digest())
-    return total.hexdigest()[:32]
+    return total.hexdigest()
+
+
+class _Checksum:
+    """CRC-32 of tile tables, twenty times faster than a hash; they are nine tenths of an index.
+
+    It guards against a file that was written anew, whose size, ETag and other tables change with it, not against
+    forgery.
+    """
+
+    def __init__(self) -> None:
+        self._value = 0
+
+    def update(self, data: memoryview | bytes) -> None:
+        """Goes on with these bytes."""
+        self._value = isal_zlib.crc32(data, self._value)
+
+    def digest(self) -> bytes:
+        """The checksum so far."""
+        return self._value.to_bytes(4, "big")
+
+
+def _digest(path: str) -> hashlib.blake2b | _Checksum:
+    of_tables = any(path.endswith(f"{name}[]") for name in s.TILE_TABLES)
+    return _Checksum() if of_tables else hashlib.blake2b(digest_size=16)
 
 
 def _leaves(path: str, array: pa.Array) -> Iterator[tuple[str, memoryview | bytes]]:
@@ -49,10 +74,18 @@ def _leaves(path: str, array: pa.Array) -> Iterator[tuple[str, memoryview | byte
         yield path + "?", _validity(array)
         yield path, _numbers(array)
     else:
-        text = array.cast(pa.large_string() if pa.types.is_boolean(kind) else _text_type(kind))
+        text = array.cast(pa.large_string() if pa.types.is_boolean(kind) else _text_type(kind)).drop_null()
         yield path + "?", _validity(array)
         yield path + "#", _numbers(pc.binary_length(text).cast(pa.int64()))
-        yield path, b"".join(value or b"" for value in text.cast(pa.large_binary()).to_pylist())
+        yield path, _text_bytes(text)
+
+
+def _text_bytes(text: pa.Array) -> memoryview | bytes:
+    """The characters of a large_string or large_binary array without nulls, one after the other."""
+    if not len(text):
+        return b""
+    ends = np.frombuffer(text.buffers()[1], np.int64, len(text) + 1, text.offset * 8)
+    return memoryview(text.buffers()[2])[int(ends[0]) : int(ends[-1])] if ends[-1] > ends[0] else b""
 
 
 def _text_type(kind: pa.DataType) -> pa.DataType:
@@ -69,13 +102,15 @@ def _href_key(hrefs: pa.Array) -> pa.Array:
 
 
 def _validity(array: pa.Array) -> bytes:
+    if not array.null_count:
+        return b"\1" * len(array)
     mask: bytes = pc.is_valid(array).to_numpy(zero_copy_only=False).astype(np.uint8).tobytes()
     return mask
 
 
-def _numbers(array: pa.Array) -> bytes:
+def _numbers(array: pa.Array) -> memoryview:
     kind = array.type
     if pa.types.is_temporal(kind):
         array = array.cast(pa.int64())
-    data: bytes = np.ascontiguousarray(pc.fill_null(array, 0).to_numpy(zero_copy_only=False)).tobytes()
-    return data
+    filled = pc.fill_null(array, 0) if array.null_count else array
+    return memoryview(np.ascontiguousarray(filled.to_numpy(zero_copy_only=False))).cast("B")

@@ -22,6 +22,8 @@ from rasteret_torch.errors import IndexCorruptError, InputError
 
 Rows = NDArray[np.int64]
 CHUNK_ROWS = 8192  # rows of one record batch: large enough for vector work, small enough to stream
+# User columns that the content hash covers; ids, assets and headers cannot be replaced.
+HASHED_COLUMNS = frozenset({"start_datetime", "end_datetime"})
 _lock = threading.Lock()
 _folder: tuple[int, Path] | None = None
 
@@ -33,10 +35,12 @@ class Recipe:
     Attributes:
         token: names these rows within the processes of one run.
         layers: Arrow files, side by side; a column of a later one replaces an earlier one's.
+        content_hash: of all rows, where known.
     """
 
     token: str
     layers: tuple[str, ...]
+    content_hash: str = ""
 
 
 class Root:
@@ -45,20 +49,22 @@ class Root:
     Large tables are mapped from Arrow files, so that the workers of a training run share their memory.
     """
 
-    def __init__(self, layers: Iterable[Layer], token: str | None = None) -> None:
+    def __init__(self, layers: Iterable[Layer], token: str | None = None, content_hash: str = "") -> None:
         self._layers = tuple(layers)
         self.token = token or uuid.uuid4().hex
+        self.content_hash = content_hash
         self.table: pa.Table = _side_by_side([layer.table for layer in self._layers])
         _roots[self.token] = self
 
     def with_columns(self, columns: pa.Table) -> Root:
         """These rows with more columns, or other values in them; nothing is copied."""
-        return Root([*self._layers, Layer(columns)])
+        kept = "" if HASHED_COLUMNS.intersection(columns.column_names) else self.content_hash
+        return Root([*self._layers, Layer(columns)], content_hash=kept)
 
     def recipe(self) -> Recipe:
         """Writes what is only in memory to Arrow files, once, and names them."""
         with _lock:
-            return Recipe(self.token, tuple(layer.spilled() for layer in self._layers))
+            return Recipe(self.token, tuple(layer.spilled() for layer in self._layers), self.content_hash)
 
     def batches(self, columns: list[str], rows: Rows | None) -> Iterator[pa.RecordBatch]:
         """The chosen rows (ascending), batch by batch."""
@@ -125,7 +131,7 @@ _roots: weakref.WeakValueDictionary[str, Root] = weakref.WeakValueDictionary()
 def open_root(recipe: Recipe) -> Root:
     """The rows of a recipe; every process opens them once."""
     known = _roots.get(recipe.token)
-    return known or Root([Layer.mapped(path) for path in recipe.layers], recipe.token)
+    return known or Root([Layer.mapped(path) for path in recipe.layers], recipe.token, recipe.content_hash)
 
 
 def _side_by_side(tables: list[pa.Table]) -> pa.Table:

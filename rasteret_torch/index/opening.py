@@ -15,7 +15,7 @@ from rasteret_torch.index import canonical, locate, mapped, snapshot
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.collection import About, Collection
 
-_IN_MEMORY_NBYTES = 64 << 20  # larger Parquet is written to an Arrow file batch by batch, and mapped
+_IN_MEMORY_NBYTES = 128 << 20  # decoded; a larger table is written to an Arrow file batch by batch, and mapped
 
 
 def load(path_or_id: str | Path, *, name: str = "") -> Collection:
@@ -39,7 +39,8 @@ def load(path_or_id: str | Path, *, name: str = "") -> Collection:
     _check_ids(layer.table, str(path))
     source = stamp.get("data_source") or _rasteret(dataset.schema, b"data_source")
     title = name or stamp.get("name") or _rasteret(dataset.schema, b"name") or path.stem
-    return Collection(mapped.Root([layer]), about=About(title, source, path))
+    known = "" if manifest is None else manifest.content_hash
+    return Collection(mapped.Root([layer], content_hash=known), about=About(title, source, path))
 
 
 def as_collection(arrow: Any, *, name: str = "", data_source: str = "") -> Collection:
@@ -82,11 +83,10 @@ def table_of(arrow: Any) -> pa.Table:
 def _dataset(path: Path, manifest: snapshot.Manifest | None) -> tuple[ds.Dataset, int]:
     try:
         if manifest is not None:
-            files = [str(path / part.name) for part in manifest.files]
-            return ds.dataset(files, format="parquet"), sum(part.nbytes for part in manifest.files)
-        options = ds.ParquetFileFormat()
-        dataset = ds.dataset(path, format=options, partitioning="hive" if path.is_dir() else None)
-        nbytes = sum(Path(file).stat().st_size for file in dataset.files)
+            dataset = ds.dataset([str(path / part.name) for part in manifest.files], format="parquet")
+        else:
+            dataset = ds.dataset(path, format="parquet", partitioning="hive" if path.is_dir() else None)
+        nbytes = sum(group.total_byte_size for part in dataset.get_fragments() for group in part.row_groups)
     except (pa.ArrowInvalid, OSError) as error:
         raise IndexCorruptError(f"{path} is not readable as Parquet ({error})") from error
     if not dataset.files:

@@ -12,8 +12,8 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rasteret_torch.errors import InputError
-from rasteret_torch.geo import Bounds, parse_crs, project_bounds, same_crs
+from rasteret_torch.geo import Bounds, parse_crs, same_crs
+from rasteret_torch.index import outline
 from rasteret_torch.tiff.model import Layout, TiffHeader
 
 Boxes = NDArray[np.float64]
@@ -84,16 +84,33 @@ def bounds_of_grids(grids: Sequence[Grids], crs_list: Sequence[CRS], crs: CRS | 
     """[N, 4] boxes around all the grids of each row, in `crs` or in the CRS of the first grid that has a place."""
     result = np.full((count, 4), np.nan)
     own = np.full(count, -1, np.int32)
-    for transforms, shapes, ids in grids:
-        boxes = grid_boxes(transforms, shapes)
-        placed = ~np.isnan(boxes).any(axis=1)
+    for number, (transforms, shapes, ids) in enumerate(grids):
+        if any(_equal(grids[number], earlier) for earlier in grids[:number]):
+            continue  # the bands of one file
         if crs is not None:
-            boxes, placed = _projected(boxes, ids, crs_list, crs, placed)
+            boxes = _projected(transforms, shapes, ids, crs_list, crs)
+            placed = ~np.isnan(boxes).any(axis=1)
         else:
-            placed &= (own < 0) | (own == ids)
+            boxes = grid_boxes(transforms, shapes)
+            placed = ~np.isnan(boxes).any(axis=1) & ((own < 0) | (own == ids))
             own[placed] = ids[placed]
         result[placed] = _union(result[placed], boxes[placed])
     return result
+
+
+def _equal(one: Grids, other: Grids) -> bool:
+    same_transforms = np.array_equal(one[0], other[0], equal_nan=True)
+    return same_transforms and np.array_equal(one[1], other[1]) and np.array_equal(one[2], other[2])
+
+
+def _distinct(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The distinct rows, and for each row its place among them; by hashing, as sorting rows is slow."""
+    keys = np.ascontiguousarray(rows).view(f"V{rows.itemsize * rows.shape[1]}").ravel().tolist()
+    known: dict[bytes, int] = {}
+    places = np.array([known.setdefault(key, len(known)) for key in keys])
+    firsts = np.empty(len(known), np.int64)
+    firsts[places[::-1]] = np.arange(len(rows))[::-1]
+    return rows[firsts], places
 
 
 def _union(one: Boxes, other: Boxes) -> Boxes:
@@ -108,27 +125,25 @@ def _union(one: Boxes, other: Boxes) -> Boxes:
 
 
 def _projected(
-    boxes: Boxes, ids: NDArray[np.int32], crs_list: Sequence[CRS], crs: CRS, placed: NDArray[np.bool_]
-) -> tuple[Boxes, NDArray[np.bool_]]:
-    """The boxes in `crs`. Equal boxes (a scene's tile through time) are projected once."""
-    placed = placed & (ids >= 0)
-    result = np.full_like(boxes, np.nan)
+    transforms: NDArray[np.float64],
+    shapes: NDArray[np.int64],
+    ids: NDArray[np.int32],
+    crs_list: Sequence[CRS],
+    crs: CRS,
+) -> Boxes:
+    """[N, 4] boxes in `crs`; nan for rows without a place in it. Equal grids (a tile through time) count once."""
+    result = np.full((len(ids), 4), np.nan)
+    placed = ~np.isnan(transforms).any(axis=1)
     for number, source in enumerate(crs_list):
         rows = np.flatnonzero(placed & (ids == number))
         if same_crs(source, crs):
-            result[rows] = boxes[rows]
-            continue
-        unique, back = np.unique(boxes[rows], axis=0, return_inverse=True)
-        projected = np.array([_one(tuple(box), source, crs) for box in unique.tolist()]).reshape(-1, 4)
-        result[rows] = projected[back.reshape(-1)]
-    return result, ~np.isnan(result).any(axis=1)
-
-
-def _one(box: Bounds, source: CRS, crs: CRS) -> Bounds:
-    try:
-        return project_bounds(box, source, crs)
-    except InputError:  # not on the map of `crs` at all: the item is nowhere there
-        return np.nan, np.nan, np.nan, np.nan
+            result[rows] = grid_boxes(transforms[rows], shapes[rows])
+        elif len(rows):
+            grids, back = _distinct(np.hstack([transforms[rows], shapes[rows]]))
+            x, y = outline.rings(grids[:, :6], grids[:, 6:].astype(np.int64))
+            boxes = outline.boxes(*outline.projected(x, y, source, crs), geographic=crs.is_geographic)
+            result[rows] = boxes[back]
+    return result
 
 
 class BoxIndex:

@@ -90,6 +90,8 @@ class RuntimeIndex:
     @functools.cached_property
     def content_hash(self) -> str:
         """Hash of ids, times, hrefs and headers in their order: the same in every process, copy and folder."""
+        if self._rows is None and self._root.content_hash:
+            return self._root.content_hash
         return contents.content_hash(self._root, self._rows)
 
     # -- one file ---------------------------------------------------------------------------------------------------

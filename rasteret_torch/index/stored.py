@@ -29,20 +29,47 @@ class TableColumn:
 
 
 class RecordColumn:
-    """A struct array whose tile tables stay arrays; one entry is a record of the rest and its two tables."""
+    """A struct array whose tile tables stay arrays; one entry is a record of the rest and its two tables.
+
+    Fields that are null, or the same, in all entries are kept once: the files of a collection are much alike, and
+    turning a struct of forty fields into Python values would be most of the cost of a lookup.
+    """
 
     def __init__(self, structs: pa.StructArray) -> None:
         children = {field.name: structs.field(number) for number, field in enumerate(structs.type)}
         self._tables = [TableColumn(children.pop(name)) for name in s.TILE_TABLES]
-        self._rest = _struct(children, structs)
+        self._valid = pc.is_valid(structs).to_numpy(zero_copy_only=False)
+        self._same: dict[str, Any] = {}
+        varying = {}
+        for name, child in children.items():
+            if not _is_constant(child):
+                varying[name] = child
+            elif len(child) and child[0].is_valid:
+                self._same[name] = child[0].as_py()
+        self._varying = _struct(varying, structs) if varying else None
 
     def __getitem__(self, row: int) -> dict[str, Any] | None:
-        record: dict[str, Any] | None = self._rest[row].as_py()
-        return record
+        if not self._valid[row]:
+            return None
+        return {**self._same, **({} if self._varying is None else self._varying[row].as_py())}
 
     def tables(self, row: int) -> tuple[Table, Table]:
         """(offsets, counts) of one entry."""
         return self._tables[0][row], self._tables[1][row]
+
+
+def _is_constant(array: pa.Array) -> bool:
+    """Whether all entries are equal, where that is quickly known (of lists: all null or all empty)."""
+    if array.null_count:
+        return bool(array.null_count == len(array))
+    if pa.types.is_list(array.type):
+        return not len(array.flatten())
+    if pa.types.is_nested(array.type) or not array[0].equals(array[len(array) - 1]):
+        return False
+    if pa.types.is_primitive(array.type) and not pa.types.is_boolean(array.type):
+        values = array.to_numpy()
+        return bool((values == values[0]).all())
+    return len(pc.unique(array)) == 1
 
 
 class LevelColumn:
