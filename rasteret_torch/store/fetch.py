@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from rasteret_torch.errors import DeadlineExceededError, FetchError, StoreError
+from rasteret_torch.store import runtime
 from rasteret_torch.store.backend import StorageBackend
 from rasteret_torch.store.credentials import CloudSettings
 from rasteret_torch.store.faults import UNSATISFIABLE_STATUS, Fault
@@ -108,6 +109,7 @@ class Fetcher:
         return answer.body, stamp, answer.last_modified
 
     async def _read(self, ask: _Ask) -> Answer:
+        runtime.use_network()
         reasons: list[str] = []
         async with self._slots, self._budget.hold(ask.nbytes):
             try:

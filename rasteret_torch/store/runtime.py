@@ -1,8 +1,9 @@
 """The one event loop of a process, on a daemon thread, and the guard against using it after a fork.
 
 The loop starts at first use and lives as long as the process, so that connections are kept between calls. All
-coroutines of the package run on it; the public API stays synchronous. A forked child inherits neither the thread nor
-the network library's threads: it would wait for ever, so it is refused at once.
+coroutines of the package run on it; the public API stays synchronous. A forked child starts a loop of its own. Once
+the parent has read from the network, though, the child inherits a network library whose threads are gone: its first
+request would wait for ever, so it is refused at once. Local files are read without that library, and stay readable.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from rasteret_torch.errors import ForkSafetyError, InputError, RasteretTorchErro
 
 _EXIT_PATIENCE_S = 2.0
 _FORK_MESSAGE = (
-    "This process was forked from one whose I/O had already started, and network reads would hang in it: start workers "
-    'with multiprocessing_context="forkserver" (or "spawn"), or fork before the first read.'
+    "This process was forked from one that had already read from the network, and requests would hang in it: start "
+    'workers with multiprocessing_context="forkserver" (or "spawn"), or fork before the first read.'
 )
 
 
@@ -31,7 +32,8 @@ class _Process:
 
     loop: asyncio.AbstractEventLoop | None = None
     thread: threading.Thread | None = None
-    forked_from_running: bool = False
+    network_used: bool = False
+    forked_from_network: bool = False
     is_ending: bool = False
 
 
@@ -46,7 +48,6 @@ def submit[T](coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         Its future; `cancel()` cancels the coroutine.
 
     Raises:
-        ForkSafetyError: in a forked child of a process whose loop had started.
         StoreError: while the interpreter ends.
     """
     try:
@@ -64,7 +65,6 @@ def run[T](coroutine: Coroutine[Any, Any, T]) -> T:
     while waiting, cancels the coroutine and is raised again.
 
     Raises:
-        ForkSafetyError: in a forked child of a process whose loop had started.
         InputError: when called from the loop's own thread, which would wait for itself.
     """
     if threading.current_thread() is _process.thread:
@@ -80,14 +80,23 @@ def run[T](coroutine: Coroutine[Any, Any, T]) -> T:
         future.cancel()  # without effect when it is done
 
 
+def use_network() -> None:
+    """To be called before the network library is: notes that it is in use, or refuses where it would hang.
+
+    Raises:
+        ForkSafetyError: in a forked child of a process that had used it.
+    """
+    if _process.forked_from_network:
+        raise ForkSafetyError(_FORK_MESSAGE)
+    _process.network_used = True
+
+
 def started() -> bool:
     """Whether the loop of this process runs."""
     return _process.loop is not None
 
 
 def _loop() -> asyncio.AbstractEventLoop:
-    if _process.forked_from_running:
-        raise ForkSafetyError(_FORK_MESSAGE)
     if _process.is_ending:
         raise StoreError("The process is ending and reads no more: finish reading before it exits.")
     if _process.loop is not None:
@@ -135,8 +144,8 @@ def _cancel_and_stop(loop: asyncio.AbstractEventLoop) -> None:
 
 def _after_fork_in_child() -> None:
     global _process, _lock
-    refused = _process.forked_from_running or _process.loop is not None
-    _process, _lock = _Process(forked_from_running=refused), threading.Lock()
+    refused = _process.forked_from_network or _process.network_used
+    _process, _lock = _Process(forked_from_network=refused), threading.Lock()
 
 
 atexit.register(_stop_at_exit)

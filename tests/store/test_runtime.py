@@ -63,6 +63,8 @@ FORK = """
     import os, time
     from rasteret_torch.errors import ForkSafetyError
     from rasteret_torch.store import fetcher, pread_span, runtime
+    async def nothing(): return b"0123"
+    assert len(runtime.run(nothing())) == 4  # a loop alone, as reading local files starts it, is no reason to refuse
     url, local, parent_reads = {url!r}, {local!r}, {parent_reads!r}
     read = lambda: runtime.run(fetcher().get(url, 0, 4))
     if parent_reads:
