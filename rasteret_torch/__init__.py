@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rasteret_torch.geo import Grid, Window
     from rasteret_torch.index import Collection, as_collection, load
-    from rasteret_torch.ingest import build_from_files
+    from rasteret_torch.ingest import build_from_files, build_from_table
     from rasteret_torch.loaders.datamodule import RasteretDataModule
     from rasteret_torch.loaders.geodataset import RasteretGeoDataset
     from rasteret_torch.read import Raster, ReadOptions
@@ -30,6 +30,7 @@ _HOMES = {
     "Window": "rasteret_torch.geo",
     "as_collection": "rasteret_torch.index",
     "build_from_files": "rasteret_torch.ingest",
+    "build_from_table": "rasteret_torch.ingest",
     "create_backend": "rasteret_torch.store",
     "load": "rasteret_torch.index",
     "read_tiff": "rasteret_torch.readers.tiff",
@@ -46,6 +47,7 @@ __all__ = [
     "Window",
     "as_collection",
     "build_from_files",
+    "build_from_table",
     "create_backend",
     "load",
     "read_tiff",

@@ -18,6 +18,7 @@ TIME_MIN_US, TIME_MAX_US = -9_223_372_036_854_775, 9_223_372_036_854_775
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
 _PARTIAL = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?")
+_COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})")
 
 
 def micros(moment: dt.datetime) -> int:
@@ -64,7 +65,7 @@ def interval(value: Any) -> tuple[int, int]:
         return period(value.year, value.month, value.day)
     text = str(value).strip()
     try:
-        if partial := _PARTIAL.fullmatch(text):
+        if partial := _PARTIAL.fullmatch(text) or _COMPACT.fullmatch(text):
             return period(*(int(part) if part else None for part in partial.groups()))  # type: ignore[arg-type]
         at = micros(dt.datetime.fromisoformat(text))
         return at, at

@@ -209,6 +209,11 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def digest(data: bytes | memoryview) -> str:
+    """sha256 of bytes, shortened to 32 digits."""
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
 def fingerprint(record: dict[str, Any]) -> str:
     """A short, stable hash of JSON-able build inputs."""
     return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:32]

@@ -1,0 +1,141 @@
+"""Headers into tables: which files, what they said, and the columns that hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import shapely
+
+from rasteret_torch.errors import RasteretTorchError
+from rasteret_torch.index import schema as s
+from rasteret_torch.index.headers import error_record, header_record
+from rasteret_torch.ingest import assemble
+from rasteret_torch.ingest.assemble import Asset
+from rasteret_torch.ingest.footprint import footprint_of
+from rasteret_torch.ingest.headers import Outcome, read_headers
+from rasteret_torch.ingest.normalize import bands_with_assets
+from rasteret_torch.store import StorageBackend, redact
+from rasteret_torch.tiff.model import TiffHeader
+
+UrlIndex = Mapping[str, Mapping[str, Asset]]
+
+
+def build_url_index_from_assets(
+    table: pa.Table, band_codes: Sequence[str] | None = None
+) -> dict[str, dict[str, Asset]]:
+    """For each id the file (and sample) of each band.
+
+    Args:
+        table: with `id` and `assets`.
+        band_codes: bands to take; default all assets with an href.
+    """
+    bands = bands_with_assets(table, band_codes)
+    index: dict[str, dict[str, Asset]] = {}
+    for item, assets in zip(table.column("id").to_pylist(), table.column("assets").to_pylist(), strict=True):
+        found = {band: (assets or {}).get(band) for band in bands}
+        index[item] = {
+            band: Asset(asset["href"], asset.get("band_index"))
+            for band, asset in found.items()
+            if asset and asset.get("href")
+        }
+    return index
+
+
+def add_band_metadata_columns(
+    table: pa.Table, band_codes: Sequence[str], headers: Mapping[str, Mapping[str, Outcome]]
+) -> pa.Table:
+    """The table with a `{band}_metadata` column for each band.
+
+    Args:
+        table: with `id`.
+        band_codes: bands to add.
+        headers: by id, then band: the header, or the error that reading it met. Missing ones become null.
+    """
+    ids = table.column("id").to_pylist()
+    for band in band_codes:
+        outcomes = [headers.get(item, {}).get(band) for item in ids]
+        column = pa.array([None if one is None else _record(one) for one in outcomes], s.HEADER)
+        name = s.header_column(band)
+        place = table.schema.get_field_index(name)
+        table = table.append_column(name, column) if place < 0 else table.set_column(place, name, column)
+    return table
+
+
+def enrich_table_with_cog_metadata(
+    table: pa.Table,
+    url_index: UrlIndex | None = None,
+    band_codes: Sequence[str] | None = None,
+    *,
+    max_concurrent: int = 64,
+    backend: StorageBackend | None = None,
+    progress: bool = False,
+) -> pa.Table:
+    """Parses the headers of all files of a table and adds them, each file once.
+
+    Rows without `geometry`, `bbox` or CRS get those of their first file. A file that cannot be read keeps its row:
+    `status` becomes "error" and `error` the reason.
+
+    Args:
+        table: with `id` and `assets`.
+        url_index: which file each band of each item has; default what `assets` says.
+        band_codes: bands to add; default all.
+        max_concurrent: headers in flight.
+        backend: byte source.
+        progress: shows a progress bar.
+    """
+    index = build_url_index_from_assets(table, band_codes) if url_index is None else url_index
+    hrefs = list(dict.fromkeys(asset.href for assets in index.values() for asset in assets.values()))
+    read = read_headers(hrefs, backend=backend, max_concurrent=max_concurrent, progress=progress)
+    outcomes = {href: assemble.placed_or_error(redact(href), one) for href, one in zip(hrefs, read, strict=True)}
+    return enriched(table, index, bands_with_assets(table, band_codes), outcomes)
+
+
+def enriched(table: pa.Table, index: UrlIndex, bands: Sequence[str], outcomes: Mapping[str, Outcome]) -> pa.Table:
+    """`enrich_table_with_cog_metadata` with the headers at hand."""
+    headers = {item: {band: outcomes[asset.href] for band, asset in assets.items()} for item, assets in index.items()}
+    table = add_band_metadata_columns(table, bands, headers)
+    ids = table.column("id").to_pylist()
+    first = [_first(headers.get(item, {})) for item in ids]
+    grounds = [None if header is None else footprint_of(header) for header in first]
+    labels = [None if header is None else header.crs for header in first]
+    wkb = pa.array([None if ground is None else shapely.to_wkb(ground) for ground in grounds], pa.binary())
+    table = _filled(table, "geometry", wkb)
+    table = _filled(table, "bbox", assemble.bbox_column(grounds))
+    for name, column in assemble.crs_columns(labels).items():
+        table = _filled(table, name, column)
+    problems = pa.array([_problem(headers.get(item, {})) for item in ids], pa.string())
+    status = pc.if_else(pc.is_valid(problems), "error", "ok")
+    for name, column in (("status", status), ("error", problems)):
+        if name not in table.column_names:
+            table = table.append_column(name, column)
+    return table
+
+
+def _record(outcome: Outcome) -> dict[str, Any]:
+    return error_record(outcome) if isinstance(outcome, RasteretTorchError) else header_record(outcome)
+
+
+def _first(headers: Mapping[str, Outcome]) -> TiffHeader | None:
+    return next((one for one in headers.values() if isinstance(one, TiffHeader)), None)
+
+
+def _problem(headers: Mapping[str, Outcome]) -> str | None:
+    failed = dict.fromkeys(
+        f"{type(one).__name__}: {one}" for one in headers.values() if not isinstance(one, TiffHeader)
+    )
+    return "; ".join(failed) or None
+
+
+def _filled(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
+    """The table's own values, and `column` where it has none."""
+    number = table.schema.get_field_index(name)
+    if number < 0:
+        return table.append_column(name, column)
+    own = table.column(number)
+    if not own.null_count:
+        return table
+    mixed = pc.if_else(pc.is_valid(own), own, column.cast(own.type))
+    return table.set_column(number, table.schema.field(number), mixed)

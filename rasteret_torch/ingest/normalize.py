@@ -1,0 +1,187 @@
+"""Any table of rasters into the columns of a collection: names, dates, assets, places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import shapely
+
+from rasteret_torch.errors import InputError
+from rasteret_torch.geo import crs_label, epsg_of, parse_crs
+from rasteret_torch.index import canonical, dates, places, query
+from rasteret_torch.index import schema as s
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How the columns of a table become those of a collection.
+
+    Attributes:
+        column_map: column of the table to column of the collection; the original stays.
+        href_column: paths or URLs, one file a row, where the table has no `assets`.
+        band_index_map: band to 0-based sample, of the files of `href_column` or of assets without `band_index`.
+        url_rewrite_patterns: beginning of an href to what replaces it.
+        data_source: goes into the column `collection` where the table has none.
+    """
+
+    column_map: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    href_column: str | None = None
+    band_index_map: Mapping[str, int] | None = None
+    url_rewrite_patterns: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    data_source: str = ""
+
+
+def normalized(table: pa.Table, shape: Shape) -> pa.Table:
+    """The table with `id`, times, `assets`, and, as far as it can tell, places.
+
+    Raises:
+        InputError: no ids, no dates, or no hrefs; names what to map.
+    """
+    table = _aliased(table, shape.column_map)
+    if "id" not in table.column_names:
+        raise InputError(f"no column 'id' among {table.column_names}; name the one that holds ids with column_map")
+    table = _with_times(table)
+    table = _with_assets(table, shape)
+    if "geometry" not in table.column_names:
+        table = table.append_column("geometry", _geometry_of_boxes(table))
+    table = canonical.canonical(table)
+    table = _with_crs(table)
+    return _with_calendar(table, shape.data_source)
+
+
+def _aliased(table: pa.Table, column_map: Mapping[str, str]) -> pa.Table:
+    for source, target in column_map.items():
+        if source not in table.column_names:
+            raise InputError(f"column_map names {source!r}, which is not among {table.column_names}")
+        if target != source and target in table.column_names:
+            table = table.drop_columns([target])
+        table = table if target == source else table.append_column(target, table.column(source))
+    return table
+
+
+def _with_times(table: pa.Table) -> pa.Table:
+    """`datetime` in UTC; whole years, and dates without a time, cover their period in start/end_datetime."""
+    names = table.column_names
+    if "datetime" not in names:
+        if "start_datetime" not in names:
+            raise InputError(f"no column 'datetime' among {names}; name the one that holds dates with column_map")
+        return table.append_column("datetime", canonical.times(table.column("start_datetime")))
+    column = table.column("datetime")
+    if pa.types.is_timestamp(column.type):
+        return table
+    periods = [None if value is None else dates.interval(value) for value in column.to_pylist()]
+    starts = pa.array([None if one is None else one[0] for one in periods], pa.int64()).cast(s.TIMESTAMP)
+    table = table.set_column(names.index("datetime"), "datetime", starts)
+    if "start_datetime" in names or "end_datetime" in names:
+        return table
+    for number, name in enumerate(("start_datetime", "end_datetime")):
+        sides = [None if one is None or one[0] == one[1] else one[number] for one in periods]
+        table = table.append_column(name, pa.array(sides, pa.int64()).cast(s.TIMESTAMP))
+    return table
+
+
+def _with_assets(table: pa.Table, shape: Shape) -> pa.Table:
+    if "assets" in table.column_names and shape.href_column is None:
+        assets = canonical.canonical(table.select(["assets"])).column(0).combine_chunks()
+    else:
+        assets = _assets_of_hrefs(table, shape)
+    rewritten = _rewritten(assets, shape)
+    if "assets" in table.column_names:
+        return table.set_column(table.column_names.index("assets"), "assets", rewritten)
+    return table.append_column("assets", rewritten)
+
+
+def _assets_of_hrefs(table: pa.Table, shape: Shape) -> pa.StructArray:
+    name = shape.href_column
+    if name is None or name not in table.column_names:
+        raise InputError(
+            f"no column {name or 'assets'!r} among {table.column_names}; name the one that holds paths or URLs with "
+            "href_column"
+        )
+    hrefs = table.column(name).cast(pa.string()).combine_chunks()
+    samples: Mapping[str, int | None] = shape.band_index_map or {"B1": None}
+    bands = {band: _asset(hrefs, number) for band, number in samples.items()}
+    return pa.StructArray.from_arrays(list(bands.values()), names=list(bands))
+
+
+def _asset(hrefs: pa.Array, sample: int | None) -> pa.StructArray:
+    numbers = pa.array(np.full(len(hrefs), sample)) if sample is not None else pa.nulls(len(hrefs), pa.int64())
+    return pa.StructArray.from_arrays([hrefs, numbers], fields=list(s.ASSET), mask=pc.is_null(hrefs))
+
+
+def _rewritten(assets: pa.StructArray, shape: Shape) -> pa.StructArray:
+    """With hrefs rewritten by prefix, and samples from the band index map where the table has none."""
+    indexes = shape.band_index_map or {}
+    if not shape.url_rewrite_patterns and not indexes:
+        return assets
+    bands = {}
+    for field_ in assets.type:
+        asset = pc.struct_field(assets, field_.name)
+        parts = {part.name: pc.struct_field(asset, part.name) for part in asset.type}
+        if "href" in parts:
+            parts["href"] = _replaced(parts["href"], shape.url_rewrite_patterns)
+        if field_.name in indexes and "band_index" not in parts:
+            parts["band_index"] = pa.array(np.full(len(asset), indexes[field_.name]))
+        bands[field_.name] = pa.StructArray.from_arrays(list(parts.values()), names=list(parts), mask=pc.is_null(asset))
+    return pa.StructArray.from_arrays(list(bands.values()), names=list(bands), mask=pc.is_null(assets))
+
+
+def _replaced(hrefs: pa.Array, patterns: Mapping[str, str]) -> pa.Array:
+    for old, new in patterns.items():
+        tail = pc.utf8_slice_codeunits(hrefs, len(old))
+        hrefs = pc.if_else(pc.starts_with(hrefs, old), pc.binary_join_element_wise(new, tail, ""), hrefs)
+    return hrefs
+
+
+def _geometry_of_boxes(table: pa.Table) -> pa.Array:
+    """Footprints from a `bbox` column; null where there is none (headers may tell)."""
+    if "bbox" not in table.column_names:
+        return pa.nulls(table.num_rows, pa.binary())
+    boxes = query.bbox_columns(canonical.canonical(table.select(["bbox"])))
+    return pa.array(shapely.to_wkb(shapely.box(*boxes.T)), pa.binary(), mask=np.isnan(boxes).any(axis=1))
+
+
+def _with_crs(table: pa.Table) -> pa.Table:
+    """`crs` and `proj:epsg`, each from the other or from proj:code and proj:wkt2."""
+    labels = places.row_crs(table)
+    known = {label: parse_crs(label) for label in set(labels) if label is not None}
+    codes = [None if label is None else epsg_of(known[label]) for label in labels]
+    texts = [None if label is None else crs_label(known[label]) for label in labels]
+    table = _set(table, "proj:epsg", pa.array(codes, pa.int32()))
+    return _set(table, "crs", pa.array(texts, pa.string()))
+
+
+def _with_calendar(table: pa.Table, data_source: str) -> pa.Table:
+    for name, part in (("year", pc.year), ("month", pc.month)):
+        if name not in table.column_names:
+            table = table.append_column(name, part(table.column("datetime")).cast(pa.int32()))
+    if "collection" not in table.column_names:
+        table = table.append_column("collection", pa.array([data_source] * table.num_rows, pa.string()))
+    return table
+
+
+def _set(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
+    number = table.schema.get_field_index(name)
+    return table.append_column(name, column) if number < 0 else table.set_column(number, name, column)
+
+
+def bands_with_assets(table: pa.Table, band_codes: Sequence[str] | None) -> list[str]:
+    """The bands to read headers of: those asked for, else all assets that have an href.
+
+    Raises:
+        InputError: a band that is no asset.
+    """
+    assets = table.schema.field("assets").type
+    named = [one.name for one in assets if pa.types.is_struct(one.type) and one.type.get_field_index("href") >= 0]
+    unknown = [band for band in band_codes or () if band not in named]
+    if unknown:
+        raise InputError(f"band_codes {unknown} are no assets of this table; it has {named}")
+    return list(band_codes) if band_codes else named
