@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
+from rasteret_torch.tiff.crs_keys import crs_of
+from rasteret_torch.tiff.keys import geo_keys
 from rasteret_torch.tiff.model import GroundControlPoint
 from rasteret_torch.tiff.tags import Fields, Tag
 
 GT_RASTER_TYPE, PIXEL_IS_POINT = 1025, 2
-_DOUBLES, _ASCII = int(Tag.GEO_DOUBLE_PARAMS), int(Tag.GEO_ASCII_PARAMS)
-
-
-@dataclass(frozen=True, slots=True)
-class GeoKeys:
-    """The key directory, decoded: numbers of one value, several doubles, or text."""
-
-    shorts: dict[int, int] = field(default_factory=dict)
-    doubles: dict[int, tuple[float, ...]] = field(default_factory=dict)
-    texts: dict[int, str] = field(default_factory=dict)
-
-    def number(self, key: int) -> float | None:
-        """The first double of a key."""
-        return self.doubles[key][0] if self.doubles.get(key) else None
-
-    def code(self, key: int) -> int | None:
-        """A code; None when absent or 0 (undefined)."""
-        return self.shorts.get(key) or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,33 +27,14 @@ class Georeference:
     notes: tuple[str, ...] = ()
 
 
-def geo_keys(fields: Fields) -> GeoKeys:
-    """Decodes tags 34735 to 34737. Keys that point outside their tag are skipped."""
-    directory = fields.integers(Tag.GEO_KEY_DIRECTORY)
-    doubles, ascii_params = fields.floats(Tag.GEO_DOUBLE_PARAMS), fields.raw(Tag.GEO_ASCII_PARAMS)
-    keys = GeoKeys()
-    if directory.size < 4:
-        return keys
-    for key, location, count, value in (
-        directory[4 : 4 + 4 * int(directory[3])][: directory.size // 4 * 4 - 4].reshape(-1, 4).tolist()
-    ):
-        if location == 0:
-            keys.shorts[key] = value
-        elif location == _DOUBLES and 0 < count <= doubles.size - value:
-            keys.doubles[key] = tuple(doubles[value : value + count].tolist())
-        elif location == _ASCII and value < len(ascii_params):
-            text = ascii_params[value : value + count].split(b"\0", 1)[0].decode("utf-8", "replace")
-            keys.texts[key] = text.rstrip("|").strip()
-    return keys
-
-
 def georeference(fields: Fields) -> Georeference:
     """Transform, CRS and ground control points from the tags of the first IFD, as GDAL reads them."""
     keys = geo_keys(fields)
     is_point = keys.code(GT_RASTER_TYPE) == PIXEL_IS_POINT
     transform = _transform(fields, is_point)
     gcps = () if transform is not None else _ground_control_points(fields, is_point)
-    return Georeference(transform, None, gcps, is_point)
+    crs, note = crs_of(keys)
+    return Georeference(transform, crs, gcps, is_point, () if note is None else (note,))
 
 
 def _transform(fields: Fields, is_point: bool) -> Affine | None:

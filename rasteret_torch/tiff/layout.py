@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rasteret_torch.errors import CorruptTiffError, UnsupportedTiffError
 from rasteret_torch.tiff.limits import HeaderLimits, check_layout
 from rasteret_torch.tiff.model import PLANAR_CONTIGUOUS, PLANAR_SEPARATE, Layout
-from rasteret_torch.tiff.support import PREDICTED, Compression, pixel_dtype
+from rasteret_torch.tiff.support import PREDICTED, Compression, Photometric, pixel_dtype
 from rasteret_torch.tiff.tags import Fields, Tag
 
 Table = NDArray[np.uint64]
@@ -75,6 +75,8 @@ def build_layout(fields: Fields, limits: HeaderLimits, leader: int = 0) -> Layou
         lerc_parameters=tuple(int(value) for value in fields.integers(Tag.LERC_PARAMETERS)),
         leader=leader,
     )
+    if draft.photometric == Photometric.CMYK and bits == 8 and samples >= 4 and fields.integer(Tag.INK_SET, 1) == 1:
+        raise UnsupportedTiffError("PhotometricInterpretation (262) 5 (CMYK inks) is not read; convert the file to RGB")
     offsets, counts = _tables(fields, draft)
     layout = replace(draft, offsets=offsets, counts=counts)
     if not tiled and compression == Compression.NONE and layout.tile_count == 1:

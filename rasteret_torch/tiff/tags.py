@@ -38,6 +38,7 @@ class Tag(IntEnum):
     TILE_LENGTH = 323
     TILE_OFFSETS = 324
     TILE_BYTE_COUNTS = 325
+    INK_SET = 332
     EXTRA_SAMPLES = 338
     SAMPLE_FORMAT = 339
     JPEG_TABLES = 347
@@ -71,6 +72,7 @@ LAYOUT_TAGS = frozenset(
         Tag.TILE_LENGTH,
         Tag.TILE_OFFSETS,
         Tag.TILE_BYTE_COUNTS,
+        Tag.INK_SET,
         Tag.EXTRA_SAMPLES,
         Tag.SAMPLE_FORMAT,
         Tag.JPEG_TABLES,

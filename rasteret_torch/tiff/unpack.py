@@ -76,7 +76,9 @@ def _floats(layout: Layout, little: Bytes, shape: tuple[int, int, int]) -> NDArr
 def _odd_bits(layout: Layout, stored: Bytes, shape: tuple[int, int, int]) -> NDArray[Any]:
     """Samples of a bit count that is no power of two bytes; every row starts at a byte."""
     if layout.bits == 24:
-        values = _little_24(stored) if layout.byte_order == "<" else _big_24(stored)
+        # GDAL, which nearly all such files come from, has integers the other way round than the file's byte order says.
+        is_little = (layout.byte_order == "<") == (layout.sample_format == 3)
+        values = _little_24(stored) if is_little else _big_24(stored)
         return (float24(values) if layout.sample_format == 3 else values).reshape(shape)
     out = np.empty(shape[0] * shape[1] * shape[2], layout.dtype)
     imagecodecs.packints_decode(stored, layout.dtype, layout.bits, runlen=shape[1] * shape[2], out=out)

@@ -1,0 +1,213 @@
+"""The CRS that GeoTIFF keys name or describe (OGC 19-008r4). Vertical parts are left out: pixels lie in a plane."""
+
+from __future__ import annotations
+
+import math
+
+import pyproj
+from pyproj.crs import GeographicCRS, ProjectedCRS
+from pyproj.crs.crs import CoordinateOperation, Datum, Ellipsoid, PrimeMeridian  # type: ignore[attr-defined]
+
+from rasteret_torch.errors import InputError
+from rasteret_torch.geo import crs_label, parse_crs
+from rasteret_torch.tiff.keys import GeoKeys
+from rasteret_torch.tiff.projections import ANGLES, MERCATOR, MERCATOR_2SP, PARALLEL_1, PROJECTIONS
+
+USER_DEFINED = 32767
+PROJECTED, GEOGRAPHIC = 1, 2  # GTModelTypeGeoKey
+GT_MODEL_TYPE, GT_CITATION = 1024, 1026
+GEOGRAPHIC_TYPE, GEOG_CITATION, GEOG_DATUM, GEOG_PRIME_MERIDIAN = 2048, 2049, 2050, 2051
+GEOG_ANGULAR_UNITS, GEOG_ANGULAR_UNIT_SIZE = 2054, 2055
+GEOG_ELLIPSOID, GEOG_SEMI_MAJOR, GEOG_SEMI_MINOR, GEOG_INVERSE_FLATTENING = 2056, 2057, 2058, 2059
+GEOG_PRIME_MERIDIAN_LONGITUDE, GEOG_TO_WGS84 = 2061, 2062
+PROJECTED_TYPE, PROJECTED_CITATION, PROJECTION, TRANSFORMATION = 3072, 3073, 3074, 3075
+LINEAR_UNITS, LINEAR_UNIT_SIZE = 3076, 3077
+
+_PE_STRING = "ESRI PE String = "
+_UNKNOWN_DATUM = "Unknown"
+
+
+class CrsError(ValueError):
+    """Keys that describe no CRS that is understood."""
+
+
+def crs_of(keys: GeoKeys) -> tuple[str | None, str | None]:
+    """(label, note): the label as `geo.crs_label` gives it, or None, and why it is None where keys were present."""
+    if not keys.shorts.keys() & {
+        GEOGRAPHIC_TYPE,
+        PROJECTED_TYPE,
+        TRANSFORMATION,
+        GEOG_ELLIPSOID,
+        GEOG_DATUM,
+    } and not any(_PE_STRING in text for text in keys.texts.values()):
+        return None, None
+    try:
+        return crs_label(_crs(keys)), None
+    except (CrsError, InputError, pyproj.exceptions.CRSError) as error:
+        return None, f"the GeoTIFF keys describe no CRS that is understood: {error}"
+
+
+def _crs(keys: GeoKeys) -> pyproj.CRS:
+    for key in (PROJECTED_CITATION, GT_CITATION, GEOG_CITATION):
+        text = keys.texts.get(key, "")
+        if _PE_STRING in text:
+            return parse_crs(text.split(_PE_STRING, 1)[1].split("|", 1)[0].strip())
+    model = keys.code(GT_MODEL_TYPE)
+    if model == PROJECTED or (model is None and keys.code(PROJECTED_TYPE)):
+        return _projected(keys)
+    if model == GEOGRAPHIC or (model is None and keys.code(GEOGRAPHIC_TYPE)):
+        return _geographic(keys)
+    raise CrsError(f"GTModelType (1024) is {model}")
+
+
+def _registered(code: int) -> pyproj.CRS:
+    """EPSG, else ESRI, whose codes share the key."""
+    try:
+        return parse_crs(f"EPSG:{code}")
+    except InputError:
+        return parse_crs(f"ESRI:{code}")
+
+
+def _projected(keys: GeoKeys) -> pyproj.CRS:
+    code = keys.code(PROJECTED_TYPE)
+    if code is not None and code != USER_DEFINED:
+        crs = _registered(code)
+        unit = _unit_size(keys, LINEAR_UNITS, LINEAR_UNIT_SIZE)
+        own = crs.axis_info[0].unit_conversion_factor if crs.axis_info else None
+        if unit is not None and own is not None and crs.is_projected and not math.isclose(unit, own, rel_tol=1e-6):
+            raise CrsError(f"code {code} is in units of {own} m, but ProjLinearUnits (3076) says {unit} m")
+        return crs
+    unit = _unit_size(keys, LINEAR_UNITS, LINEAR_UNIT_SIZE) or 1.0
+    name = _name(keys.texts.get(PROJECTED_CITATION) or keys.texts.get(GT_CITATION, ""), "PCS Name") or "unnamed"
+    unit_name = "metre" if unit == 1.0 else "unit"
+    base = _geographic(keys).to_wkt("WKT1_GDAL")
+    return parse_crs(f'PROJCS["{name}",{base},{_projection(keys)},UNIT["{unit_name}",{unit!r}]]')
+
+
+def _projection(keys: GeoKeys) -> str:
+    """The PROJECTION and PARAMETER parts of WKT 1, from a registered conversion or from parameters."""
+    code = keys.code(PROJECTION)
+    if code is not None and code != USER_DEFINED:
+        example = ProjectedCRS(CoordinateOperation.from_epsg(code), geodetic_crs=parse_crs(4326)).to_wkt("WKT1_GDAL")
+        start = example.index("PROJECTION[")
+        return example[start : example.index(",UNIT[", start)]
+    method = keys.code(TRANSFORMATION)
+    entry = PROJECTIONS.get(method or 0)
+    if entry is None:
+        raise CrsError(f"ProjCoordTrans (3075) {method} is not known")
+    degrees = _angular_unit(keys) / math.radians(1)
+    values = {
+        key: numbers[0] * degrees if key in ANGLES and degrees != 1 else numbers[0]
+        for key, numbers in keys.doubles.items()
+    }
+    if method == MERCATOR and values.get(PARALLEL_1[0]):
+        entry = MERCATOR_2SP
+    try:
+        return entry.wkt(values)
+    except KeyError as error:
+        raise CrsError(f"ProjCoordTrans (3075) {method} lacks {error}") from error
+
+
+def _geographic(keys: GeoKeys) -> pyproj.CRS:
+    code = keys.code(GEOGRAPHIC_TYPE)
+    if code is not None and code != USER_DEFINED:
+        return _registered(code)
+    datum_code = keys.code(GEOG_DATUM)
+    unit = _angular_unit(keys)
+    name = _name(keys.texts.get(GEOG_CITATION, ""), "GCS Name") or "unknown"
+    if datum_code is not None and datum_code != USER_DEFINED:
+        datum = Datum.from_epsg(datum_code)
+        if math.isclose(unit, math.radians(1)):
+            return GeographicCRS(name=name, datum=datum)
+        raise CrsError("a geodetic datum by code in angular units other than degrees")
+    citation = keys.texts.get(GEOG_CITATION, "")
+    datum_name = _part(citation, "Datum") or _UNKNOWN_DATUM
+    spheroid = _ellipsoid(keys, _part(citation, "Ellipsoid") or "unnamed")
+    shift = keys.doubles.get(GEOG_TO_WGS84, ())
+    towgs84 = f",TOWGS84[{','.join(map(repr, (*shift, *(0.0,) * 7)[:7]))}]" if len(shift) in (3, 7) else ""
+    meridian = _prime_meridian(keys, _part(citation, "Primem"))
+    wkt = (
+        f'GEOGCS["{name}",DATUM["{datum_name}",{spheroid}{towgs84}],{meridian},'
+        f'UNIT["{"degree" if math.isclose(unit, math.radians(1)) else "angle"}",{unit!r}]]'
+    )
+    return parse_crs(wkt)
+
+
+def _ellipsoid(keys: GeoKeys, name: str) -> str:
+    code = keys.code(GEOG_ELLIPSOID)
+    major = keys.number(GEOG_SEMI_MAJOR)
+    if code is not None and code != USER_DEFINED:
+        known = Ellipsoid.from_epsg(code)
+        return f'SPHEROID["{known.name}",{known.semi_major_metre!r},{known.inverse_flattening!r}]'
+    if not major or major <= 0:
+        raise CrsError("no ellipsoid: neither GeogEllipsoid (2056) nor GeogSemiMajorAxis (2057)")
+    inverse = keys.number(GEOG_INVERSE_FLATTENING)
+    minor = keys.number(GEOG_SEMI_MINOR)
+    if inverse is None:
+        inverse = 0.0 if minor is None or minor == major else major / (major - minor)
+    return f'SPHEROID["{name}",{major!r},{inverse!r}]'
+
+
+def _prime_meridian(keys: GeoKeys, name: str | None) -> str:
+    code, longitude = keys.code(GEOG_PRIME_MERIDIAN), keys.number(GEOG_PRIME_MERIDIAN_LONGITUDE)
+    if code is not None and code != USER_DEFINED:
+        known = PrimeMeridian.from_epsg(code)
+        degrees = float(known.longitude) * float(known.unit_conversion_factor) / math.radians(1)
+        return f'PRIMEM["{known.name}",{degrees!r}]'
+    if not longitude:
+        return f'PRIMEM["{name or "Greenwich"}",0]'
+    return f'PRIMEM["{name or "unnamed"}",{longitude!r}]'
+
+
+_ANGLES_OF_CODES = {9101: 1.0, 9102: math.radians(1), 9122: math.radians(1), 9105: math.pi / 200, 9106: math.pi / 200}
+_METRES_OF_CODES = {
+    9001: 1.0,
+    9002: 0.3048,
+    9003: 1200 / 3937,
+    9005: 0.3047972654,
+    9014: 1.8288,
+    9030: 1852.0,
+    9036: 1000.0,
+    9040: 0.9143984146160287,
+    9041: 0.3047994715386762,
+    9042: 20.116756,
+    9084: 0.9143985307444408,
+    9085: 0.3047996,
+    9086: 0.3047995,
+    9093: 1609.344,
+    9096: 0.9144,
+}
+
+
+def _angular_unit(keys: GeoKeys) -> float:
+    """Radians in one angular unit."""
+    code = keys.code(GEOG_ANGULAR_UNITS)
+    if code is None:
+        return math.radians(1)
+    if code == USER_DEFINED:
+        return keys.number(GEOG_ANGULAR_UNIT_SIZE) or math.radians(1)
+    if code not in _ANGLES_OF_CODES:
+        raise CrsError(f"GeogAngularUnits (2054) {code} is not known")
+    return _ANGLES_OF_CODES[code]
+
+
+def _unit_size(keys: GeoKeys, code_key: int, size_key: int) -> float | None:
+    """Metres in one linear unit; None when the file does not say."""
+    code = keys.code(code_key)
+    if code is None:
+        return None
+    if code == USER_DEFINED:
+        return keys.number(size_key)
+    if code not in _METRES_OF_CODES:
+        raise CrsError(f"linear unit {code} is not known")
+    return _METRES_OF_CODES[code]
+
+
+def _part(citation: str, label: str) -> str | None:
+    """One of the `label = text` parts that GDAL and ESRI write between bars."""
+    parts = dict(part.split(" = ", 1) for part in citation.split("|") if " = " in part)
+    return parts[label].replace('"', "").strip() if label in parts else None
+
+
+def _name(citation: str, label: str) -> str:
+    return _part(citation, label) or citation.split("|", 1)[0].replace('"', "").strip()

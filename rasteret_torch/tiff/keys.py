@@ -1,0 +1,46 @@
+"""The GeoTIFF key directory, decoded (OGC 19-008r4, tags 34735 to 34737)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rasteret_torch.tiff.tags import Fields, Tag
+
+_DOUBLES, _ASCII = int(Tag.GEO_DOUBLE_PARAMS), int(Tag.GEO_ASCII_PARAMS)
+
+
+@dataclass(frozen=True, slots=True)
+class GeoKeys:
+    """The key directory, decoded: numbers of one value, several doubles, or text."""
+
+    shorts: dict[int, int] = field(default_factory=dict)
+    doubles: dict[int, tuple[float, ...]] = field(default_factory=dict)
+    texts: dict[int, str] = field(default_factory=dict)
+
+    def number(self, key: int) -> float | None:
+        """The first double of a key."""
+        return self.doubles[key][0] if self.doubles.get(key) else None
+
+    def code(self, key: int) -> int | None:
+        """A code; None when absent or 0 (undefined)."""
+        return self.shorts.get(key) or None
+
+
+def geo_keys(fields: Fields) -> GeoKeys:
+    """Decodes tags 34735 to 34737. Keys that point outside their tag are skipped."""
+    directory = fields.integers(Tag.GEO_KEY_DIRECTORY)
+    doubles, ascii_params = fields.floats(Tag.GEO_DOUBLE_PARAMS), fields.raw(Tag.GEO_ASCII_PARAMS)
+    keys = GeoKeys()
+    if directory.size < 4:
+        return keys
+    for key, location, count, value in (
+        directory[4 : 4 + 4 * int(directory[3])][: directory.size // 4 * 4 - 4].reshape(-1, 4).tolist()
+    ):
+        if location == 0:
+            keys.shorts[key] = value
+        elif location == _DOUBLES and 0 < count <= doubles.size - value:
+            keys.doubles[key] = tuple(doubles[value : value + count].tolist())
+        elif location == _ASCII and value < len(ascii_params):
+            text = ascii_params[value : value + count].split(b"\0", 1)[0].decode("utf-8", "replace")
+            keys.texts[key] = text.rstrip("|").strip()
+    return keys

@@ -1,0 +1,128 @@
+"""Transform and CRS against what rasterio reads from the same file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+
+from rasteret_torch.geo import parse_crs, same_crs
+
+SPHERE = "+R=6371007.181 +units=m +no_defs"
+WGS = "+datum=WGS84 +units=m +no_defs"
+
+
+def _write(path: Path, **options: Any) -> Path:
+    with rasterio.open(path, "w", driver="GTiff", width=7, height=5, count=1, dtype="uint8", **options) as target:
+        target.write(np.zeros((1, 5, 7), np.uint8))
+    return path
+
+
+@pytest.mark.parametrize(
+    "crs",
+    [
+        *(f"EPSG:{code}" for code in (4326, 4269, 3857, 32629, 32756, 26914, 3035, 5070, 2154, 3031, 3413, 27700)),
+        *(f"EPSG:{code}" for code in (2193, 28992, 3067, 5514, 21781, 2056, 2263, 3577, 6933, 7844, 2180, 23700)),
+        *(f"ESRI:{code}" for code in (54009, 102001, 102003, 54030, 53008)),
+        "+proj=utm +zone=12 +ellps=GRS80 +units=m +no_defs",
+        f"+proj=tmerc +lat_0=10 +lon_0=20 +k=0.999 +x_0=1000 +y_0=2000 {WGS}",
+        "+proj=tmerc +lat_0=10 +lon_0=20 +k=0.999 +x_0=1000 +y_0=2000 +datum=NAD83 +units=us-ft +no_defs",
+        f"+proj=lcc +lat_1=33 +lat_2=45 +lat_0=39 +lon_0=-96 +x_0=5 +y_0=6 {WGS}",
+        f"+proj=lcc +lat_1=46 +lat_0=46 +lon_0=3 +k_0=0.9998 +x_0=5 +y_0=6 {WGS}",
+        f"+proj=aea +lat_1=29.5 +lat_2=45.5 +lat_0=23 +lon_0=-96 +x_0=1 +y_0=2 {WGS}",
+        f"+proj=laea +lat_0=45 +lon_0=-100 +x_0=1 +y_0=2 {SPHERE}",
+        f"+proj=aeqd +lat_0=45 +lon_0=-100 {WGS}",
+        f"+proj=eqdc +lat_1=29.5 +lat_2=45.5 +lat_0=23 +lon_0=-96 {WGS}",
+        f"+proj=stere +lat_0=90 +lat_ts=70 +lon_0=-45 {WGS}",
+        f"+proj=stere +lat_0=-90 +k=0.994 +lon_0=0 +x_0=2000000 +y_0=2000000 {WGS}",
+        f"+proj=stere +lat_0=40 +lon_0=10 +k=0.99 {WGS}",
+        f"+proj=sterea +lat_0=52 +lon_0=5 +k=0.9999079 +x_0=155000 +y_0=463000 {WGS}",
+        f"+proj=sinu +lon_0=0 {SPHERE}",
+        f"+proj=sinu +lon_0=15 {WGS}",
+        f"+proj=eqc +lat_ts=30 +lon_0=5 {SPHERE}",
+        f"+proj=merc +lon_0=10 +k=0.9 {WGS}",
+        f"+proj=merc +lat_ts=41 +lon_0=51 {WGS}",
+        f"+proj=mill +lon_0=10 {SPHERE}",
+        f"+proj=ortho +lat_0=10 +lon_0=20 {SPHERE}",
+        f"+proj=poly +lat_0=10 +lon_0=20 {WGS}",
+        f"+proj=cass +lat_0=10 +lon_0=20 {WGS}",
+        f"+proj=gnom +lat_0=10 +lon_0=20 {SPHERE}",
+        f"+proj=robin +lon_0=20 {WGS}",
+        f"+proj=vandg +lon_0=20 {SPHERE}",
+        f"+proj=cea +lat_ts=30 +lon_0=20 {WGS}",
+        f"+proj=moll +lon_0=20 {WGS}",
+        f"+proj=omerc +lat_0=4 +lonc=115 +alpha=53.3 +gamma=53.1 +k=0.9998 +x_0=590476 +y_0=442857 {WGS}",
+        f"+proj=omerc +no_uoff +lat_0=4 +lonc=115 +alpha=53.3 +gamma=53.1 +k=0.9998 {WGS}",
+        "+proj=nzmg +lat_0=-41 +lon_0=173 +x_0=2510000 +y_0=6023150 +ellps=intl +units=m +no_defs",
+        "+proj=geos +h=35785831 +lon_0=9.5 +sweep=y +ellps=WGS84 +units=m +no_defs",
+        "+proj=longlat +ellps=bessel +no_defs",
+        "+proj=longlat +ellps=bessel +pm=paris +no_defs",
+        "+proj=longlat +ellps=intl +towgs84=-87,-98,-121,0,0,0,0 +no_defs",
+        "+proj=longlat +a=3396190 +b=3376200 +no_defs",
+        "+proj=utm +zone=31 +ellps=intl +towgs84=-87,-98,-121 +units=m +no_defs",
+        "+proj=laea +lat_0=45 +lon_0=-100 +datum=WGS84 +units=km +no_defs",
+    ],
+)
+def test_crs_as_rasterio(tmp_path: Path, open_tiff: Any, crs: str) -> None:
+    path = _write(tmp_path / "a.tif", crs=CRS.from_user_input(crs), transform=Affine(10, 0, 5, 0, -10, 7))
+    with rasterio.Env(GDAL_PAM_ENABLED="NO"), rasterio.open(path) as source:
+        expected = parse_crs(source.crs)
+    header = open_tiff(path)[1]
+    assert header.crs is not None, header.status
+    actual = parse_crs(header.crs)
+    assert same_crs(actual, expected), f"{actual.to_wkt()}\n{expected.to_wkt()}"
+    code = expected.to_epsg(min_confidence=100)
+    if crs.startswith("EPSG"):
+        assert header.crs == f"EPSG:{code}"
+
+
+def test_vertical_part_is_dropped(tmp_path: Path, open_tiff: Any) -> None:
+    path = _write(tmp_path / "a.tif", crs="EPSG:4979", transform=Affine(1, 0, 5, 0, -1, 7))
+    assert open_tiff(path)[1].crs == "EPSG:4326"
+
+
+@pytest.mark.parametrize("area_or_point", ["Area", "Point"])
+@pytest.mark.parametrize(
+    "transform",
+    [
+        Affine(10, 0, 500000.5, 0, -10, 4100000.25),
+        Affine(0.1, 0, -180, 0, -0.3, 90),
+        Affine(10, 0, 500000, 0, 10, 4000000),
+        Affine(8.66, 5, 500000, 5, -8.66, 4100000),
+        Affine(-10, 0, 500000, 0, -10, 4100000),
+    ],
+    ids=["north-up", "degrees", "south-up", "rotated", "mirrored"],
+)
+def test_transform_as_rasterio(tmp_path: Path, open_tiff: Any, transform: Affine, area_or_point: str) -> None:
+    path = _write(tmp_path / "a.tif", crs="EPSG:32629", transform=transform)
+    with rasterio.open(path, "r+") as target:
+        target.update_tags(AREA_OR_POINT=area_or_point)
+    with rasterio.open(path) as source:
+        expected = source.transform
+    header = open_tiff(path)[1]
+    assert header.transform == expected
+    assert header.pixel_is_point == (area_or_point == "Point")
+
+
+def test_ground_control_points_as_rasterio(tmp_path: Path, open_tiff: Any) -> None:
+    points = [
+        GroundControlPoint(row, col, 10.5 + col, 50.5 - row, 3.0) for row, col in ((0, 0), (0, 7), (5, 0), (5, 7))
+    ]
+    path = _write(tmp_path / "a.tif", crs="EPSG:4326", gcps=points)
+    header = open_tiff(path)[1]
+    assert header.transform is None
+    assert header.crs == "EPSG:4326"
+    assert [(p.row, p.col, p.x, p.y, p.z) for p in header.gcps] == [(p.row, p.col, p.x, p.y, p.z) for p in points]
+
+
+def test_no_georeference(tmp_path: Path, open_tiff: Any) -> None:
+    with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
+        path = _write(tmp_path / "a.tif")
+    header = open_tiff(path)[1]
+    assert (header.transform, header.crs, header.gcps, header.status) == (None, None, (), ())
