@@ -81,7 +81,7 @@ class LayerJob:
         self.error: RasteretTorchError | None = None
         self.absent: list[tuple[int | None, Paste]] = []
         height, width = plan.window.shape
-        self.alpha_sample = alpha_sample(plan.layout)
+        self.alpha_sample = alpha_sample(plan.header, plan.level)
         self.alpha: NDArray[Any] | None = None
         if self.alpha_sample is not None and self.alpha_sample not in plan.samples:
             self.alpha = np.empty((height, width), plan.layout.dtype)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rasteret_torch.tiff.model import Layout
+from rasteret_torch.tiff.model import TiffHeader
 
 ALPHA_SAMPLES = (1, 2)  # TIFF 6.0 ExtraSamples: associated and unassociated alpha
 
@@ -50,8 +50,15 @@ def is_nodata(data: NDArray[Any], nodata: float | int | None) -> NDArray[np.bool
     return np.asarray(data == value)
 
 
-def alpha_sample(layout: Layout) -> int | None:
-    """The sample (0-based) that holds opacity, or None."""
+def alpha_sample(header: TiffHeader, level: int) -> int | None:
+    """The sample (0-based) whose opacity decides validity, or None.
+
+    As in GDAL, alpha counts only where neither nodata nor a mask image says what is valid: many four-band images are
+    tagged as RGB with alpha although their fourth band is near infrared.
+    """
+    if header.nodata is not None or header.masks[level] is not None:
+        return None
+    layout = header.levels[level]
     colours = layout.samples - len(layout.extra_samples)
     for position, meaning in enumerate(layout.extra_samples):
         if meaning in ALPHA_SAMPLES:
