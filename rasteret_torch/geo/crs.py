@@ -38,8 +38,11 @@ def _parse(value: Any) -> CRS:
         raise InputError(f"{str(value)[:80]!r} is not a CRS that PROJ knows; pass an EPSG code or WKT") from error
 
 
+@functools.lru_cache(maxsize=512)
 def crs_label(crs: CRS) -> str:
     """`"EPSG:32643"` where the CRS came from a code, else its WKT2."""
+    if crs.is_bound:  # a datum shift of its own: no code has it, and PROJ would search all registries for many seconds
+        return crs.to_wkt()
     authority = crs.to_authority(min_confidence=100)
     return ":".join(authority) if authority else crs.to_wkt()
 
