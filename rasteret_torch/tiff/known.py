@@ -49,7 +49,7 @@ class KnownBytes:
         if file_size is not None:
             self.file_size = file_size
         for (offset, nbytes), blob in zip(joined, blobs, strict=True):
-            if len(blob) < nbytes and blob and self.file_size is None:
+            if len(blob) < nbytes and self.file_size is None and (blob or offset == 0):
                 self.file_size = offset + len(blob)
             if blob:
                 self._add(offset, bytes(blob[:nbytes]))

@@ -6,6 +6,7 @@ import datetime as dt
 import re
 from dataclasses import dataclass
 from xml.parsers import expat
+from xml.sax.saxutils import unescape
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from rasteret_torch.tiff.tags import Fields, Tag
 
 MAX_XML_NBYTES = 2**20
+_QUOTES = {"&quot;": '"', "&apos;": "'"}  # GDAL escapes texts twice
 
 # C's atof, as GDAL reads tag 42113: the longest numeric prefix. MSVC prints -1.#IND and 1.#QNAN for nan.
 _NUMBER = re.compile(r"\s*([+-]?)(nan|inf(?:inity)?|1\.#(?:IND|QNAN|SNAN|INF)|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)", re.I)
@@ -82,7 +84,7 @@ def band_metadata(fields: Fields, samples: int) -> BandMetadata:
         if sample >= samples:
             continue
         if role == "description":
-            names[sample] = text
+            names[sample] = unescape(text, _QUOTES)
         else:
             try:
                 (scales if role == "scale" else offsets)[sample] = float(text)

@@ -114,7 +114,7 @@ def _missing_of_ifd(known: KnownBytes, preamble: Preamble, offset: int, chunk: i
     if count_bytes is None:
         start = max(0, offset - _BEFORE_IFD)
         known.expect(offset, preamble.count_nbytes, "an image file directory")
-        return known.missing(start, chunk, to_end=True)
+        return known.missing(start, offset - start + max(chunk, preamble.count_nbytes), to_end=True)
     entries = preamble.integer(count_bytes)
     if not 0 < entries <= MAX_ENTRIES:
         raise CorruptTiffError(f"IFD at byte {offset} claims {entries} entries; the file is damaged or cut short")

@@ -33,6 +33,7 @@ CODEC_ERRORS: tuple[type[Exception], ...] = (
 )
 _LZMA_MEMORY = 128 * 2**20  # xz's strongest preset needs 65 MiB
 _SLACK = 2**20
+_WHOLE_SHARE = 0.85  # inflating a larger share of a tile in steps takes longer than all of it in one go
 
 
 def inflate_bytes(compression: int, data: Buffer, nbytes: int, *, stored_nbytes: int) -> Bytes:
@@ -66,11 +67,10 @@ def _stored(data: Buffer, nbytes: int, stored_nbytes: int) -> Bytes:
 
 
 def _deflate(data: Buffer, nbytes: int, stored_nbytes: int) -> Bytes:
-    if nbytes < stored_nbytes:
+    if nbytes < _WHOLE_SHARE * stored_nbytes:
         return np.frombuffer(bytearray(isal_zlib.decompressobj().decompress(data, nbytes)), np.uint8)
-    out = _room(nbytes)
     try:
-        return _written(imagecodecs.deflate_decode(data, out=out))
+        return _written(imagecodecs.deflate_decode(data, out=_room(stored_nbytes)))[:nbytes]
     except imagecodecs.DeflateError:
         return _longer_deflate(data, nbytes)
 

@@ -1,0 +1,301 @@
+"""The header parser: any slicing of the bytes gives the same header, and hostile ones a typed error."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import struct
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import rasterio.shutil
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.transform import from_origin
+
+from rasteret_torch.errors import CorruptTiffError, NotATiffError, TiffError, UnsupportedTiffError
+from rasteret_torch.tiff import HeaderLimits, TiffHeader, check_header, header_steps, read_header
+
+ReadLevel = Callable[[Path, Callable[[TiffHeader], Any]], NDArray[Any]]
+
+
+def flat(value: Any) -> Any:
+    """A header as plain values that compare."""
+    if dataclasses.is_dataclass(value):
+        return {item.name: flat(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [flat(part) for part in value]
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def parse(data: bytes, limits: HeaderLimits = HeaderLimits(), size: int | None = -1) -> TiffHeader:  # noqa: B008
+    size = len(data) if size == -1 else size
+    return read_header(lambda offset, nbytes: data[offset : offset + nbytes], size, limits)
+
+
+def write(path: Path, **options: Any) -> Path:
+    profile = {
+        "driver": "GTiff",
+        "width": 300,
+        "height": 200,
+        "count": 2,
+        "dtype": "uint16",
+        "crs": "EPSG:32629",
+        "transform": from_origin(500000, 4100000, 10, 10),
+        "nodata": 7,
+        "tiled": True,
+        "blockxsize": 16,
+        "blockysize": 16,
+    } | options
+    with rasterio.open(path, "w", **profile) as target:
+        data = np.random.default_rng(1).integers(0, 999, (profile["count"], profile["height"], profile["width"]))
+        target.write(data.astype(profile["dtype"]))
+        target.scales, target.offsets = [0.5] * profile["count"], [-1.0] * profile["count"]
+        target.set_band_description(1, "red <&>")
+        target.update_tags(TIFFTAG_DATETIME="2021:03:04 05:06:07")
+    return path
+
+
+class Files(list[bytes]):
+    """Whole files; short when printed."""
+
+    def __repr__(self) -> str:
+        return f"{len(self)} files"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    folder = tmp_path_factory.mktemp("headers")
+    paths = [
+        write(folder / "little.tif", compress="deflate"),
+        write(folder / "big.tif", endianness="BIG", bigtiff="YES", interleave="band", compress="lzw"),
+        write(folder / "strips.tif", tiled=False, blockysize=1, blockxsize=300),
+    ]
+    for path in paths:
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as target:
+            target.write_mask(np.ones((200, 300), bool))
+            target.build_overviews([2, 4, 8], Resampling.nearest)
+    cog = folder / "cog.tif"
+    rasterio.shutil.copy(paths[0], cog, driver="COG", blocksize=128)
+    return Files(path.read_bytes() for path in (*paths, cog))
+
+
+def test_fields(files: list[bytes]) -> None:
+    for data in files:
+        header = parse(data)
+        assert [(level.width, level.height) for level in header.levels] == [(300, 200), (150, 100), (75, 50), (38, 25)]
+        assert all(mask is not None and mask.bits == 1 for mask in header.masks)
+        assert header.nodata == 7
+        assert isinstance(header.nodata, int)
+        assert (header.scales, header.offsets) == ((0.5, 0.5), (-1.0, -1.0))
+        assert header.band_names == ("red <&>", "")
+        assert header.datetime is not None
+        assert header.datetime.isoformat() == "2021-03-04T05:06:07"
+        assert header.crs == "EPSG:32629"
+        assert header.status == ()
+        assert header.file_size == len(data)
+        check_header(header)
+    assert [parse(data).image.leader for data in files] == [0, 0, 0, 4]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(which=st.integers(0, 3), first=st.integers(16, 4000), chunk=st.integers(1, 4000), with_size=st.booleans())
+def test_any_slicing_gives_the_same_header(
+    files: list[bytes], which: int, first: int, chunk: int, with_size: bool
+) -> None:
+    data = files[which]
+    limits = HeaderLimits(first_nbytes=first, chunk_nbytes=chunk, rounds=1000)
+    sliced = parse(data, limits, len(data) if with_size else None)
+    assert flat(sliced) | {"file_size": 0} == flat(parse(data)) | {"file_size": 0}
+
+
+def test_ordinary_files_take_one_or_two_rounds(files: list[bytes]) -> None:
+    for data in files:
+        rounds = 0
+
+        def read(offset: int, nbytes: int, data: bytes = data) -> bytes:
+            nonlocal rounds
+            rounds += 1
+            return data[offset : offset + nbytes]
+
+        read_header(read, len(data))
+        assert rounds <= 3
+
+
+def test_overviews_and_masks_as_rasterio(tmp_path: Path, read_level: ReadLevel) -> None:
+    path = write(tmp_path / "a.tif", compress="deflate")
+    mask = np.random.default_rng(2).random((200, 300)) > 0.5
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as target:
+        target.write_mask(mask)
+        target.build_overviews([2, 4], Resampling.nearest)
+    for level in range(3):
+        options = {} if level == 0 else {"overview_level": level - 1}
+        with rasterio.open(path, **options) as source:
+            expected, expected_mask = source.read(), source.dataset_mask()
+        assert np.array_equal(read_level(path, lambda header, level=level: header.levels[level]), expected)
+        stored = read_level(path, lambda header, level=level: header.masks[level])
+        assert np.array_equal(stored[0] * 255, expected_mask)
+
+
+def test_many_appended_overviews_fit_the_rounds(tmp_path: Path) -> None:
+    path = tmp_path / "pages.tif"
+    image = np.random.default_rng(0).integers(0, 255, (2048, 2048), dtype=np.uint8)
+    with tifffile.TiffWriter(path) as target:  # every IFD stands after the pixels of the one before
+        for step in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
+            target.write(image[::step, ::step], tile=(64, 64), subfiletype=int(step > 1), contiguous=False)
+    assert len(parse(path.read_bytes()).levels) == 10
+
+
+def test_other_pages_are_ignored_and_odd_overviews_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "pages.tif"
+    with tifffile.TiffWriter(path) as target:
+        target.write(np.zeros((64, 64), np.uint8), tile=(16, 16))
+        target.write(np.zeros((32, 32), np.uint8), tile=(16, 16))
+        target.write(np.zeros((32, 32), np.uint16), tile=(16, 16), subfiletype=1)
+        target.write(np.zeros((16, 16), np.uint8), tile=(16, 16), subfiletype=1)
+    header = parse(path.read_bytes())
+    assert [level.width for level in header.levels] == [64, 16]
+    assert len(header.status) == 1
+    assert "uint16" in header.status[0]
+
+
+def test_a_mask_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "mask.tif"
+    with tifffile.TiffWriter(path) as target:
+        target.write(np.zeros((64, 64), np.uint8), tile=(16, 16))
+        target.write(np.ones((64, 64), bool), tile=(16, 16), subfiletype=4, photometric="mask")
+    data = path.read_bytes()
+    assert parse(data).masks[0] is not None
+    with tifffile.TiffFile(path) as pages:
+        start = pages.pages[1].tags["Compression"].valueoffset  # type: ignore[union-attr]
+    broken = data[:start] + struct.pack("<H", 4) + data[start + 2 :]
+    with pytest.raises(UnsupportedTiffError, match="mask"):
+        parse(broken)
+
+
+def _tiff(entries: dict[int, tuple[int, int, int]], next_ifd: int = 0, tail: bytes = b"") -> bytes:
+    """A little-endian classic TIFF of one IFD: tag -> (type, count, value or offset)."""
+    body = struct.pack("<H", len(entries))
+    for tag, (kind, count, value) in sorted(entries.items()):
+        body += struct.pack("<HHII", tag, kind, count, value)
+    return b"II*\0\x08\0\0\0" + body + struct.pack("<I", next_ifd) + tail
+
+
+PLAIN = {
+    256: (4, 1, 4),
+    257: (4, 1, 4),
+    258: (3, 1, 8),
+    259: (3, 1, 1),
+    262: (3, 1, 1),
+    273: (4, 1, 200),
+    279: (4, 1, 16),
+}
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"", NotATiffError),
+        (b"II*", NotATiffError),
+        (b"<html>not found</html>", NotATiffError),
+        (b"II*\0\0\0\0\0", CorruptTiffError),
+        (b"II*\0\xff\xff\xff\xff", CorruptTiffError),
+        (b"II+\0\x08\0\0\0" + b"\xff" * 8, CorruptTiffError),
+        (_tiff(PLAIN | {256: (4, 1, 2**31)}), CorruptTiffError),
+        (_tiff(PLAIN | {256: (4, 1, 0)}), CorruptTiffError),
+        (_tiff({tag: entry for tag, entry in PLAIN.items() if tag != 273}), CorruptTiffError),
+        (_tiff(PLAIN | {273: (4, 2**30, 8)}), CorruptTiffError),
+        (_tiff(PLAIN | {273: (2, 1, 200)} | {322: (4, 1, 2**20), 323: (4, 1, 2**20)}), CorruptTiffError),
+        (_tiff(PLAIN | {258: (3, 1, 33)}), UnsupportedTiffError),
+        (_tiff(PLAIN | {259: (3, 1, 4)}), UnsupportedTiffError),
+        (_tiff(PLAIN | {259: (3, 1, 8), 317: (3, 1, 3)}), UnsupportedTiffError),
+        (_tiff(PLAIN | {262: (3, 1, 6)}), UnsupportedTiffError),
+        (_tiff(PLAIN | {277: (3, 2, 0)}), CorruptTiffError),
+        (_tiff(PLAIN | {278: (4, 1, 0)}), CorruptTiffError),
+        (_tiff(PLAIN | {257: (4, 1, 2**24), 278: (4, 1, 1)}), CorruptTiffError),
+        (_tiff(PLAIN, next_ifd=5000), CorruptTiffError),
+    ],
+)
+def test_hostile_headers(data: bytes, error: type[TiffError]) -> None:
+    for size in (len(data), None):
+        with pytest.raises(error):
+            parse(data, size=size)
+
+
+def test_a_loop_of_ifds_ends() -> None:
+    header = parse(_tiff(PLAIN, next_ifd=8, tail=bytes(300)))
+    assert "loops" in header.status[0]
+
+
+def test_too_many_ifds() -> None:
+    ifd = struct.pack("<HHHII", 1, 254, 4, 1, 2)
+    step = len(ifd) + 4
+    chain = b"".join(ifd + struct.pack("<I", 400 + (number + 1) * step) for number in range(200))
+    data = _tiff(PLAIN, next_ifd=400)
+    with pytest.raises(CorruptTiffError, match="more than 64"):
+        parse(data + bytes(400 - len(data)) + chain)
+
+
+def test_one_uncompressed_strip_is_cut_into_many() -> None:
+    entries = PLAIN | {256: (4, 1, 1000), 257: (4, 1, 1000), 278: (4, 1, 2**32 - 1), 279: (4, 1, 17)}
+    image = parse(_tiff(entries) + bytes(10**6)).image
+    assert image.tile_count > 1
+    assert int(image.counts.sum()) == 10**6
+    assert image.offsets[1] - image.offsets[0] == image.counts[0]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(which=st.integers(0, 3), flips=st.lists(st.tuples(st.integers(0, 2500), st.integers(0, 255)), max_size=6))
+def test_damaged_headers_give_typed_errors(files: list[bytes], which: int, flips: list[tuple[int, int]]) -> None:
+    data = bytearray(files[which])
+    for position, value in flips:
+        data[position] = value
+    with contextlib.suppress(TiffError):
+        check_header(parse(bytes(data)))
+
+
+@pytest.mark.parametrize("cut", [0.0, 0.001, 0.01, 0.1, 0.5, 0.9])
+def test_truncated_files_give_typed_errors(files: list[bytes], cut: float) -> None:
+    for data in files:
+        for size in (None, int(len(data) * cut)):
+            with contextlib.suppress(TiffError):
+                parse(data[: int(len(data) * cut)], size=size)
+
+
+def test_a_hostile_tile_table_stays_within_memory() -> None:
+    count = 3_900_000
+    entries = PLAIN | {256: (4, 1, 2**22), 257: (4, 1, 2**22), 322: (4, 1, 16), 323: (4, 1, 16)}
+    entries |= {324: (3, count, 400), 325: (3, count, 400)}
+    data = _tiff(entries) + bytes(2 * count + 400)
+    tracemalloc.start()
+    with pytest.raises(CorruptTiffError):
+        parse(data)
+    assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
+    tracemalloc.stop()
+
+
+def test_check_header_refuses_what_no_parser_made(files: list[bytes]) -> None:
+    header = parse(files[0])
+    for image in (
+        dataclasses.replace(header.image, width=2**25),
+        dataclasses.replace(header.image, offsets=header.image.offsets[:-1]),
+        dataclasses.replace(header.image, tile_width=2**14, tile_height=2**14),
+        dataclasses.replace(header.image, tile_height=0),
+    ):
+        with pytest.raises(CorruptTiffError):
+            check_header(dataclasses.replace(header, levels=(image, *header.levels[1:])))
+    with pytest.raises(CorruptTiffError):
+        check_header(dataclasses.replace(header, masks=()))
+
+
+def test_steps_are_a_plain_generator(files: list[bytes]) -> None:
+    steps = header_steps()
+    assert list(next(steps)) == [(0, 32768)]
