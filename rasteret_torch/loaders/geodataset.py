@@ -209,6 +209,12 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
             self._common_crs(new_crs)
 
     @property
+    def bounds(self) -> tuple[slice, slice, slice]:
+        """Bounding (x, y, t) slices of the index, with `res` as steps."""
+        (xmin, ymin, xmax, ymax), times = self.lookup.bounds, self.lookup.times
+        return slice(xmin, xmax, self._res[0]), slice(ymin, ymax, self._res[1]), slice(*times, 1)
+
+    @property
     def lookup(self) -> FrameLookup:
         """The spatial index over the current `index`."""
         if self._lookup is None or self._lookup.frame is not self.index:

@@ -24,6 +24,8 @@ class FrameLookup:
         rows: collection row of every frame row, int64.
         left, right: the time intervals, int64 nanoseconds.
         tree: of the geometries.
+        bounds: (xmin, ymin, xmax, ymax) of all.
+        times: earliest start and latest end.
     """
 
     frame: Any
@@ -31,6 +33,8 @@ class FrameLookup:
     left: NDArray[np.int64]
     right: NDArray[np.int64]
     tree: shapely.STRtree
+    bounds: tuple[float, float, float, float]
+    times: tuple[pd.Timestamp, pd.Timestamp]
 
     @classmethod
     def of(cls, frame: Any) -> FrameLookup:
@@ -47,7 +51,9 @@ class FrameLookup:
         left = pd.DatetimeIndex(frame.index.left).as_unit("ns").asi8
         right = pd.DatetimeIndex(frame.index.right).as_unit("ns").asi8
         rows = frame[ROW].to_numpy(dtype=np.int64)
-        return cls(frame, rows, left, right, shapely.STRtree(frame.geometry.to_numpy()))
+        times = (frame.index.left.min(), frame.index.right.max())
+        bounds = tuple(frame.total_bounds)
+        return cls(frame, rows, left, right, shapely.STRtree(frame.geometry.to_numpy()), bounds, times)
 
     def find(self, x: slice, y: slice, t: slice) -> NDArray[np.int64]:
         """Collection rows whose geometry meets the box and whose interval overlaps [t.start, t.stop], in frame order.

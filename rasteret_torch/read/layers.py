@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from rasteret_torch.errors import RasteretTorchError
 from rasteret_torch.geo import Window
-from rasteret_torch.read.plan import ChipPlan, LayerPlan, Paste, TileRef
+from rasteret_torch.read.plan import ChipPlan, LayerPlan
 from rasteret_torch.read.resample import Pixels
+from rasteret_torch.read.tiles import Paste, TileRef
 from rasteret_torch.read.validity import alpha_sample, fill_value, is_nodata
 
 
@@ -39,13 +40,13 @@ class StepCanvas:
         Most chips need one item of the many that overlap them; reading the rest first and throwing it away is what
         makes mosaics slow.
         """
-        direct = self.taken == 0 and self._fills_alone(self.items[0])
+        direct = self.taken == 0 and self._fills_alone(self.items[0].layers)
         if self.taken == 0 and not direct:
             self.clear()
         missing = np.ones(self.valid.shape[1:], bool) if self.taken == 0 else ~self.valid.all(axis=0)
         jobs: list[LayerJob] = []
         while self.taken < len(self.items):
-            for layer in self.items[self.taken]:
+            for layer in self.items[self.taken].layers:
                 jobs.append(LayerJob(layer, self, direct=direct and self.taken == 0))
                 missing[layer.placement.target.slices()] = False
             self.taken += 1

@@ -22,8 +22,9 @@ from rasteret_torch.errors import CorruptTileError, DeadlineExceededError, Raste
 from rasteret_torch.read.cache import TileCache, TileKey
 from rasteret_torch.read.layers import LayerJob, StepCanvas
 from rasteret_torch.read.options import ReadOptions
-from rasteret_torch.read.plan import ChipPlan, TileRef, tiles_of
+from rasteret_torch.read.plan import ChipPlan
 from rasteret_torch.read.stats import ReadStats
+from rasteret_torch.read.tiles import TileRef, tiles_of
 from rasteret_torch.store import (
     Fetcher,
     ObjectStamp,

@@ -1,26 +1,27 @@
 """Planning: which pixels of which files make a chip. Pure; nothing here reads.
 
-`plan_chip` turns a target grid and the items that may cover it into a `ChipPlan`; `tiles_of` lists the tiles that one
-layer of it needs. Both are plain values that can be printed, counted and tested.
+`plan_chip` turns a target grid and the items that may cover it into a `ChipPlan`; `tiles.tiles_of` lists the tiles that
+one layer of it needs. Both are plain values that can be printed, counted and tested.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from affine import Affine
 
-from rasteret_torch.errors import BandNotFoundError, CRSMismatchError, InputError, NotGeoreferencedError
-from rasteret_torch.geo import Grid, Window, parse_crs, same_crs
+from rasteret_torch.errors import BandNotFoundError, InputError
+from rasteret_torch.geo import Grid, Window, parse_crs
 from rasteret_torch.index.source import Source
-from rasteret_torch.read.axis import Axis, Resampling, place_axis, square_up
+from rasteret_torch.read.axis import Axis, Resampling
 from rasteret_torch.read.options import LevelChoice
+from rasteret_torch.read.place import ground, place
 from rasteret_torch.read.placement import Aligned, Placement
 from rasteret_torch.read.validity import fill_value
-from rasteret_torch.read.warp import SourcePlane, pixel_map, place_warped
 from rasteret_torch.tiff.model import Layout, TiffHeader
 
 ItemSources = Sequence[Source]  # one per requested band, of one item
@@ -62,71 +63,89 @@ class LayerPlan:
         return self.header.masks[self.level]
 
 
+class ItemPlan(Protocol):
+    """One item of a mosaic; its layers are worked out when they are wanted, since most items never are."""
+
+    @property
+    def layers(self) -> tuple[LayerPlan, ...]:
+        """One layer per file of the item that touches the chip."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ChipPlan:
-    """A chip: its grid, and for every time step the layers of its items, first item first (first valid pixel wins).
+    """A chip: its grid, and for every time step its items in mosaic order (the first valid pixel wins).
 
     Attributes:
         grid: the target.
         dtype: common to all bands.
         fills: per band, what stands where nothing is valid.
-        steps: time step -> item -> layers (one per file of the item).
+        steps: time step -> items.
         blank: pixels that a mask or alpha hides are set to the fill; otherwise they keep what the file stores.
     """
 
     grid: Grid
     dtype: np.dtype[Any]
     fills: tuple[Any, ...]
-    steps: tuple[tuple[tuple[LayerPlan, ...], ...], ...]
+    steps: tuple[tuple[ItemPlan, ...], ...]
     blank: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Paste:
-    """Pixels of one tile that go into a window's buffer: `tile[rows, cols]` becomes `buffer[:, to_rows, to_cols]`."""
-
-    rows: slice
-    cols: slice
-    to_rows: slice
-    to_cols: slice
-
-
-@dataclass(frozen=True, slots=True)
-class TileRef:
-    """A tile of a layout that a window needs.
+@dataclass(frozen=True, eq=False)
+class PlacedItem:
+    """An item laid over a grid.
 
     Attributes:
-        index: position in the layout's tile tables.
-        rows: pixel rows stored in the tile.
-        paste: which of its pixels go where.
-        plane_sample: the sample this tile holds in a planar file, else None (all samples).
+        grid: the target.
+        sources: one per band of the chip.
+        resampling: kernel by the dtype of the file.
+        level: "auto" or a forced overview number.
     """
 
-    index: int
-    rows: int
-    paste: Paste
-    plane_sample: int | None
+    grid: Grid
+    sources: ItemSources
+    resampling: Callable[[np.dtype[Any]], Resampling]
+    level: LevelChoice
+
+    @functools.cached_property
+    def layers(self) -> tuple[LayerPlan, ...]:
+        """One layer per file of the item that touches the grid; bands of one file share it, equal grids a placement."""
+        files: dict[str, list[tuple[int, Source]]] = {}
+        for band, source in enumerate(self.sources):
+            files.setdefault(source.href, []).append((band, source))
+        placements: dict[object, tuple[int, Placement] | None] = {}
+        layers: list[LayerPlan] = []
+        for members in files.values():
+            source = members[0][1]
+            key = ground(source.header)
+            if key not in placements:
+                placements[key] = place(self.grid, source, self.level)
+            placed = placements[key]
+            if placed is not None:
+                layers.append(self._layer(members, *placed))
+        return tuple(layers)
+
+    def _layer(self, members: list[tuple[int, Source]], level: int, placement: Placement) -> LayerPlan:
+        source = members[0][1]
+        kernel = self.resampling(source.header.image.dtype)
+        return LayerPlan(
+            item_id=source.item_id,
+            href=source.href,
+            header=source.header,
+            level=level,
+            samples=tuple(checked_sample(member) for _, member in members),
+            bands=tuple(band for band, _ in members),
+            placement=placement,
+            window=placement.source_window(kernel),
+            resampling=kernel,
+        )
 
 
-def tiles_of(layout: Layout, window: Window, samples: Sequence[int]) -> Iterator[TileRef]:
-    """The tiles that hold `samples` of the pixels of `window` (inside the image), in file order per sample."""
-    height, width = layout.tile_height, layout.tile_width
-    planes: Sequence[int | None] = samples if layout.planes > 1 else (None,)
-    for plane in planes:
-        for tile_row in range(window.row // height, -(-window.stop_row // height)):
-            top = max(window.row, tile_row * height)
-            bottom = min(window.stop_row, (tile_row + 1) * height)
-            for tile_col in range(window.col // width, -(-window.stop_col // width)):
-                left = max(window.col, tile_col * width)
-                right = min(window.stop_col, (tile_col + 1) * width)
-                paste = Paste(
-                    slice(top - tile_row * height, bottom - tile_row * height),
-                    slice(left - tile_col * width, right - tile_col * width),
-                    slice(top - window.row, bottom - window.row),
-                    slice(left - window.col, right - window.col),
-                )
-                index = layout.tile_index(tile_row, tile_col, plane or 0)
-                yield TileRef(index, layout.tile_rows(tile_row), paste, plane)
+@dataclass(frozen=True, slots=True, eq=False)
+class WholeItem:
+    """An item whose layers are known."""
+
+    layers: tuple[LayerPlan, ...]
 
 
 def plan_chip(
@@ -153,7 +172,9 @@ def plan_chip(
         raise InputError("a chip needs at least one item; none was given")
     dtype = common_dtype([source.header.image.dtype for sources in items for source in sources])
     fills = tuple(fill_value(dtype, source.header.nodata) for source in items[0])
-    planned = tuple(tuple(tuple(_item_layers(grid, sources, resampling, level)) for sources in step) for step in steps)
+    planned = tuple(tuple(PlacedItem(grid, sources, resampling, level) for sources in step) for step in steps)
+    for items_of_step in planned:
+        _ = items_of_step[0].layers  # every step needs its first item: what is wrong with it is said now
     return ChipPlan(grid, dtype, fills, planned)
 
 
@@ -191,7 +212,7 @@ def plan_window(href: str, header: TiffHeader, window: Window, *, level: int, sa
             ),
         )
     fills = (fill_value(layout.dtype, header.nodata),) * len(samples)
-    return ChipPlan(whole.crop(window), layout.dtype, fills, ((layers,) if layers else (),), blank=False)
+    return ChipPlan(whole.crop(window), layout.dtype, fills, ((WholeItem(layers),),), blank=False)
 
 
 def common_dtype(dtypes: Sequence[np.dtype[Any]]) -> np.dtype[Any]:
@@ -207,33 +228,6 @@ def common_dtype(dtypes: Sequence[np.dtype[Any]]) -> np.dtype[Any]:
     return dtype
 
 
-def _item_layers(
-    grid: Grid, sources: ItemSources, resampling: Callable[[np.dtype[Any]], Resampling], level: LevelChoice
-) -> Iterator[LayerPlan]:
-    """One layer per file of the item that touches the grid; bands of one file share it."""
-    files: dict[str, list[tuple[int, Source]]] = {}
-    for band, source in enumerate(sources):
-        files.setdefault(source.href, []).append((band, source))
-    for members in files.values():
-        source = members[0][1]
-        placed = _place(grid, source, level)
-        if placed is None:
-            continue
-        chosen, placement = placed
-        kernel = resampling(source.header.image.dtype)
-        yield LayerPlan(
-            item_id=source.item_id,
-            href=source.href,
-            header=source.header,
-            level=chosen,
-            samples=tuple(checked_sample(member) for _, member in members),
-            bands=tuple(band for band, _ in members),
-            placement=placement,
-            window=placement.source_window(kernel),
-            resampling=kernel,
-        )
-
-
 def checked_sample(source: Source) -> int:
     """The sample of a source, inside its file.
 
@@ -247,81 +241,3 @@ def checked_sample(source: Source) -> int:
             f"{samples} samples; correct assets.{source.band}.band_index (0-based)"
         )
     return source.sample
-
-
-def _place(grid: Grid, source: Source, level: LevelChoice) -> tuple[int, Placement] | None:
-    """The level to read and its placement on the grid, or None when they do not overlap."""
-    header = source.header
-    if header.transform is None:
-        raise NotGeoreferencedError(
-            f"item {source.item_id!r}, band {source.band!r} has no transform; read it by pixel window with rt.read_tiff"
-        )
-    crs = parse_crs(header.crs) if header.crs else None
-    if (crs is None) != (grid.crs is None):
-        raise CRSMismatchError(
-            f"item {source.item_id!r} lies in {header.crs or 'no CRS'}, the chip in "
-            f"{grid.crs.name if grid.crs else 'no CRS'}; there is no way from one to the other"
-        )
-    whole = Grid(header.transform, (header.image.height, header.image.width), crs)
-    if same_crs(crs, grid.crs) and whole.is_rectilinear and grid.is_rectilinear:
-        chosen = choose_level(header, _shrink_aligned(grid, whole), level)
-        transform = header.level_transform(chosen)
-        assert transform is not None
-        aligned = _align(grid, transform, header.levels[chosen])
-        return None if aligned is None else (chosen, aligned)
-    shrink = _shrink_warped(grid, SourcePlane(header.transform, whole.shape, crs))
-    chosen = choose_level(header, shrink, level)
-    transform, layout = header.level_transform(chosen), header.levels[chosen]
-    assert transform is not None
-    warped = place_warped(grid, SourcePlane(transform, (layout.height, layout.width), crs))
-    return None if warped is None else (chosen, warped)
-
-
-def _align(grid: Grid, transform: Affine, layout: Layout) -> Aligned | None:
-    inverse, target = ~transform, grid.transform
-    left, right = target.c, target.c + target.a * grid.shape[1]
-    top, bottom = target.f, target.f + target.e * grid.shape[0]
-    cols = place_axis(inverse.a * left + inverse.c, inverse.a * right + inverse.c, grid.shape[1], layout.width)
-    rows = place_axis(inverse.e * top + inverse.f, inverse.e * bottom + inverse.f, grid.shape[0], layout.height)
-    return None if rows is None or cols is None else Aligned(*square_up(rows, cols))
-
-
-def _shrink_aligned(grid: Grid, whole: Grid) -> tuple[float, float]:
-    """Full-resolution source pixels per target pixel, along x and y."""
-    return grid.res[0] / whole.res[0], grid.res[1] / whole.res[1]
-
-
-def _shrink_warped(grid: Grid, plane: SourcePlane) -> tuple[float, float]:
-    """Source pixels per target pixel along the source's columns and rows, at the middle of the chip.
-
-    A chip whose middle is undefined, but not its rest, is read at full resolution.
-    """
-    middle_u, middle_v = grid.shape[1] / 2, grid.shape[0] / 2
-    u, v = np.array([middle_u, middle_u + 1, middle_u]), np.array([middle_v, middle_v, middle_v + 1])
-    rows, cols = pixel_map(grid, plane, u, v)
-    if not (np.isfinite(rows).all() and np.isfinite(cols).all()):
-        return 1.0, 1.0
-    across = float(np.hypot(cols[1] - cols[0], cols[2] - cols[0]))
-    down = float(np.hypot(rows[1] - rows[0], rows[2] - rows[0]))
-    return across, down
-
-
-def choose_level(header: TiffHeader, shrink: tuple[float, float], level: LevelChoice) -> int:
-    """The level to read.
-
-    Args:
-        header: of the file.
-        shrink: full-resolution pixels per target pixel, along x and y.
-        level: "auto" takes the coarsest level that is still at least as fine as the target; a number forces that level
-            (the coarsest there is, if the file has fewer).
-    """
-    if level != "auto":
-        return min(level, len(header.levels) - 1)
-    chosen, image = 0, header.image
-    for number, layout in enumerate(header.levels[1:], start=1):
-        if header.masks[0] is not None and header.masks[number] is None:
-            continue  # an overview without its mask would call hidden pixels valid
-        # A thousandth of slack: overview sizes are rounded to whole pixels, so their ratio is rarely exact.
-        if image.width / layout.width <= shrink[0] * 1.001 and image.height / layout.height <= shrink[1] * 1.001:
-            chosen = number
-    return chosen

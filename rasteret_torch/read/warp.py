@@ -22,7 +22,7 @@ from rasteret_torch.read.resample import Pixels, cast_rounded
 MAX_ERROR_PX = 0.05  # source pixels; DESIGN allows 0.125
 FIRST_CELL_PX = 64  # target pixels
 
-Coordinates = NDArray[np.float64]
+Coordinates = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,106 @@
+"""Placing: which level of a file to read for a grid, and where its pixels lie on it."""
+
+from __future__ import annotations
+
+import numpy as np
+from affine import Affine
+
+from rasteret_torch.errors import CRSMismatchError, NotGeoreferencedError
+from rasteret_torch.geo import Grid, parse_crs, same_crs
+from rasteret_torch.index.source import Source
+from rasteret_torch.read.axis import place_axis, square_up
+from rasteret_torch.read.options import LevelChoice
+from rasteret_torch.read.placement import Aligned, Placement
+from rasteret_torch.read.warp import SourcePlane, pixel_map, place_warped
+from rasteret_torch.tiff.model import Layout, TiffHeader
+
+
+def ground(header: TiffHeader) -> object:
+    """What decides a placement: files with equal values lie on the same pixels."""
+    masked = tuple(mask is not None for mask in header.masks)
+    return header.transform, header.crs, tuple((level.height, level.width) for level in header.levels), masked
+
+
+def place(grid: Grid, source: Source, level: LevelChoice) -> tuple[int, Placement] | None:
+    """The level to read and its placement on the grid, or None when they do not overlap.
+
+    Raises:
+        NotGeoreferencedError: the file has no transform.
+        CRSMismatchError: one of grid and file has a CRS, the other has none.
+    """
+    header = source.header
+    if header.transform is None:
+        raise NotGeoreferencedError(
+            f"item {source.item_id!r}, band {source.band!r} has no transform; read it by pixel window with rt.read_tiff"
+        )
+    crs = parse_crs(header.crs) if header.crs else None
+    if (crs is None) != (grid.crs is None):
+        raise CRSMismatchError(
+            f"item {source.item_id!r} lies in {header.crs or 'no CRS'}, the chip in "
+            f"{grid.crs.name if grid.crs else 'no CRS'}; there is no way from one to the other"
+        )
+    whole = Grid(header.transform, (header.image.height, header.image.width), crs)
+    if same_crs(crs, grid.crs) and whole.is_rectilinear and grid.is_rectilinear:
+        chosen = choose_level(header, _shrink_aligned(grid, whole), level)
+        transform = header.level_transform(chosen)
+        assert transform is not None
+        aligned = _align(grid, transform, header.levels[chosen])
+        return None if aligned is None else (chosen, aligned)
+    shrink = _shrink_warped(grid, SourcePlane(header.transform, whole.shape, crs))
+    chosen = choose_level(header, shrink, level)
+    transform, layout = header.level_transform(chosen), header.levels[chosen]
+    assert transform is not None
+    warped = place_warped(grid, SourcePlane(transform, (layout.height, layout.width), crs))
+    return None if warped is None else (chosen, warped)
+
+
+def _align(grid: Grid, transform: Affine, layout: Layout) -> Aligned | None:
+    target = grid.transform
+    left, top, width, height = transform.c, transform.f, transform.a, transform.e
+    first_col, first_row = (target.c - left) / width, (target.f - top) / height
+    last_col = (target.c + target.a * grid.shape[1] - left) / width
+    last_row = (target.f + target.e * grid.shape[0] - top) / height
+    cols = place_axis(first_col, last_col, grid.shape[1], layout.width)
+    rows = place_axis(first_row, last_row, grid.shape[0], layout.height)
+    return None if rows is None or cols is None else Aligned(*square_up(rows, cols))
+
+
+def _shrink_aligned(grid: Grid, whole: Grid) -> tuple[float, float]:
+    """Full-resolution source pixels per target pixel, along x and y."""
+    return grid.res[0] / whole.res[0], grid.res[1] / whole.res[1]
+
+
+def _shrink_warped(grid: Grid, plane: SourcePlane) -> tuple[float, float]:
+    """Source pixels per target pixel along the source's columns and rows, at the middle of the chip.
+
+    A chip whose middle is undefined, but not its rest, is read at full resolution.
+    """
+    middle_u, middle_v = grid.shape[1] / 2, grid.shape[0] / 2
+    u, v = np.array([middle_u, middle_u + 1, middle_u]), np.array([middle_v, middle_v, middle_v + 1])
+    rows, cols = pixel_map(grid, plane, u, v)
+    if not (np.isfinite(rows).all() and np.isfinite(cols).all()):
+        return 1.0, 1.0
+    across = float(np.hypot(cols[1] - cols[0], cols[2] - cols[0]))
+    down = float(np.hypot(rows[1] - rows[0], rows[2] - rows[0]))
+    return across, down
+
+
+def choose_level(header: TiffHeader, shrink: tuple[float, float], level: LevelChoice) -> int:
+    """The level to read.
+
+    Args:
+        header: of the file.
+        shrink: full-resolution pixels per target pixel, along x and y.
+        level: "auto" takes the coarsest level that is still at least as fine as the target; a number forces that level
+            (the coarsest there is, if the file has fewer).
+    """
+    if level != "auto":
+        return min(level, len(header.levels) - 1)
+    chosen, image = 0, header.image
+    for number, layout in enumerate(header.levels[1:], start=1):
+        if header.masks[0] is not None and header.masks[number] is None:
+            continue  # an overview without its mask would call hidden pixels valid
+        # A thousandth of slack: overview sizes are rounded to whole pixels, so their ratio is rarely exact.
+        if image.width / layout.width <= shrink[0] * 1.001 and image.height / layout.height <= shrink[1] * 1.001:
+            chosen = number
+    return chosen
