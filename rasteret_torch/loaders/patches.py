@@ -1,0 +1,85 @@
+"""TorchGeo's samplers as the data module uses them: seeded by (seed, epoch), one acquisition a chip."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Sampler
+from torchgeo.datasets import GeoDataset
+from torchgeo.samplers import (
+    GriddedPatchSampler,
+    RandomPatchSampler,
+    RandomTimestampSampler,
+    SequentialTimestampSampler,
+)
+
+from rasteret_torch.errors import InputError
+
+PatchSize = int | tuple[int, int]  # side, or (height, width), px
+
+
+class RandomPatches(Sampler[Any]):
+    """Random chips; the same ones for the same seed and epoch, whatever was drawn before.
+
+    Each chip is of one acquisition interval of the items there, or of all of them where `all_times`.
+    """
+
+    def __init__(
+        self,
+        dataset: GeoDataset,
+        patch_size: PatchSize,
+        length: int | None,
+        seed: int,
+        epoch: Callable[[], int],
+        all_times: bool = False,
+    ) -> None:
+        """Prepares the draw.
+
+        Args:
+            dataset: to draw from.
+            patch_size: side, or (height, width), px of the dataset's resolution.
+            length: chips an epoch; None takes as many as cover all items once.
+            seed: of the draw.
+            epoch: asked when an epoch starts.
+            all_times: a chip takes every acquisition at its place (time series).
+
+        Raises:
+            InputError: no chip of this size fits inside the items.
+        """
+        self.dataset, self.patch_size, self.seed, self.epoch, self.all_times = (
+            dataset,
+            patch_size,
+            seed,
+            epoch,
+            all_times,
+        )
+        probe = RandomPatchSampler(dataset, size=patch_size, generator=0)
+        if probe.series.is_empty.all():
+            raise InputError(
+                f"no random chip of patch_size={patch_size} fits inside the items; TorchGeo keeps chip centres half a "
+                "chip diagonal away from the edges, so choose a patch_size below 0.7 of the shorter side"
+            )
+        area = dataset.index.geometry.area.sum() if not all_times else probe.geometry.area
+        self.length = length if length is not None else max(1, math.ceil(area / (probe.size[0] * probe.size[1])))
+
+    def __len__(self) -> int:
+        """Chips an epoch."""
+        return self.length
+
+    def __iter__(self) -> Iterator[Any]:
+        """Queries (x, y) or (x, y, t) of the epoch that now starts."""
+        generator = np.random.default_rng([self.seed, self.epoch()])
+        space = RandomPatchSampler(self.dataset, size=self.patch_size, length=self.length, generator=generator)
+        if self.all_times:
+            return iter(space)
+        return iter(space @ RandomTimestampSampler(self.dataset, generator=generator))
+
+
+def grid_patches(dataset: GeoDataset, patch_size: PatchSize, all_times: bool = False) -> Sampler[Any]:
+    """Chips edge to edge over all items, one for each acquisition there, or one of all acquisitions."""
+    space = GriddedPatchSampler(dataset, size=patch_size, stride=patch_size)
+    patches: Sampler[Any] = space if all_times else space @ SequentialTimestampSampler(dataset)
+    return patches
