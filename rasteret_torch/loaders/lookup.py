@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rasteret_torch.errors import InputError
 
 ROW = "row"  # column of the GeoDataFrame: the item's row number in the collection
+COLUMNS = ("id", ROW)  # of the GeoDataFrame, in this order, before its geometry
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,6 +24,7 @@ class FrameLookup:
         frame: the object it was built from; a replaced index is noticed by identity.
         rows: collection row of every frame row, int64.
         left, right: the time intervals, int64 nanoseconds.
+        closed_left: whether the intervals hold their start (some splitters open them).
         tree: of the geometries.
         bounds: (xmin, ymin, xmax, ymax) of all.
         times: earliest start and latest end.
@@ -32,6 +34,7 @@ class FrameLookup:
     rows: NDArray[np.int64]
     left: NDArray[np.int64]
     right: NDArray[np.int64]
+    closed_left: bool
     tree: shapely.STRtree
     bounds: tuple[float, float, float, float]
     times: tuple[pd.Timestamp, pd.Timestamp]
@@ -43,17 +46,21 @@ class FrameLookup:
         Raises:
             InputError: the frame does not come from a RasteretGeoDataset.
         """
-        if ROW not in frame.columns:
+        names = list(frame.columns)
+        # TorchGeo's random_grid_cell_assignment numbers the columns instead of keeping their names.
+        column = ROW if ROW in names else COLUMNS.index(ROW)
+        if column not in names:
             raise InputError(
                 f"the index has no column {ROW!r}, so its rows cannot be traced to the collection; derive the new "
                 "index from dataset.index (select, clip or copy its rows)"
             )
         left = pd.DatetimeIndex(frame.index.left).as_unit("ns").asi8
         right = pd.DatetimeIndex(frame.index.right).as_unit("ns").asi8
-        rows = frame[ROW].to_numpy(dtype=np.int64)
+        rows = frame[column].to_numpy(dtype=np.int64)
         times = (frame.index.left.min(), frame.index.right.max())
         bounds = tuple(frame.total_bounds)
-        return cls(frame, rows, left, right, shapely.STRtree(frame.geometry.to_numpy()), bounds, times)
+        closed_left = frame.index.closed in ("both", "left")
+        return cls(frame, rows, left, right, closed_left, shapely.STRtree(frame.geometry.to_numpy()), bounds, times)
 
     def find(self, x: slice, y: slice, t: slice) -> NDArray[np.int64]:
         """Collection rows whose geometry meets the box and whose interval overlaps [t.start, t.stop], in frame order.
@@ -71,8 +78,9 @@ class FrameLookup:
 
     def _overlaps(self, at: Any, start: int, stop: int) -> NDArray[np.bool_]:
         left, right = self.left[at], self.right[at]
-        result: NDArray[np.bool_] = (left <= stop) & ((start < right) | ((left == right) & (start <= right)))
-        return result
+        begins = left <= stop if self.closed_left else left < stop
+        instants = (left == right) & (start <= right)
+        return np.asarray(begins & ((start < right) | instants))
 
 
 def _unique(rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ from torchgeo.samplers import GriddedPatchSampler, RandomPatchSampler, Sequentia
 
 import rasteret_torch as rt
 
-FILENAME_REGEX = r"m_\d+_[a-z]{2}_\d+_\d_(?P<date>\d{8})\.tif"
+FILENAME_REGEX = r"m_\d+_[a-z]{2}_\d+_\d_(?P<date>\d{8})(_[a-z])?\.tif"
 BANDS = ("R", "G", "B", "NIR")
 
 
@@ -27,13 +27,15 @@ class Naip(RasterDataset):
     all_bands = BANDS
 
 
-@pytest.fixture(scope="session")
-def naip_folder() -> Path:
-    """The NAIP files that ship with the examples: several dates of one place, one of them off the others' grid."""
-    return Path(__file__).parents[2] / "train_examples" / "data"
+@pytest.fixture(params=["shipped", "corpus"], scope="module")
+def naip_folder(request) -> Path:
+    """NAIP files of several dates of one place, one of them off the others' grid: in blocks as shipped, and whole."""
+    if request.param == "shipped":
+        return Path(__file__).parents[2] / "train_examples" / "data"
+    return request.getfixturevalue("shared_data") / "geotiff" / "imagery" / "naip_4709963"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def naip(naip_folder) -> rt.Collection:
     return rt.build_from_files(naip_folder, name="naip", bands=BANDS, filename_regex=FILENAME_REGEX, progress=False)
 
