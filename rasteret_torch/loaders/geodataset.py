@@ -12,10 +12,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
-import torch
 from pyproj import CRS
-from torch import Tensor
-from torch.utils.data import get_worker_info
 from torchgeo.datasets import GeoDataset
 
 from rasteret_torch.errors import (
@@ -34,9 +31,10 @@ from rasteret_torch.loaders.combined import (
     Sample,
     complete,
 )
-from rasteret_torch.loaders.lookup import ROW, FrameLookup
-from rasteret_torch.loaders.tensors import SampleDtype, as_tensor, interpolates, label_tensor
-from rasteret_torch.read import ChipPixels, ChipPlan, Pipeline, ReadOptions, Resampling, pipeline, plan_chip
+from rasteret_torch.loaders.lookup import COLUMNS, ROW, FrameLookup
+from rasteret_torch.loaders.recipe import PlannedChip, SampleRecipe, worker_pipeline
+from rasteret_torch.loaders.tensors import SampleDtype
+from rasteret_torch.read import ChipPixels, Pipeline, ReadOptions, Resampling
 from rasteret_torch.store import StorageBackend
 
 
@@ -182,7 +180,8 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         left = pd.to_datetime(runtime.start_us, unit="us")
         right = pd.to_datetime(runtime.end_us, unit="us")
         intervals = pd.IntervalIndex.from_arrays(left, right, closed="both", name="datetime")
-        data = {"id": list(runtime.ids), ROW: np.arange(runtime.count, dtype=np.int64)}
+        values = (list(runtime.ids), np.arange(runtime.count, dtype=np.int64))
+        data = dict(zip(COLUMNS, values, strict=True))
         return gpd.GeoDataFrame(data, index=intervals, geometry=shapely.box(*bounds.T), crs=self._crs)
 
     def _restrict(self, geometries: Any) -> None:
@@ -226,11 +225,21 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
     @property
     def pipeline(self) -> Pipeline:
         """The reader of this process; workers share the cores."""
-        worker = get_worker_info()
-        options = self.read_options
-        if worker is not None and options.decode_threads is None:
-            options = replace(options, decode_threads=max(1, torch.get_num_threads() // worker.num_workers))
-        return pipeline(options, self.backend)
+        return worker_pipeline(self.read_options, self.backend)
+
+    @property
+    def recipe(self) -> SampleRecipe:
+        """How samples are made."""
+        return SampleRecipe(
+            collection=self.collection,
+            bands=self.bands,
+            is_image=self.is_image,
+            dtype=self.sample_dtype,
+            time_series=self.time_series,
+            label_field=self.label_field,
+            resampling=self.resampling,
+            level=self.read_options.level,
+        )
 
     def __getitem__(self, query: Query) -> Sample:
         """The sample of one query.
@@ -247,7 +256,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
 
     def begin(self, queries: Sequence[Query]) -> Finish:
         """Plans a batch and starts reading it; calling the result waits, and gives None where no item is."""
-        chips = [self._plan(query) for query in queries]
+        chips = [self.plan_query(query) for query in queries]
         pixels = self.pipeline.submit([chip.plan for chip in chips if chip is not None])
 
         def finish() -> list[Sample | None]:
@@ -259,50 +268,19 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
 
         return finish
 
-    def _plan(self, query: Query) -> PlannedChip | None:
+    def plan_query(self, query: Query) -> PlannedChip | None:
+        """What will be read for a query; None where no item is."""
         x, y, t = self._disambiguate_slice(query)
         rows = self.lookup.find(x, y, t)
         if len(rows) == 0:
             return None
         grid = Grid.from_bounds((x.start, y.start, x.stop, y.stop), (x.step, y.step), self._crs)
-        runtime = self.collection.runtime
-        if self.time_series:
-            rows = rows[np.argsort(runtime.start_us[rows], kind="stable")]
-        items = [[runtime.source(int(row), band) for band in self.bands] for row in rows]
-        steps = [[item] for item in items] if self.time_series else [items]
-        plan = plan_chip(grid, steps, resampling=self._resampling_for, level=self.read_options.level)
-        times = tuple(float(moment) / 1e6 for moment in runtime.start_us[rows]) if self.time_series else ()
-        return PlannedChip(plan, int(rows[0]), (x, y, t), times)
-
-    def _resampling_for(self, dtype: np.dtype[Any]) -> Resampling:
-        if self.resampling is not None:
-            return self.resampling
-        return "bilinear" if interpolates(self.sample_dtype, dtype, is_image=self.is_image) else "nearest"
+        times = t.start.timestamp(), t.stop.timestamp(), float(t.step)
+        return self.recipe.plan(grid, rows, (x.start, x.stop, x.step, y.start, y.stop, y.step, *times))
 
     def _sample(self, chip: PlannedChip, pixels: ChipPixels) -> Sample:
-        data, valid = pixels
-        if not self.time_series:
-            data, valid = data[0], valid[0]
-        tensor = as_tensor(data, self.sample_dtype, is_image=self.is_image)
-        transform = chip.plan.grid.transform
-        sample: Sample = {
-            "bounds": _bounds_tensor(*chip.query),
-            "transform": torch.tensor([*transform[:6], 0.0, 0.0, 1.0], dtype=torch.float64),
-        }
-        if self.is_image:
-            sample["image"] = tensor
-        else:
-            sample["mask"] = tensor.squeeze(-3)
-        sample["mask_valid"] = torch.from_numpy(valid.all(axis=-3).view(np.uint8))
-        if self.time_series:
-            sample["timestamps"] = torch.tensor(chip.times, dtype=torch.float64)
-        if self.label_field is not None:
-            sample["label"] = self._label(chip.first_row)
+        sample = self.recipe.sample(chip, pixels)
         return sample if self.transforms is None else self.transforms(sample)
-
-    def _label(self, row: int) -> Tensor:
-        assert self.label_field is not None
-        return label_tensor(self.collection.value(row, self.label_field), self.label_field)
 
     # What TorchGeo expects around it ----------------------------------------------------------------------------
 
@@ -351,18 +329,3 @@ def to_torchgeo_dataset(
 ) -> RasteretGeoDataset:
     """The collection as a TorchGeo dataset; takes the arguments of `RasteretGeoDataset`."""
     return RasteretGeoDataset(collection, bands, **options)
-
-
-class PlannedChip(NamedTuple):
-    """A query and what will be read for it."""
-
-    plan: ChipPlan
-    first_row: int
-    query: tuple[slice, slice, slice]
-    times: tuple[float, ...]
-
-
-def _bounds_tensor(x: slice, y: slice, t: slice) -> Tensor:
-    """TorchGeo's nine numbers, in float64: float32 is up to 128 s and half a metre off."""
-    times = [t.start.timestamp(), t.stop.timestamp(), t.step]
-    return torch.tensor([x.start, x.stop, x.step, y.start, y.stop, y.step, *times], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""NumPy arrays as tensors, and the dtypes that samples have."""
+"""The dtypes that samples have, and labels as tensors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rasteret_torch.errors import InputError
@@ -14,16 +13,15 @@ from rasteret_torch.errors import InputError
 SampleDtype = torch.dtype | Literal["native"] | None
 
 
-def as_tensor(data: NDArray[Any], dtype: SampleDtype, *, is_image: bool) -> Tensor:
-    """A tensor that owns or shares `data`.
+def converted(tensor: Tensor, dtype: SampleDtype, *, is_image: bool) -> Tensor:
+    """Pixels in the dtype that samples have; the tensor itself where it has it already.
 
     Args:
-        data: pixels.
+        tensor: pixels in the dtype of the file.
         dtype: None follows TorchGeo (float32 images, int64 masks); "native" keeps the dtype of the file (uint16 stays
             `torch.uint16`); or any torch dtype.
         is_image: which of TorchGeo's defaults applies.
     """
-    tensor = torch.from_numpy(data)
     if dtype == "native":
         return tensor
     return tensor.to((torch.float32 if is_image else torch.int64) if dtype is None else dtype)

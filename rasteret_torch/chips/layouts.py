@@ -1,0 +1,214 @@
+"""Layouts: which pieces of ground an epoch visits. Every chip can be computed alone, by arithmetic.
+
+A `Ground` holds the places that may be visited; a layout turns sample numbers into `Chips`, whole pixels on the grid of
+the place they lie in.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rasteret_torch.chips.mixing import Numbers, fractions, key_of
+from rasteret_torch.errors import InputError
+from rasteret_torch.geo import Bounds
+
+Pixels2 = tuple[int, int]  # (rows, cols)
+_ON_EDGE_PX = 1e-6  # decimal coordinates are not exact in binary
+_PICK, _ROW, _COL = 11, 12, 13  # purposes of keys
+
+
+class Chips(NamedTuple):
+    """Chips of a ground: place numbers, and the chip's first pixel there, counted from the place's top left corner."""
+
+    places: Numbers
+    rows: Numbers
+    cols: Numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """Where chips may lie.
+
+    Attributes:
+        bounds: [N, 4] xmin, ymin, xmax, ymax of every place, in the CRS of the chips.
+        items: [N] the collection row that each place belongs to.
+        res: pixel size (x, y) of the chips, in units of the CRS.
+        chip_px: (rows, cols) of a chip.
+        cell_px: (rows, cols) of the tiles that lie below, in chip pixels: chips of one cell share tiles.
+    """
+
+    bounds: NDArray[np.float64]
+    items: Numbers
+    res: tuple[float, float]
+    chip_px: Pixels2
+    cell_px: Pixels2
+
+    @functools.cached_property
+    def _size(self) -> NDArray[np.float64]:
+        """[N, 2] rows and cols of every place, in pixels, not rounded."""
+        sides = self.bounds[:, 2:] - self.bounds[:, :2]
+        size: NDArray[np.float64] = sides[:, ::-1] / np.array(self.res[::-1])
+        return size
+
+    @functools.cached_property
+    def room(self) -> Numbers:
+        """[N, 2] how far (rows, cols) a chip can move inside each place; negative where the place is smaller."""
+        whole: Numbers = np.floor(self._size + _ON_EDGE_PX).astype(np.int64)
+        whole -= np.array(self.chip_px)
+        return whole
+
+    @functools.cached_property
+    def blocks(self) -> Numbers:
+        """[N, 2] chips (down, across) that cover each place."""
+        covering: Numbers = np.ceil((self._size - _ON_EDGE_PX) / np.array(self.chip_px)).astype(np.int64)
+        return np.maximum(1, covering)
+
+    @functools.cached_property
+    def reach(self) -> NDArray[np.float64]:
+        """[N] area up to and including each place, for drawing places by area."""
+        return np.cumsum(self._size.prod(axis=1))
+
+    def box(self, place: int, row: int, col: int) -> Bounds:
+        """The ground of a chip, in the CRS."""
+        xmin, _, _, ymax = (float(side) for side in self.bounds[place])
+        left, top = xmin + col * self.res[0], ymax - row * self.res[1]
+        return left, top - self.chip_px[0] * self.res[1], left + self.chip_px[1] * self.res[0], top
+
+    def centred(self, places: Numbers) -> Chips:
+        """One chip in the middle of each place, on its pixel grid."""
+        first = self.room[places] // 2
+        return Chips(places, first[:, 0], first[:, 1])
+
+    def line(self, chips: Chips) -> Numbers:
+        """The order (positions in `chips`) in which neighbours follow each other: by place, then along a Z-curve."""
+        cells = (
+            (chips.rows + self.chip_px[0] // 2) // self.cell_px[0],
+            (chips.cols + self.chip_px[1] // 2) // self.cell_px[1],
+        )
+        return np.lexsort((z_curve(*cells), chips.places))
+
+
+class Layout(Protocol):
+    """An epoch's chips by number."""
+
+    @property
+    def length(self) -> int:
+        """Chips of an epoch."""
+        ...
+
+    def chips(self, numbers: Numbers, epoch: int) -> Chips:
+        """The chips with these numbers."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class RandomLayout:
+    """Chips drawn from all places, each pixel position of each place equally likely, anew in every epoch.
+
+    Where a place is smaller than a chip, the chip is centred on it and sticks out.
+    """
+
+    ground: Ground
+    length: int
+    seed: int
+
+    def chips(self, numbers: Numbers, epoch: int) -> Chips:
+        """The chips with these numbers."""
+        ground = self.ground
+        drawn = fractions(numbers, key_of(self.seed, epoch, _PICK)) * ground.reach[-1]
+        places = np.minimum(np.searchsorted(ground.reach, drawn, side="right"), len(ground.items) - 1)
+        room = ground.room[places]
+        steps = [fractions(numbers, key_of(self.seed, epoch, purpose)) for purpose in (_ROW, _COL)]
+        moved = np.floor(np.stack(steps, axis=1) * (np.maximum(room, 0) + 1)).astype(np.int64)
+        first = np.where(room < 0, room // 2, moved)
+        return Chips(places.astype(np.int64), first[:, 0], first[:, 1])
+
+
+@dataclass(frozen=True, eq=False)
+class GridLayout:
+    """Chips side by side over every place, row by row from its top left corner; the last ones may stick out.
+
+    Every pixel of a place lies in exactly one chip.
+    """
+
+    ground: Ground
+    length: int
+
+    @functools.cached_property
+    def _ends(self) -> Numbers:
+        return np.cumsum(self.ground.blocks.prod(axis=1))
+
+    def chips(self, numbers: Numbers, epoch: int) -> Chips:
+        """The chips with these numbers; the same in every epoch."""
+        places = np.searchsorted(self._ends, numbers, side="right")
+        blocks = self.ground.blocks[places]
+        inside = numbers - (self._ends[places] - blocks.prod(axis=1))
+        down, across = np.divmod(inside, blocks[:, 1])
+        return Chips(places.astype(np.int64), down * self.ground.chip_px[0], across * self.ground.chip_px[1])
+
+
+@dataclass(frozen=True, eq=False)
+class RowsLayout:
+    """One chip in the middle of each place."""
+
+    ground: Ground
+    length: int
+
+    def chips(self, numbers: Numbers, epoch: int) -> Chips:
+        """The chips with these numbers; the same in every epoch."""
+        return self.ground.centred(np.asarray(numbers, np.int64))
+
+
+def layout_of(name: str, ground: Ground, length: int | None, seed: int) -> Layout:
+    """The layout with this name.
+
+    Args:
+        name: "random", "grid" or "rows".
+        ground: the places.
+        length: chips of an epoch; None takes, for "random", as many as cover all places side by side, else all there
+            are. For "grid" and "rows" a shorter length takes the first ones.
+        seed: of "random".
+
+    Raises:
+        InputError: an unknown name, or a length that the layout does not have.
+    """
+    covering = int(ground.blocks.prod(axis=1).sum())
+    makers: dict[str, tuple[int, Callable[[int], Layout]]] = {
+        "random": (covering, lambda count: RandomLayout(ground, count, seed)),
+        "grid": (covering, lambda count: GridLayout(ground, count)),
+        "rows": (len(ground.items), lambda count: RowsLayout(ground, count)),
+    }
+    if name not in makers:
+        raise InputError(
+            f"sampler {name!r} is not known; choose 'random', 'grid' or 'rows', or pass a TorchGeo sampler"
+        )
+    most, make = makers[name]
+    wanted = most if length is None else length
+    if wanted < 1 or (name != "random" and wanted > most):
+        raise InputError(f"length={length} does not fit the {name!r} layout, which has {most} chips")
+    return make(wanted)
+
+
+def z_curve(rows: Numbers, cols: Numbers) -> NDArray[np.uint64]:
+    """Places along a Z-curve, on which cells that are close are mostly close in the world; up to 2^31 rows and cols."""
+    return (_spread(rows) << np.uint64(1)) | _spread(cols)
+
+
+def _spread(numbers: Numbers) -> NDArray[np.uint64]:
+    """A zero bit between all bits of the lower 32."""
+    words = np.maximum(numbers, 0).astype(np.uint64) & np.uint64(0xFFFFFFFF)
+    for shift, mask in (
+        (16, 0x0000FFFF0000FFFF),
+        (8, 0x00FF00FF00FF00FF),
+        (4, 0x0F0F0F0F0F0F0F0F),
+        (2, 0x3333333333333333),
+        (1, 0x5555555555555555),
+    ):
+        words = (words | (words << np.uint64(shift))) & np.uint64(mask)
+    return words

@@ -1,0 +1,86 @@
+"""Who reads which part of an epoch: equal, disjoint shares of ranks and workers, from any position on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from rasteret_torch.chips.mixing import Numbers
+
+
+class Mark(NamedTuple):
+    """A place in a run: where to go on.
+
+    Attributes:
+        epoch: number of the epoch.
+        position: samples of its sequence that all ranks together have been handed.
+        batches: batches (samples, where single ones are handed out) of the epoch that this rank was handed.
+    """
+
+    epoch: int = 0
+    position: int = 0
+    batches: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The rest of an epoch's sequence, dealt out in steps: in each, every rank gets one batch.
+
+    A step takes the next `world_size * batch_size` samples, rank 0 the first batch of them and so on; so the batches of
+    all ranks, laid end to end, are the sequence itself for any batch size and number of ranks. What is left for the
+    last step is spread evenly over the ranks and padded with samples from the start of the sequence (fewer than there
+    are ranks), because ranks that do not make equally many steps wait for each other for ever.
+
+    Attributes:
+        length: samples of the epoch.
+        start: position of the first sample that is dealt out.
+        world_size: ranks.
+        batch_size: samples of a batch.
+        drop_last: leave out a last step that is not full.
+    """
+
+    length: int
+    start: int = 0
+    world_size: int = 1
+    batch_size: int = 1
+    drop_last: bool = False
+
+    @property
+    def per_step(self) -> int:
+        """Samples that all ranks take in one step."""
+        return self.world_size * self.batch_size
+
+    @property
+    def steps(self) -> int:
+        """Steps to the end of the epoch; the same for every rank."""
+        full, rest = divmod(self.length - self.start, self.per_step)
+        return full + (rest > 0 and not self.drop_last)
+
+    def positions(self, step: int, rank: int) -> Numbers:
+        """Positions that a rank reads in a step; beyond the length they are padding."""
+        first = self.start + step * self.per_step
+        size = self.batch_size
+        if first + self.per_step > self.length:
+            size = -(-(self.length - first) // self.world_size)
+        return np.arange(first + rank * size, first + (rank + 1) * size)
+
+    def position_after(self, steps: int) -> int:
+        """The position that has been reached after so many steps."""
+        return min(self.length, self.start + steps * self.per_step)
+
+
+def steps_of_worker(steps: int, worker: int, workers: int, first: int | None = None) -> range:
+    """The steps that one of a rank's workers prepares.
+
+    PyTorch's `DataLoader` asks its workers in turn, so worker w prepares steps w, w + workers, ... and the trainer sees
+    them in order whatever the number of workers.
+
+    Args:
+        steps: of the rank.
+        worker: number of the worker, from 0.
+        workers: how many there are.
+        first: the worker's first step; None starts at the beginning.
+    """
+    return range(worker if first is None else first, steps, workers)
