@@ -141,13 +141,15 @@ class LayerJob:
         alpha = self.alpha
         if self.alpha_sample is not None and alpha is None:
             alpha = self.data[self.plan.samples.index(self.alpha_sample)]
-        covers = [cover for cover in (self.opaque, None if alpha is None else alpha != 0) if cover is not None]
-        hidden = bool(covers or self.absent)
+        hidden = self.opaque is not None or alpha is not None or bool(self.absent)
         if hidden and valid is None:
             valid = np.ones(self.data.shape, bool)
-        for cover in covers:
-            assert valid is not None
-            valid &= cover
+        if valid is not None and self.opaque is not None:
+            valid &= self.opaque
+        if valid is not None and alpha is not None:
+            for band, sample in enumerate(self.plan.samples):
+                if sample != self.alpha_sample:  # opacity itself is known everywhere
+                    valid[band] &= alpha != 0
         for plane, at in self.absent:
             assert valid is not None
             bands = [i for i, sample in enumerate(self.plan.samples) if plane in (None, sample)]

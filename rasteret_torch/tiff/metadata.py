@@ -11,23 +11,28 @@ from xml.sax.saxutils import unescape
 import numpy as np
 from numpy.typing import NDArray
 
+from rasteret_torch.tiff.model import Layout
 from rasteret_torch.tiff.tags import Fields, Tag
 
 MAX_XML_NBYTES = 2**20
+UNASSOCIATED_ALPHA = 2  # TIFF 6.0 ExtraSamples
+ALPHA = (1, UNASSOCIATED_ALPHA)
 _QUOTES = {"&quot;": '"', "&apos;": "'"}  # GDAL escapes texts twice
 
 # C's atof, as GDAL reads tag 42113: the longest numeric prefix. MSVC prints -1.#IND and 1.#QNAN for nan.
 _NUMBER = re.compile(r"\s*([+-]?)(nan|inf(?:inity)?|1\.#(?:IND|QNAN|SNAN|INF)|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)", re.I)
+_ROLES = ("scale", "offset", "description", "colorinterp")
 _WHOLE = re.compile(r"\s*[+-]?\d+\s*$")
 
 
 @dataclass(frozen=True, slots=True)
 class BandMetadata:
-    """Per sample; empty tuples when the file says nothing."""
+    """Per sample; empty tuples when the file says nothing. `colours` are GDAL's interpretations, in lower case."""
 
     scales: tuple[float, ...] = ()
     offsets: tuple[float, ...] = ()
     names: tuple[str, ...] = ()
+    colours: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -64,7 +69,7 @@ def _snapped(value: float) -> float:
 
 
 def band_metadata(fields: Fields, samples: int) -> BandMetadata:
-    """Scale, offset and description of each sample, from the XML of tag GDAL_METADATA.
+    """Scale, offset, description and colour of each sample, from the XML of tag GDAL_METADATA.
 
     Damaged or oversized XML is noted and otherwise as good as none.
     """
@@ -77,7 +82,7 @@ def band_metadata(fields: Fields, samples: int) -> BandMetadata:
         items = _xml_items(xml)
     except (expat.ExpatError, ValueError) as error:
         return BandMetadata(notes=(f"GDAL_METADATA (42112) is not valid XML and is left unread: {error}",))
-    scales, offsets, names = [1.0] * samples, [0.0] * samples, [""] * samples
+    scales, offsets, names, colours = [1.0] * samples, [0.0] * samples, [""] * samples, [""] * samples
     seen: set[str] = set()
     notes: list[str] = []
     for role, sample, text in items:
@@ -85,6 +90,8 @@ def band_metadata(fields: Fields, samples: int) -> BandMetadata:
             continue
         if role == "description":
             names[sample] = unescape(text, _QUOTES)
+        elif role == "colorinterp":
+            colours[sample] = text.strip().lower()
         else:
             try:
                 (scales if role == "scale" else offsets)[sample] = float(text)
@@ -97,12 +104,35 @@ def band_metadata(fields: Fields, samples: int) -> BandMetadata:
         tuple(scales) if has_scaling else (),
         tuple(offsets) if has_scaling else (),
         tuple(names) if "description" in seen else (),
+        tuple(colours) if "colorinterp" in seen else (),
         tuple(notes),
     )
 
 
+def extra_samples(image: Layout, colours: tuple[str, ...]) -> tuple[int, ...]:
+    """What the samples beyond the colours mean, where GDAL's metadata overrules tag ExtraSamples.
+
+    Many images of four bands are tagged as RGB with alpha although the fourth is near infrared; GDAL then notes the
+    true colours in its metadata, and goes by them.
+    """
+    if not colours:
+        return image.extra_samples
+    first_alpha = colours.index("alpha") if "alpha" in colours else image.samples
+    extra = [0] * (image.samples - min(first_alpha, image.samples - len(image.extra_samples)))
+    start = image.samples - len(extra)
+    for position in range(len(extra)):
+        tagged = position + len(image.extra_samples) - len(extra)
+        meaning = image.extra_samples[tagged] if tagged >= 0 else 0
+        colour = colours[start + position]
+        if colour == "alpha":
+            extra[position] = meaning if meaning in ALPHA else UNASSOCIATED_ALPHA
+        else:
+            extra[position] = 0 if colour else meaning
+    return tuple(extra)
+
+
 def _xml_items(xml: bytes) -> list[tuple[str, int, str]]:
-    """(role, sample, text) of the items that carry scale, offset or description.
+    """(role, sample, text) of the items that carry scale, offset, description or colour.
 
     Raises:
         ExpatError: not well-formed.
@@ -114,7 +144,7 @@ def _xml_items(xml: bytes) -> list[tuple[str, int, str]]:
     def start(name: str, attributes: dict[str, str]) -> None:
         nonlocal current
         role, sample = attributes.get("role", "").lower(), attributes.get("sample", "")
-        if name == "Item" and role in ("scale", "offset", "description") and sample.isdecimal() and len(sample) < 6:
+        if name == "Item" and role in _ROLES and sample.isdecimal() and len(sample) < 6:
             items.append((role, int(sample), ""))
             current = []
 

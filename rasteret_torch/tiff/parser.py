@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 
 from rasteret_torch.errors import CorruptTiffError, TiffError, UnsupportedTiffError
 from rasteret_torch.tiff.geokeys import georeference
 from rasteret_torch.tiff.known import Answer, KnownBytes, Span
 from rasteret_torch.tiff.layout import build_layout
 from rasteret_torch.tiff.limits import DEFAULT_LIMITS, HeaderLimits
-from rasteret_torch.tiff.metadata import band_metadata, color_map, date_time, nodata_value
+from rasteret_torch.tiff.metadata import band_metadata, color_map, date_time, extra_samples, nodata_value
 from rasteret_torch.tiff.model import Layout, TiffHeader
 from rasteret_torch.tiff.support import check_supported, refusal
 from rasteret_torch.tiff.tags import (
@@ -185,8 +186,9 @@ def _build_header(
     levels = [image, *_fine_to_coarse(levels[1:])]
     place = georeference(fields)
     described = band_metadata(fields, image.samples)
+    extra = extra_samples(image, described.colours)
     return TiffHeader(
-        levels=tuple(levels),
+        levels=tuple(replace(level, extra_samples=extra) for level in levels),
         masks=_matched(levels, masks),
         transform=place.transform,
         crs=place.crs,
