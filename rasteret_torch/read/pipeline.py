@@ -50,6 +50,9 @@ class ChipPixels(NamedTuple):
     valid: NDArray[np.bool_]
 
 
+Failures = dict[int, RasteretTorchError]  # by the number of the chip in its batch
+
+
 @dataclass(slots=True, eq=False)
 class TileNeed:
     """A tile that must be decoded at least down to `rows`, and everyone who waits for it."""
@@ -110,36 +113,57 @@ class Pipeline:
         """
         return runtime.run(self._read(plans))
 
-    def submit(self, plans: Sequence[ChipPlan]) -> Future[list[ChipPixels]]:
-        """Starts reading a batch."""
-        return runtime.submit(self._read(plans))
+    def submit(
+        self,
+        plans: Sequence[ChipPlan],
+        into: Sequence[ChipPixels] | None = None,
+        failures: Failures | None = None,
+    ) -> Future[list[ChipPixels]]:
+        """Starts reading a batch.
+
+        Args:
+            plans: one a chip.
+            into: arrays that the chips are read into, such as the parts of a batch; their dtype holds the chips' dtype.
+                None makes new ones.
+            failures: filled, where `on_error` does not raise, with the first error of every chip that had one.
+        """
+        return runtime.submit(self._read(plans, into, failures))
 
     def close(self) -> None:
         """Ends the threads; for tests and short-lived options."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self.cache.clear()
 
-    async def _read(self, plans: Sequence[ChipPlan]) -> list[ChipPixels]:
-        chips: list[ChipPixels] = []
+    async def _read(
+        self,
+        plans: Sequence[ChipPlan],
+        into: Sequence[ChipPixels] | None = None,
+        failures: Failures | None = None,
+    ) -> list[ChipPixels]:
+        chips = [_blank(plan) for plan in plans] if into is None else list(into)
         canvases: list[StepCanvas] = []
-        for plan in plans:
-            shape = (len(plan.steps), len(plan.fills), *plan.grid.shape)
-            chip = ChipPixels(np.empty(shape, plan.dtype), np.empty(shape, bool))
-            chips.append(chip)
+        for plan, chip in zip(plans, chips, strict=True):
             steps = range(len(plan.steps))
             canvases.extend(StepCanvas(plan, step, chip.data[step], chip.valid[step]) for step in steps)
         try:
             async with asyncio.timeout(self.options.sample_timeout_s):
-                await self._fill(canvases)
+                failed = await self._fill(canvases)
         except TimeoutError as error:
             raise DeadlineExceededError(
                 f"{len(plans)} chips were not read within {self.options.sample_timeout_s:g} s; the store is slow or "
                 "stalls: raise ReadOptions.sample_timeout_s or lower the batch size"
             ) from error
+        if failures is not None and failed:
+            failures.update((number, failed[plan]) for number, plan in enumerate(plans) if plan in failed)
         return chips
 
-    async def _fill(self, canvases: list[StepCanvas]) -> None:
-        """Rounds: the layers that should be enough first, further items only where pixels are still missing."""
+    async def _fill(self, canvases: list[StepCanvas]) -> dict[ChipPlan, RasteretTorchError]:
+        """Rounds: the layers that should be enough first, further items only where pixels are still missing.
+
+        Returns:
+            The first error of every chip that had one.
+        """
+        errors: dict[ChipPlan, RasteretTorchError] = {}
         for canvas in canvases:
             if not canvas.items:
                 canvas.clear()
@@ -147,12 +171,15 @@ class Pipeline:
             per_canvas = [canvas.next_jobs() for canvas in pending]
             jobs = [job for jobs in per_canvas for job in jobs]
             await self._gather(self._needs(jobs))
-            failed = [job for job in jobs if job.error is not None]
-            if failed and self.options.on_error == "raise":
-                assert failed[0].error is not None
-                raise failed[0].error
-            self.stats.bad_layers += len(failed)
+            for job in jobs:
+                if job.error is None:
+                    continue
+                if self.options.on_error == "raise":
+                    raise job.error
+                errors.setdefault(job.canvas.plan, job.error)
+                self.stats.bad_layers += 1
             await asyncio.gather(*(self._in_thread(_merge, jobs) for jobs in per_canvas))
+        return errors
 
     def _needs(self, jobs: Iterable[LayerJob]) -> dict[TileKey, TileNeed]:
         """Every tile once, with all its pastes; absent tiles are pasted right away."""
@@ -287,6 +314,12 @@ class Pipeline:
 
     async def _in_thread(self, function: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+
+def _blank(plan: ChipPlan) -> ChipPixels:
+    """Arrays for a chip, not yet filled."""
+    shape = (len(plan.steps), len(plan.fills), *plan.grid.shape)
+    return ChipPixels(np.empty(shape, plan.dtype), np.empty(shape, bool))
 
 
 def _images(job: LayerJob) -> list[tuple[Layout, bool, tuple[int, ...]]]:
