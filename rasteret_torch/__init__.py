@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rasteret_torch.geo import Grid, Window
     from rasteret_torch.index import Collection, as_collection, load
     from rasteret_torch.ingest import build_from_files, build_from_table
+    from rasteret_torch.ingest.stac import build_from_stac
     from rasteret_torch.loaders.datamodule import RasteretDataModule
     from rasteret_torch.loaders.geodataset import RasteretGeoDataset
     from rasteret_torch.read import Raster, ReadOptions
@@ -30,6 +31,7 @@ _HOMES = {
     "Window": "rasteret_torch.geo",
     "as_collection": "rasteret_torch.index",
     "build_from_files": "rasteret_torch.ingest",
+    "build_from_stac": "rasteret_torch.ingest.stac",
     "build_from_table": "rasteret_torch.ingest",
     "create_backend": "rasteret_torch.store",
     "load": "rasteret_torch.index",
@@ -47,6 +49,7 @@ __all__ = [
     "Window",
     "as_collection",
     "build_from_files",
+    "build_from_stac",
     "build_from_table",
     "create_backend",
     "load",

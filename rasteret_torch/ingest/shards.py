@@ -1,0 +1,152 @@
+"""Checkpoints of a build: small Arrow files that survive a kill, and their rows as one stream."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rasteret_torch.errors import InputError
+from rasteret_torch.ingest.stac_rows import as_text
+
+_SUFFIX = ".arrow"
+_BATCH_ROWS = 4096
+Keep = Callable[[pa.Table, bool], pa.Table]
+
+
+@dataclass(slots=True)
+class Shards:
+    """The shards of one build in one folder, locked against another builder of the same. Use as a context manager.
+
+    A shard is complete or absent: it is written aside, fsynced and renamed. Names sort as the rows were listed.
+
+    Attributes:
+        folder: removed by `clear`, kept when the build is interrupted.
+    """
+
+    folder: Path
+    _lock: int = -1
+    _fresh: set[str] = field(default_factory=set)
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system gives it back when a process dies
+        except OSError as error:
+            os.close(self._lock)
+            raise InputError(
+                f"another process builds this collection now ({self.folder} is locked); wait for it or choose a name"
+            ) from error
+        for file in self.folder.glob("*.part"):
+            file.unlink()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._lock)
+
+    def clear(self) -> None:
+        """Removes the folder; the build is finished."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def add(self, position: int, table: pa.Table) -> None:
+        """Writes the rows that were listed from `position` on."""
+        name = f"{position:012d}-{uuid.uuid4().hex[:8]}"
+        aside = self.folder / f"{name}.part"
+        with pa.OSFile(str(aside), "wb") as sink:
+            options = pa.ipc.IpcWriteOptions(compression="zstd")
+            with pa.ipc.new_file(sink, table.schema, options=options) as writer:
+                writer.write_table(table, max_chunksize=_BATCH_ROWS)
+        with aside.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        os.rename(aside, self.folder / f"{name}{_SUFFIX}")
+        self._fresh.add(f"{name}{_SUFFIX}")
+
+    def known(self) -> set[str]:
+        """Ids of the rows that an earlier, interrupted run finished without an error; damaged shards are removed."""
+        found: set[str] = set()
+        for file in self._files():
+            try:
+                table = _read(file).select(["id", "status"])
+                found.update(table.filter(pc.equal(table["status"], "ok"))["id"].to_pylist())
+            except (pa.ArrowInvalid, OSError, KeyError):
+                file.unlink()  # cut short by a crash of the system: its files are read again
+        return found
+
+    def tables(self) -> Iterator[tuple[pa.Table, bool]]:
+        """(rows, whether this run wrote them) of each shard, in the order of the listing."""
+        for file in self._files():
+            yield _read(file), file.name in self._fresh
+
+    def schemas(self) -> list[pa.Schema]:
+        """The schema of each shard."""
+        return [_read(file).schema for file in self._files()]
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob(f"*{_SUFFIX}"))
+
+
+def _read(file: Path) -> pa.Table:
+    with pa.memory_map(str(file)) as source:
+        return pa.ipc.open_file(source).read_all()
+
+
+def unified(schemas: Iterable[pa.Schema]) -> pa.Schema:
+    """One schema that holds the rows of all: columns and bands that some lack, numbers of both kinds as doubles."""
+    types: dict[str, pa.DataType] = {}
+    for schema in schemas:
+        for column in schema:
+            types[column.name] = _wider(types.get(column.name, pa.null()), column.type)
+    return pa.schema([(name, pa.string() if pa.types.is_null(kind) else kind) for name, kind in types.items()])
+
+
+def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    if one == other or pa.types.is_null(other):
+        return one
+    if pa.types.is_null(one):
+        return other
+    if pa.types.is_struct(one) and pa.types.is_struct(other):
+        children = {child.name: child.type for child in one}
+        for child in other:
+            children[child.name] = _wider(children.get(child.name, pa.null()), child.type)
+        return pa.struct(list(children.items()))
+    if {one, other} == {pa.int64(), pa.float64()}:
+        return pa.float64()
+    return pa.string()
+
+
+def fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows in the types of `unified`; what a shard does not have is null."""
+    columns = []
+    for column in schema:
+        place = table.schema.get_field_index(column.name)
+        if place < 0:
+            columns.append(pa.nulls(table.num_rows, column.type))
+        else:
+            columns.append(_fitted(table.column(place).combine_chunks(), column.type))
+    return pa.table(columns, schema=schema)
+
+
+def _fitted(array: pa.Array, wanted: pa.DataType) -> pa.Array:
+    if array.type == wanted:
+        return array
+    if pa.types.is_null(array.type):
+        return pa.nulls(len(array), wanted)
+    if pa.types.is_struct(wanted):
+        children = [
+            _fitted(pc.struct_field(array, child.name), child.type)
+            if array.type.get_field_index(child.name) >= 0
+            else pa.nulls(len(array), child.type)
+            for child in wanted
+        ]
+        mask = pc.is_null(array) if array.null_count else None
+        return pa.StructArray.from_arrays(children, fields=list(wanted), mask=mask)
+    return as_text(array.to_pylist()) if pa.types.is_string(wanted) else array.cast(wanted)

@@ -1,0 +1,258 @@
+"""A listing into rows: headers of some items are read while the next page comes; what is done survives a kill."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+from rasteret_torch.errors import EmptySelectionError, ErrorBudgetExceededError, RasteretTorchError, UntrustedUriError
+from rasteret_torch.index import Collection
+from rasteret_torch.index import schema as s
+from rasteret_torch.ingest.headers import Outcome, read_headers
+from rasteret_torch.ingest.shards import Shards, fitted, unified
+from rasteret_torch.ingest.stac_items import Bands, StacItem, check_bands, item_of
+from rasteret_torch.ingest.stac_listing import Listing
+from rasteret_torch.ingest.stac_rows import Disagreements, rows_of
+from rasteret_torch.store import FetchPolicy, StorageBackend
+from rasteret_torch.store.trust import check_uri
+
+_AT_ONCE = 4  # shards whose headers are read at the same time: one's slowest file delays no other
+_MIN_HEADERS, _MAX_HEADERS = 16, 4096  # of one shard
+_HOPELESS = 64  # headers, all failed, after which a build is given up
+_NAMED = 3  # failures told in a warning
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How a listing becomes rows.
+
+    Attributes:
+        listing: of items.
+        bands: which assets are taken.
+        data_source: of the collection.
+        backend: byte source.
+        max_concurrent: headers in flight.
+        progress: shows a progress bar.
+        max_error_fraction: share of files that may fail.
+    """
+
+    listing: Listing
+    bands: Bands
+    data_source: str
+    backend: StorageBackend | None
+    max_concurrent: int
+    progress: bool
+    max_error_fraction: float
+
+
+@dataclass(slots=True)
+class _Run:
+    """What one run of a build has seen and done.
+
+    Attributes:
+        listed: ids of all items, in order.
+        fresh: ids that this run read.
+        outcomes: how many headers were read.
+        failures: the errors among them.
+    """
+
+    listed: dict[str, None] = field(default_factory=dict)
+    fresh: set[str] = field(default_factory=set)
+    outcomes: int = 0
+    failures: list[RasteretTorchError] = field(default_factory=list)
+    disagreements: Disagreements = field(default_factory=Disagreements)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def rows(work: Work, shards: Shards, base: Collection | None) -> pa.RecordBatchReader:
+    """The rows of all listed items, those of an interrupted run and of `base` taken as they are.
+
+    Args:
+        work: what is built.
+        shards: checkpoints.
+        base: a finished collection to which new items are added; None for a new one.
+
+    Raises:
+        EmptySelectionError: nothing was found.
+        ErrorBudgetExceededError: too many files failed.
+        RasteretTorchError: a page cannot be had, or no file could be indexed: the error of the first.
+    """
+    run = _Run()
+    done = shards.known() | (set() if base is None else _finished(base))
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="build") as pool:
+        try:
+            _read_all(work, shards, run, done, pool)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    _report(run)
+    return _merged(work, shards, run, base)
+
+
+def _read_all(work: Work, shards: Shards, run: _Run, done: set[str], pool: ThreadPoolExecutor) -> None:
+    running: deque[tuple[Future[None], int]] = deque()
+    with tqdm(desc="items", unit="item", disable=not work.progress) as bar:
+        for position, items in _cut(work, run, done, bar):
+            while len(running) > _AT_ONCE:
+                _finish(running, bar)
+            running.append((pool.submit(_shard, work, shards, run, position, items), len(items)))
+        while running:
+            _finish(running, bar)
+
+
+def _finish(running: deque[tuple[Future[None], int]], bar: Any) -> None:
+    future, items = running.popleft()
+    future.result()
+    bar.update(items)
+
+
+def _cut(work: Work, run: _Run, done: set[str], bar: Any) -> Iterator[tuple[int, list[StacItem]]]:
+    """(position of the first, items) of each shard: neighbours in the listing, larger as the build grows."""
+    held: list[StacItem] = []
+    start = headers = 0
+    for item in _items(work, run, bar):
+        if item.id in done:
+            bar.update(1)
+        else:
+            start = start if held else len(run.listed)
+            held.append(item)
+            headers += len(item.claims)
+        full = headers >= min(_MAX_HEADERS, max(_MIN_HEADERS, run.outcomes // 100))
+        if held and (full or item.id in done):  # a shard has no gap, so that shards in order are items in order
+            yield start, held
+            held, headers = [], 0
+    if held:
+        yield start, held
+
+
+def _items(work: Work, run: _Run, bar: Any) -> Iterator[StacItem]:
+    is_first = True
+    for page, total in work.listing.pages(work.backend):
+        items = [item_of(feature, base, work.bands) for base, feature in page]
+        if is_first:
+            check_bands(items, [feature for _, feature in page], work.bands)
+            bar.total = total if work.listing.max_items is None else min(total or 0, work.listing.max_items) or None
+        is_first = False
+        for item in items:
+            if item.id not in run.listed:  # pages overlap when items are added meanwhile
+                run.listed[item.id] = None
+                yield item
+
+
+def _shard(work: Work, shards: Shards, run: _Run, position: int, items: list[StacItem]) -> None:
+    outcomes = _outcomes(work, list(dict.fromkeys(href for item in items for href in item.claims)))
+    failures = [one for one in outcomes.values() if isinstance(one, RasteretTorchError)]
+    with run.lock:
+        run.outcomes += len(outcomes)
+        run.failures += failures
+        if run.outcomes >= _HOPELESS and len(run.failures) == run.outcomes:
+            raise _none(run)
+        run.fresh.update(item.id for item in items)
+    shards.add(position, rows_of(items, outcomes, work.data_source, run.disagreements))
+
+
+def _outcomes(work: Work, hrefs: list[str]) -> dict[str, Outcome]:
+    refused: dict[str, Outcome] = {}
+    for href in hrefs:
+        try:
+            check_uri(href, work.listing.root)
+        except UntrustedUriError as error:
+            refused[href] = error
+    allowed = [href for href in hrefs if href not in refused]
+    policy = FetchPolicy(max_requests=work.max_concurrent)
+    read = read_headers(allowed, backend=work.backend, policy=policy, max_concurrent=work.max_concurrent)
+    return refused | dict(zip(allowed, read, strict=True))
+
+
+def _finished(base: Collection) -> set[str]:
+    """Ids of a collection whose rows need no reading again."""
+    table = base.to_table([name for name in ("id", "status") if name in base.schema.names])
+    if "status" in table.column_names:
+        table = table.filter(pc.equal(table["status"], "ok"))
+    return set(table["id"].to_pylist())
+
+
+def _report(run: _Run) -> None:
+    if run.failures and len(run.failures) == run.outcomes:
+        raise _none(run)
+    if run.failures:
+        named = "; ".join(str(error) for error in run.failures[:_NAMED])
+        warnings.warn(
+            f"{len(run.failures)} of {run.outcomes} files could not be indexed, see the columns status and error: "
+            f"{named}",
+            stacklevel=6,
+        )
+    if run.disagreements.count:
+        warnings.warn(
+            f"{run.disagreements.count} files are not what their STAC item says, and were taken as they are: "
+            f"{run.disagreements.first}",
+            stacklevel=6,
+        )
+
+
+def _none(run: _Run) -> RasteretTorchError:
+    first = run.failures[0]
+    more = f" (the first of {run.outcomes} files, none of which could be indexed)" if run.outcomes > 1 else ""
+    return type(first)(f"{first}{more}")
+
+
+def _merged(work: Work, shards: Shards, run: _Run, base: Collection | None) -> pa.RecordBatchReader:
+    schema = unified(([] if base is None else [base.to_reader().schema]) + shards.schemas())
+    listed, fresh = pa.array(list(run.listed), pa.string()), pa.array(sorted(run.fresh), pa.string())
+    counts = _Counts()
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in base.to_reader() if base is not None else ():
+            table = pa.Table.from_batches([batch])
+            table = table.filter(pc.invert(pc.is_in(table["id"], value_set=fresh)))
+            yield from counts.counted(fitted(table, schema)).to_batches()
+        for table, is_fresh in shards.tables():
+            keep = pc.is_in(table["id"], value_set=listed)
+            if not is_fresh:
+                redone = pc.is_in(table["id"], value_set=fresh)
+                keep = pc.and_(keep, pc.and_(pc.equal(table["status"], "ok"), pc.invert(redone)))
+            yield from counts.counted(fitted(table.filter(keep), schema)).to_batches()
+        if not counts.rows:
+            raise EmptySelectionError("no item is left to index; loosen the search")
+        counts.check(work.max_error_fraction, run.failures)
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+@dataclass(slots=True)
+class _Counts:
+    rows: int = 0
+    files: int = 0
+    failed: int = 0
+
+    def counted(self, table: pa.Table) -> pa.Table:
+        self.rows += table.num_rows
+        for column in table.schema:
+            if s.is_header_field(column):
+                headers = table.column(column.name)
+                self.files += len(headers) - headers.null_count
+                errors = pc.struct_field(headers, "error")
+                self.failed += len(errors) - errors.null_count
+        return table
+
+    def check(self, max_error_fraction: float, failures: list[RasteretTorchError]) -> None:
+        if self.failed > max_error_fraction * self.files:
+            first = f"; the first: {failures[0]}" if failures else ""
+            raise ErrorBudgetExceededError(
+                f"{self.failed} of {self.files} files could not be indexed, more than "
+                f"max_error_fraction={max_error_fraction:g}{first}"
+            )
+
+
+def same_bands(bands: Bands, base: Collection) -> bool:
+    """Whether a collection has the bands that are asked for, so that items can be added to it."""
+    wanted: Mapping[str, object] = bands.assets or dict.fromkeys(bands.required)
+    return not wanted or set(wanted) == set(base.bands)

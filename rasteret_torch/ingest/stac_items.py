@@ -1,0 +1,269 @@
+"""STAC items (1.0, 1.1 and older) as what a row needs: id, times, the file of each band, what is said of its grid."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from rasteret_torch.errors import BandNotFoundError, FetchError, InputError
+from rasteret_torch.geo import crs_label, parse_crs
+from rasteret_torch.index import dates
+from rasteret_torch.ingest.assemble import Asset
+from rasteret_torch.ingest.stac_static import ground_of, resolve
+
+Record = Mapping[str, Any]
+_NO_PIXELS = ("thumbnail", "overview", "visual", "metadata")  # roles of pictures and side files
+
+
+@dataclass(frozen=True, slots=True)
+class Bands:
+    """Which asset each band is read from.
+
+    Attributes:
+        assets: band to asset key; empty for all raster assets that items have.
+        samples: band to 0-based sample, for assets with several.
+        required: bands that items must have.
+    """
+
+    assets: Mapping[str, str] = field(default_factory=dict)
+    samples: Mapping[str, int] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What an item says of the grid of a file, where it says so.
+
+    Attributes:
+        crs: label.
+        shape: (rows, cols).
+        transform: a, b, c, d, e, f.
+    """
+
+    crs: str | None = None
+    shape: tuple[int, int] | None = None
+    transform: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StacItem:
+    """One item.
+
+    Attributes:
+        id: of the item.
+        collection: id of its collection, or "".
+        at_us: its datetime, else its start, UTC microseconds.
+        span_us: (start, end) where it covers an interval.
+        assets: by band.
+        claims: by href.
+        geometry: in CRS84; None where it is missing or cannot be told (the file says it then).
+        properties: flat, by name.
+    """
+
+    id: str
+    collection: str
+    at_us: int
+    span_us: tuple[int, int] | None
+    assets: Mapping[str, Asset]
+    claims: Mapping[str, Claim]
+    geometry: BaseGeometry | None
+    properties: Mapping[str, Any]
+
+
+def bands_of_arguments(
+    band_map: Mapping[str, str] | None, band_index_map: Mapping[str, int] | None, bands: Sequence[str] | None
+) -> Bands:
+    """The bands that arguments describe.
+
+    Raises:
+        BandNotFoundError: `bands` names one that the maps do not.
+        InputError: several bands share an asset and nothing says which sample each is.
+    """
+    assets, samples = dict(band_map or {}), dict(band_index_map or {})
+    if isinstance(bands, str):
+        bands = [bands]
+    for band, sample in samples.items():
+        if not isinstance(sample, int) or sample < 0:
+            raise InputError(f"band_index_map[{band!r}]={sample!r} must be a sample of the file, numbered from 0")
+    if bands is not None and assets:
+        unknown = [band for band in bands if band not in assets]
+        if unknown:
+            raise BandNotFoundError(f"no band {unknown}; band_map has {list(assets)}")
+        assets = {band: assets[band] for band in bands}
+    unknown = [band for band in samples if assets and band not in assets and bands is None]
+    if unknown:
+        raise BandNotFoundError(f"band_index_map names {unknown}, which band_map does not; it has {list(assets)}")
+    shared = [band for band, key in assets.items() if list(assets.values()).count(key) > 1 and band not in samples]
+    if shared:
+        raise InputError(
+            f"the bands {shared} share an asset with others; pass band_index_map={{band: 0-based sample}} for them"
+        )
+    return Bands(assets, samples, tuple(assets) if bands is None else tuple(bands))
+
+
+def item_of(feature: Record, base: str, bands: Bands) -> StacItem:
+    """A STAC item as a row needs it.
+
+    Args:
+        feature: the JSON of the item.
+        base: URL or path of the document it stands in.
+        bands: which assets are taken.
+
+    Raises:
+        FetchError: it is no item.
+    """
+    properties, assets = feature.get("properties"), feature.get("assets")
+    if not isinstance(feature.get("id"), str) or not isinstance(properties, Mapping):
+        raise FetchError(f"a feature of {base.split('?')[0]} has no id or no properties; check that it is a STAC API")
+    entries = {key: one for key, one in (assets or {}).items() if isinstance(one, Mapping) and one.get("href")}
+    taken = _taken(entries, bands)
+    home = _self_href(feature) or base
+    hrefs = {key: resolve(str(entries[key]["href"]), home) for key, _ in taken.values()}
+    at_us, span_us = _times(properties, feature["id"])
+    return StacItem(
+        id=feature["id"],
+        collection=str(feature.get("collection") or ""),
+        at_us=at_us,
+        span_us=span_us,
+        assets={band: Asset(hrefs[key], sample) for band, (key, sample) in taken.items()},
+        claims={href: _claim(entries[key], properties) for key, href in hrefs.items()},
+        geometry=_geometry(feature),
+        properties=_flat(properties),
+    )
+
+
+def _taken(entries: Mapping[str, Record], bands: Bands) -> dict[str, tuple[str, int | None]]:
+    """(asset key, sample) of each band that the item has."""
+    if bands.assets:
+        return {band: (key, bands.samples.get(band)) for band, key in bands.assets.items() if key in entries}
+    rasters = {key: entry for key, entry in entries.items() if is_raster(entry)}
+    if any("data" in (entry.get("roles") or ()) for entry in rasters.values()):
+        rasters = {key: entry for key, entry in rasters.items() if "data" in (entry.get("roles") or ())}
+    named = {key: band_names(entry) for key, entry in rasters.items()}
+    taken: dict[str, tuple[str, int | None]] = {
+        key: (key, bands.samples.get(key)) for key in rasters if len(named[key]) < 2
+    }
+    for key, names in named.items():
+        for sample, name in enumerate(names if len(names) > 1 else ()):
+            taken[name if name not in taken else f"{key}_{name}"] = (key, sample)
+    if not bands.required:
+        return taken
+    plain = {key: (key, bands.samples.get(key)) for key in entries}
+    return {band: one for band in bands.required if (one := taken.get(band) or plain.get(band)) is not None}
+
+
+def is_raster(entry: Record) -> bool:
+    """Whether an asset is a TIFF with pixels of the scene, not a picture or a side file."""
+    roles = entry.get("roles") or ()
+    if any(role in _NO_PIXELS for role in roles) and "data" not in roles:
+        return False
+    path = str(entry["href"]).split("?", 1)[0].lower()
+    kind = str(entry.get("type") or "").lower()
+    return path.endswith((".tif", ".tiff")) or (("tiff" in kind or "geotiff" in kind) and not path.endswith(".xml"))
+
+
+def band_names(entry: Record) -> list[str]:
+    """Names of the samples of an asset, from `bands` (STAC 1.1) or `eo:bands`; [] where they are not all told."""
+    for key in ("bands", "eo:bands"):
+        listed = entry.get(key)
+        if not isinstance(listed, Sequence) or isinstance(listed, str):
+            continue
+        names = [one.get("name") for one in listed if isinstance(one, Mapping)]
+        if names and len(names) == len(listed) and all(isinstance(name, str) and name for name in names):
+            return [str(name) for name in names] if len(set(names)) == len(names) else []
+    return []
+
+
+def check_bands(items: Sequence[StacItem], features: Sequence[Record], bands: Bands) -> None:
+    """Refuses bands that no item of a page has.
+
+    Raises:
+        BandNotFoundError: naming the asset keys there are.
+    """
+    present = {band for item in items for band in item.assets}
+    missing = {band: bands.assets.get(band, band) for band in bands.required if band not in present}
+    if missing or not present:
+        keys = list(dict.fromkeys(key for feature in features for key in (feature.get("assets") or {})))
+        raise BandNotFoundError(
+            f"no asset for the bands {missing or list(bands.assets)} (band: asset key); the items have the assets "
+            f"{keys}: correct band_map or bands"
+        )
+
+
+def _self_href(feature: Record) -> str | None:
+    links = [link for link in feature.get("links") or [] if isinstance(link, Mapping) and link.get("rel") == "self"]
+    href = str(links[0].get("href") or "") if links else ""
+    return href if "://" in href and not href.startswith("file:") else None
+
+
+def _times(properties: Record, item: str) -> tuple[int, tuple[int, int] | None]:
+    at, start, end = (properties.get(name) for name in ("datetime", "start_datetime", "end_datetime"))
+    try:
+        if start and end:
+            span = dates.interval(start)[0], dates.interval(end)[1]
+            if span[0] > span[1]:
+                raise InputError(f"it ends ({end}) before it starts ({start})")
+            return dates.interval(at)[0] if at else span[0], span
+        if not (at or start or end):
+            return dates.TIME_MIN_US, (dates.TIME_MIN_US, dates.TIME_MAX_US)
+        first, last = dates.interval(at or start or end)
+    except InputError as error:
+        raise FetchError(f"the item {item[:80]!r} has no usable date: {error}") from error
+    return first, None if first == last else (first, last)
+
+
+def _claim(entry: Record, properties: Record) -> Claim:
+    shape, transform = (entry.get(name) or properties.get(name) for name in ("proj:shape", "proj:transform"))
+    return Claim(crs_of(entry) or crs_of(properties), _shape(shape), _numbers(transform))
+
+
+def crs_of(record: Record) -> str | None:
+    """The CRS label of `proj:code`, `proj:epsg`, `proj:wkt2` or `proj:projjson`, the first that PROJ understands."""
+    values = (record.get(name) for name in ("proj:code", "proj:epsg", "proj:wkt2", "proj:projjson"))
+    for value in values:
+        text = json.dumps(value) if isinstance(value, Mapping) else value
+        if not text or not isinstance(text, str | int):
+            continue
+        try:
+            return crs_label(parse_crs(text))
+        except InputError:
+            continue  # the next field may say it better
+    return None
+
+
+def _shape(value: Any) -> tuple[int, int] | None:
+    numbers = _numbers(value, 2)
+    return None if numbers is None else (int(numbers[0]), int(numbers[1]))
+
+
+def _numbers(value: Any, count: int = 6) -> tuple[float, ...] | None:
+    try:
+        numbers = tuple(float(one) for one in value)[:count]
+    except (TypeError, ValueError):
+        return None
+    return numbers if len(numbers) == count else None
+
+
+def _geometry(feature: Record) -> BaseGeometry | None:
+    """The footprint; None where the item leaves open on which side of the antimeridian it lies."""
+    ground = ground_of(feature)
+    if ground is None or ground.is_empty or ground.geom_type not in ("Polygon", "MultiPolygon"):
+        return None
+    for part in shapely.get_parts(ground):
+        lon = shapely.get_coordinates(part.exterior)[:, 0]
+        jumps = np.abs(np.diff(lon))
+        if not np.isfinite(lon).all() or lon.min() < -180 or lon.max() > 180 or ((jumps > 180) & (jumps < 360)).any():
+            return None
+    return ground
+
+
+def _flat(properties: Record) -> dict[str, Any]:
+    """Properties that become columns: all but times and grids, which have columns of their own."""
+    own = ("datetime", "start_datetime", "end_datetime")
+    return {name: value for name, value in properties.items() if name not in own and not name.startswith("proj:")}

@@ -1,0 +1,105 @@
+"""The items that a search finds, page by page, wherever they are listed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rasteret_torch.errors import EmptySelectionError, ObjectNotFoundError, RasteretTorchError
+from rasteret_torch.index import locate
+from rasteret_torch.ingest.stac_http import Ask, JsonClient
+from rasteret_torch.ingest.stac_search import Search, interval_text, search_pages
+from rasteret_torch.ingest.stac_static import Documents, static_items
+from rasteret_torch.store import StorageBackend, is_local, local_path, redact
+
+Feature = Mapping[str, Any]
+Page = list[tuple[str, Feature]]  # (where it stands, item)
+_STATIC_PAGE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A STAC API or a static catalog, and what is looked for in it.
+
+    Attributes:
+        stac_api: URL of the landing page, or URL or path of the catalog's root document.
+        search: what is looked for.
+        is_static: whether it is a catalog of files.
+        headers: for the API's own origin.
+        local_root: folder whose files may be named; default, for a local catalog, its own.
+        max_items: the listing stops there; None for all.
+    """
+
+    stac_api: str
+    search: Search
+    is_static: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+    local_root: Path | None = None
+    max_items: int | None = None
+
+    @property
+    def root(self) -> Path | None:
+        """The folder whose files the documents may name."""
+        if self.local_root is not None or not is_local(self.stac_api):
+            return self.local_root
+        return locate.absolute(local_path(self.stac_api)).parent
+
+    def pages(self, backend: StorageBackend | None) -> Iterator[tuple[Page, int | None]]:
+        """(items, how many there are in all, where that is told) of each page.
+
+        Raises:
+            RasteretTorchError: a page cannot be had.
+            EmptySelectionError: there is nothing.
+        """
+        left = self.max_items
+        found = False
+        for page, total in self._static(backend) if self.is_static else self._api():
+            found = found or bool(page)
+            yield (page if left is None else page[:left]), total
+            left = None if left is None else left - len(page)
+            if left is not None and left <= 0:
+                return
+        if not found:
+            raise EmptySelectionError(self._why_empty())
+
+    def _client(self) -> JsonClient:
+        return JsonClient(self.stac_api, dict(self.headers))
+
+    def _static(self, backend: StorageBackend | None) -> Iterator[tuple[Page, int | None]]:
+        documents = Documents(self._client(), backend, self.root)
+        for page in itertools.batched(static_items(documents, self.stac_api, self.search), _STATIC_PAGE):
+            yield list(page), None
+
+    def _api(self) -> Iterator[tuple[Page, int | None]]:
+        for url, page in search_pages(self._client(), self.stac_api, self.search):
+            context = page.get("context")
+            matched = page.get("numberMatched") or (context.get("matched") if isinstance(context, Mapping) else None)
+            features = [(url, one) for one in page["features"] if isinstance(one, Mapping)]
+            yield features, matched if isinstance(matched, int) and len(self.search.boxes) < 2 else None
+
+    def _why_empty(self) -> str:
+        search = self.search
+        asked = [f"collections {list(search.collections)}"] if search.collections else []
+        asked += [f"bbox {search.boxes}"] if search.boxes else []
+        asked += [f"dates {interval_text(search.interval)}"] if search.interval else []
+        asked += [search.conditions] if search.conditions != "{}" else []
+        text = f"{redact(self.stac_api)} has no items for {', '.join(asked) or 'this search'}"
+        return f"{text}; {self._extent()}"
+
+    def _extent(self) -> str:
+        """What there is instead: asked for only when a search came back empty."""
+        if self.is_static or len(self.search.collections) != 1:
+            return "loosen bbox, date_range or query"
+        name = self.search.collections[0]
+        try:
+            about = self._client().fetch(Ask(f"{self.stac_api.rstrip('/')}/collections/{name}"))
+        except ObjectNotFoundError:
+            return f"it knows no collection {name!r}: check the id"
+        except RasteretTorchError:
+            return "loosen bbox, date_range or query"
+        extent = about.get("extent") if isinstance(about.get("extent"), Mapping) else {}
+        assert isinstance(extent, Mapping)
+        return f"the collection covers {extent.get('temporal')} and {extent.get('spatial')}: loosen the search"

@@ -1,0 +1,178 @@
+"""STAC items and the headers of their files into rows of a collection."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+import shapely
+from affine import Affine
+
+from rasteret_torch.errors import RasteretTorchError
+from rasteret_torch.index import schema as s
+from rasteret_torch.ingest import assemble
+from rasteret_torch.ingest.assemble import Asset
+from rasteret_torch.ingest.enrich import enriched
+from rasteret_torch.ingest.footprint import bbox_of
+from rasteret_torch.ingest.headers import Outcome
+from rasteret_torch.ingest.stac_items import Claim, StacItem
+from rasteret_torch.store import redact
+from rasteret_torch.tiff.model import TiffHeader
+
+_OWN = {"id", "datetime", "start_datetime", "end_datetime", "geometry", "bbox", "assets", "crs", "year", "month"}
+_OWN |= {"collection", "status", "error", "links"}
+_SAME = 1e-6  # of a pixel: items print transforms with fewer digits than files hold
+
+
+@dataclass(slots=True)
+class Disagreements:
+    """Files whose grid is not what their item says: the file is right, and a warning tells.
+
+    Attributes:
+        count: of files.
+        first: the sentence about the first.
+    """
+
+    count: int = 0
+    first: str = ""
+    said: set[str] = field(default_factory=set)
+
+    def add(self, text: str) -> None:
+        """One more."""
+        self.count += 1
+        self.first = self.first or text
+
+
+def rows_of(
+    items: Sequence[StacItem], outcomes: Mapping[str, Outcome], data_source: str, disagreements: Disagreements
+) -> pa.Table:
+    """One row an item, in order, with the headers of its bands.
+
+    Args:
+        items: with unique ids.
+        outcomes: by href.
+        data_source: goes into the column `collection` where an item names none.
+        disagreements: counts files that are not what their item says.
+    """
+    bands = list(dict.fromkeys(band for item in items for band in item.assets))
+    placed = _placed(items, outcomes, disagreements)
+    grounds = [item.geometry for item in items]
+    table = pa.table(
+        {
+            "id": pa.array([item.id for item in items], pa.string()),
+            "datetime": _times([item.at_us for item in items]),
+            "start_datetime": _times([item.span_us and item.span_us[0] for item in items]),
+            "end_datetime": _times([item.span_us and item.span_us[1] for item in items]),
+            "geometry": pa.array([None if one is None else shapely.to_wkb(one) for one in grounds], pa.binary()),
+            "bbox": pa.array([_bbox(one) for one in grounds], s.BBOX),
+            "assets": _assets(items, bands),
+            **assemble.crs_columns([_fallback_crs(item, placed) for item in items]),
+            **assemble.calendar_columns([item.at_us for item in items]),
+            "collection": pa.array([item.collection or data_source for item in items], pa.string()),
+            **_properties(items),
+        }
+    )
+    index = {item.id: item.assets for item in items}
+    return enriched(table, index, bands, placed)
+
+
+def _placed(
+    items: Sequence[StacItem], outcomes: Mapping[str, Outcome], disagreements: Disagreements
+) -> dict[str, Outcome]:
+    """The outcomes, headers without a place given the one that their item states."""
+    placed: dict[str, Outcome] = {}
+    for item in items:
+        for href, claim in item.claims.items():
+            outcome = outcomes[href]
+            if isinstance(outcome, TiffHeader):
+                outcome = _completed(outcome, claim)
+                _compare(item.id, href, outcome, claim, disagreements)
+            placed[href] = assemble.placed_or_error(redact(href), outcome)
+    return placed
+
+
+def _completed(header: TiffHeader, claim: Claim) -> TiffHeader:
+    if header.crs is None and claim.crs is not None and header.transform is not None:
+        header = replace(header, crs=claim.crs)
+    if header.transform is None and claim.transform is not None and claim.shape == _shape(header) and not header.gcps:
+        header = replace(header, transform=Affine(*claim.transform), crs=header.crs or claim.crs)
+    return header
+
+
+def _compare(item: str, href: str, header: TiffHeader, claim: Claim, disagreements: Disagreements) -> None:
+    if claim.shape is not None and claim.shape != _shape(header):
+        disagreements.add(f"{item}: {redact(href)} has {_shape(header)} pixels, proj:shape says {claim.shape}")
+    elif claim.transform is not None and header.transform is not None:
+        own = tuple(header.transform[:6])
+        tolerance = _SAME * max(abs(own[0]), abs(own[4]), abs(own[1]), abs(own[3]))
+        far = max(abs(one - other) for one, other in zip(own, claim.transform, strict=True))
+        if far > max(tolerance, 1e-9 * max(map(abs, own))):
+            disagreements.add(f"{item}: {redact(href)} has transform {own}, proj:transform says {claim.transform}")
+
+
+def _shape(header: TiffHeader) -> tuple[int, int]:
+    return header.image.height, header.image.width
+
+
+def _fallback_crs(item: StacItem, placed: Mapping[str, Outcome]) -> str | None:
+    """The CRS that the item states, where none of its files says it."""
+    if any(isinstance(placed[href], TiffHeader) for href in item.claims):
+        return None
+    return next((claim.crs for claim in item.claims.values() if claim.crs), None)
+
+
+def _assets(items: Sequence[StacItem], bands: Sequence[str]) -> pa.Array:
+    def record(asset: Asset) -> dict[str, Any]:
+        return {"href": asset.href, "band_index": asset.sample}
+
+    records = [{band: record(asset) for band, asset in item.assets.items()} for item in items]
+    return pa.array(records, pa.struct([(band, s.ASSET) for band in bands]))
+
+
+def _bbox(ground: Any) -> dict[str, float] | None:
+    box = bbox_of(ground)
+    return None if box is None else dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
+
+
+def _times(values: Sequence[int | None]) -> pa.Array:
+    return pa.array(values, pa.int64()).cast(s.TIMESTAMP)
+
+
+def _properties(items: Sequence[StacItem]) -> dict[str, pa.Array]:
+    names = dict.fromkeys(name for item in items for name in item.properties)
+    taken = _OWN | {s.header_column(band) for item in items for band in item.assets}
+    return {
+        (f"stac:{name}" if name in taken else name): property_column([item.properties.get(name) for item in items])
+        for name in names
+    }
+
+
+def property_column(values: Sequence[Any]) -> pa.Array:
+    """JSON values as a column: numbers, booleans, text and lists of text as such, anything else as JSON text."""
+    kinds = {type(value) for value in values if value is not None}
+    try:
+        if kinds <= {int}:
+            return pa.array(values, pa.int64() if kinds else pa.null())
+        if kinds <= {int, float}:
+            return pa.array([None if value is None else float(value) for value in values], pa.float64())
+    except (OverflowError, pa.ArrowInvalid):
+        return as_text(values)
+    if kinds <= {bool}:
+        return pa.array(values, pa.bool_())
+    if kinds == {list} and all(isinstance(one, str) for value in values if value for one in value):
+        return pa.array(values, pa.list_(pa.string()))
+    return as_text(values)
+
+
+def as_text(values: Sequence[Any]) -> pa.Array:
+    """Text as it is, anything else as JSON."""
+    texts = [value if value is None or isinstance(value, str) else json.dumps(value, default=str) for value in values]
+    return pa.array(texts, pa.string())
+
+
+def failed(outcomes: Mapping[str, Outcome]) -> list[RasteretTorchError]:
+    """The errors among outcomes."""
+    return [outcome for outcome in outcomes.values() if isinstance(outcome, RasteretTorchError)]

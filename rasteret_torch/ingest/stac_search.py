@@ -1,0 +1,228 @@
+"""A search as requests to a STAC API, page after page (STAC API 1.0, item search; OGC API Features, CQL2)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode, urljoin, urlsplit
+
+from rasteret_torch.errors import FetchError, InputError, ObjectNotFoundError
+from rasteret_torch.geo import Bounds
+from rasteret_torch.index import dates
+from rasteret_torch.ingest.stac_http import Ask, JsonClient
+from rasteret_torch.store.location import redact
+
+Query = Mapping[str, Any] | Sequence[str] | str
+_OPERATORS = ((">=", "gte"), ("<=", "lte"), ("!=", "neq"), ("<>", "neq"), ("=", "eq"), (">", "gt"), ("<", "lt"))
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is looked for, in the words of the STAC API.
+
+    Attributes:
+        collections: ids; empty for all.
+        boxes: (xmin, ymin, xmax, ymax) in CRS84, none crossing the antimeridian; empty for everywhere.
+        interval: closed, UTC microseconds; None for always.
+        conditions: JSON of the parts `query`, `filter` and `filter-lang` of the body.
+        page_size: items a page.
+    """
+
+    collections: tuple[str, ...] = ()
+    boxes: tuple[Bounds, ...] = ()
+    interval: tuple[int, int] | None = None
+    conditions: str = "{}"
+    page_size: int = 100
+
+    def bodies(self) -> list[dict[str, Any]]:
+        """The body of each search that is needed: one a box."""
+        body: dict[str, Any] = {"limit": self.page_size, **json.loads(self.conditions)}
+        if self.collections:
+            body["collections"] = list(self.collections)
+        if self.interval is not None:
+            body["datetime"] = interval_text(self.interval)
+        return [{**body, "bbox": list(box)} for box in self.boxes] or [body]
+
+
+def search_of(
+    collections: str | Sequence[str] | None,
+    bbox: Sequence[float] | None,
+    date_range: Any,
+    query: Query | None,
+    page: int,
+) -> Search:
+    """The search that arguments describe.
+
+    Raises:
+        InputError: one of them makes no sense.
+    """
+    if page < 1:
+        raise InputError(f"page_size={page} must be positive")
+    named = (collections,) if isinstance(collections, str) else tuple(collections or ())
+    interval = None if date_range is None else dates.range_of(date_range)
+    conditions = json.dumps(conditions_of(query), sort_keys=True)
+    return Search(tuple(one for one in named if one), boxes_of(bbox), interval, conditions, page)
+
+
+def boxes_of(bbox: Sequence[float] | None) -> tuple[Bounds, ...]:
+    """A box as it is, or as two where it crosses the antimeridian (xmin > xmax), which many servers get wrong.
+
+    Raises:
+        InputError: not (xmin, ymin, xmax, ymax) in degrees.
+    """
+    if bbox is None:
+        return ()
+    try:
+        xmin, ymin, xmax, ymax = (float(side) for side in bbox)
+    except (TypeError, ValueError):
+        raise InputError(f"bbox={bbox!r} must be (xmin, ymin, xmax, ymax) in degrees") from None
+    sides = (xmin, ymin, xmax, ymax)
+    if not all(math.isfinite(side) for side in sides) or ymin > ymax or ymin < -90 or ymax > 90:
+        raise InputError(f"bbox={sides} must be (xmin, ymin, xmax, ymax) in degrees, with ymin <= ymax")
+    if min(xmin, xmax) < -180 or max(xmin, xmax) > 180:
+        raise InputError(f"bbox={sides} reaches beyond 180 degrees; write a box across the antimeridian as xmin > xmax")
+    if xmin > xmax:
+        return (xmin, ymin, 180.0, ymax), (-180.0, ymin, xmax, ymax)
+    return (sides,)
+
+
+def conditions_of(query: Query | None) -> dict[str, Any]:
+    """`query` (STAC query extension) or `filter` (CQL2) as parts of a search body.
+
+    Raises:
+        InputError: neither.
+    """
+    if query is None or query in ({}, [], ""):
+        return {}
+    if isinstance(query, str):
+        return {"filter": query, "filter-lang": "cql2-text"}
+    if isinstance(query, Mapping):
+        if set(query) == {"op", "args"}:
+            return {"filter": dict(query), "filter-lang": "cql2-json"}
+        parts = {key: value if isinstance(value, Mapping) else {"eq": value} for key, value in query.items()}
+        return {"query": parts}
+    compared: dict[str, dict[str, Any]] = {}
+    for text in query:
+        name, operator, value = _comparison(str(text))
+        compared.setdefault(name, {})[operator] = value
+    return {"query": compared}
+
+
+def _comparison(text: str) -> tuple[str, str, Any]:
+    for sign, operator in _OPERATORS:
+        name, found, value = text.partition(sign)
+        if found:
+            try:
+                return name.strip(), operator, json.loads(value)
+            except ValueError:
+                return name.strip(), operator, value.strip()
+    raise InputError(f"query {text!r} is no comparison; write it as 'eo:cloud_cover<20', or pass a mapping or CQL2")
+
+
+def interval_text(interval: tuple[int, int]) -> str:
+    """RFC 3339, both ends included; an open end is `..`."""
+    start, end = interval
+    first = ".." if start <= dates.TIME_MIN_US else _moment(start)
+    last = ".." if end >= dates.TIME_MAX_US else _moment(end)
+    return f"{first}/{last}"
+
+
+def _moment(us: int) -> str:
+    moment = dates.moment(us)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S") + (f".{moment.microsecond:06d}Z" if moment.microsecond else "Z")
+
+
+def search_pages(client: JsonClient, api: str, search: Search) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(URL, FeatureCollection) of each page that holds items.
+
+    Raises:
+        StoreError: the API does not answer, or not as one.
+        InputError: it is a catalog that cannot be searched.
+    """
+    url, method = _endpoint(client, api, search)
+    for body in search.bodies():
+        first = _posted(url, body) if method == "POST" else _got(url, body)
+        yield from _pages(client, first)
+
+
+def _pages(client: JsonClient, ask: Ask | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    asked: set[bytes] = set()
+    while ask is not None:
+        key = hashlib.sha256(repr(ask).encode()).digest()
+        if key in asked:
+            raise FetchError(f"{ask}: its pages lead in a circle; report this to the operator of the API")
+        asked.add(key)
+        page = client.fetch(ask)
+        features = page.get("features")
+        if not isinstance(features, list):
+            raise FetchError(f"{ask}: the answer has no list of features, so it is no STAC API; check stac_api")
+        if not features:
+            return  # some APIs name a next page for ever
+        yield ask.url, page
+        ask = next_ask(page, ask)
+
+
+def next_ask(page: Mapping[str, Any], current: Ask) -> Ask | None:
+    """The request for the next page: the `next` link, merged with the current body where it says so."""
+    links = page.get("links") or []
+    link = next((one for one in links if isinstance(one, Mapping) and one.get("rel") == "next"), None)
+    if link is None or not link.get("href"):
+        return None
+    url = urljoin(current.url, str(link["href"]))
+    headers = tuple(sorted((str(key), str(value)) for key, value in (link.get("headers") or {}).items()))
+    if str(link.get("method", "GET")).upper() != "POST":
+        return Ask(url, headers=headers)
+    body = link.get("body") or {}
+    if link.get("merge") and current.body is not None:
+        body = {**json.loads(current.body), **body}
+    return _posted(url, body, headers)
+
+
+def _posted(url: str, body: Mapping[str, Any], headers: tuple[tuple[str, str], ...] = ()) -> Ask:
+    return Ask(url, "POST", json.dumps(body), headers)
+
+
+def _got(url: str, body: Mapping[str, Any]) -> Ask:
+    parameters = {}
+    for key, value in body.items():
+        if key in ("bbox", "collections"):
+            parameters[key] = ",".join(str(one) for one in value)
+        else:
+            parameters[key] = json.dumps(value) if isinstance(value, Mapping) else str(value)
+    joint = "&" if urlsplit(url).query else "?"
+    return Ask(f"{url}{joint}{urlencode(parameters)}")
+
+
+def _endpoint(client: JsonClient, api: str, search: Search) -> tuple[str, str]:
+    """(URL, method) of the item search that the landing page names; POST where there is a choice."""
+    home = api.rstrip("/")
+    if home.endswith("/search"):
+        return home, "POST"
+    try:
+        landing = client.fetch(Ask(home))
+    except ObjectNotFoundError:
+        return f"{home}/search", "POST"  # an API mounted without its landing page
+    links = [one for one in landing.get("links") or [] if isinstance(one, Mapping) and one.get("rel") == "search"]
+    if not links:
+        raise InputError(
+            f"{redact(api)} offers no item search; pass static_catalog=True if it is a catalog of files, else check it"
+        )
+    _check_conditions(landing, search, api)
+    methods = {str(link.get("method", "GET")).upper(): str(link.get("href")) for link in links}
+    method = "POST" if "POST" in methods else "GET"
+    return urljoin(home + "/", methods[method]), method
+
+
+def _check_conditions(landing: Mapping[str, Any], search: Search, api: str) -> None:
+    conforms = [str(one) for one in landing.get("conformsTo") or []]
+    for part in ("query", "filter"):
+        if conforms and part in json.loads(search.conditions) and not any(part in one for one in conforms):
+            warnings.warn(
+                f"{redact(api)} does not say that it understands {part}; check that the items are those you asked for",
+                stacklevel=2,
+            )

@@ -1,0 +1,211 @@
+"""Static STAC catalogs: JSON files that link to each other, walked from the root, local or remote."""
+
+from __future__ import annotations
+
+import json
+import operator
+import os
+import posixpath
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from rasteret_torch.errors import FetchError, InputError
+from rasteret_torch.geo import Bounds
+from rasteret_torch.index import dates, locate
+from rasteret_torch.ingest.stac_http import Ask, JsonClient
+from rasteret_torch.ingest.stac_search import Search
+from rasteret_torch.store import StorageBackend, fetcher, is_local, pread_head, redact, runtime
+from rasteret_torch.store.location import BUCKET_SCHEMES, HTTP_SCHEMES, local_path, scheme_of
+from rasteret_torch.store.trust import check_uri
+
+_MAX_NBYTES = 64 << 20
+_MAX_DEPTH = 32
+_AT_ONCE = 16
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """Where the documents of a catalog come from.
+
+    Attributes:
+        client: for http and https.
+        backend: for buckets.
+        root: the folder whose files may be read.
+    """
+
+    client: JsonClient
+    backend: StorageBackend | None
+    root: Path | None
+
+    def read(self, href: str) -> Record:
+        """One document.
+
+        Raises:
+            RasteretTorchError: it cannot be read, or is no JSON object.
+        """
+        check_uri(href, self.root)
+        if scheme_of(href) in HTTP_SCHEMES:
+            return self.client.fetch(Ask(href))
+        if is_local(href):
+            body = pread_head(href, _MAX_NBYTES)[0]
+        else:
+            body = runtime.run(fetcher(self.backend).get_head(href, _MAX_NBYTES))[0]
+        try:
+            found = json.loads(body)
+        except ValueError as error:
+            raise FetchError(f"{redact(href)} is no JSON; check that it is a STAC document") from error
+        if not isinstance(found, dict):
+            raise FetchError(f"{redact(href)} is no JSON object; check that it is a STAC document")
+        return found
+
+
+def resolve(href: str, base: str) -> str:
+    """An href of a document as one that stands for itself: relative ones are relative to the document."""
+    if scheme_of(href):
+        return local_path(href) if is_local(href) else href
+    if scheme_of(base) in HTTP_SCHEMES:
+        return urljoin(base, href)
+    if scheme_of(base) in BUCKET_SCHEMES:
+        scheme, _, rest = base.partition("://")
+        bucket, _, key = rest.partition("/")
+        return (
+            f"{scheme}://{bucket}/{posixpath.normpath(posixpath.join('/', posixpath.dirname(key), href)).lstrip('/')}"
+        )
+    return os.path.normpath(os.path.join(os.path.dirname(local_path(base)), href))
+
+
+def static_items(documents: Documents, root: str, search: Search) -> Iterator[tuple[str, Record]]:
+    """(href, item) of every item below a catalog, collection or item document that the search asks for.
+
+    Documents of one catalog are read at once, and given in the order of its links.
+
+    Raises:
+        RasteretTorchError: a document cannot be read.
+        InputError: the search has a CQL2 filter.
+    """
+    if "filter" in json.loads(search.conditions):
+        raise InputError(
+            "a static catalog answers no CQL2 filter; pass query={'eo:cloud_cover': {'lt': 20}} or the like"
+        )
+    start = root if not is_local(root) else str(locate.absolute(local_path(root)))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        walk = _Walk(documents, pool, set())
+        for href, item in walk.items(start, documents.read(start), "", 0):
+            if wanted(item, search):
+                yield href, item
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    documents: Documents
+    pool: ThreadPoolExecutor
+    seen: set[str]
+
+    def items(self, href: str, document: Record, collection: str, depth: int) -> Iterator[tuple[str, Record]]:
+        """Items of a document and of what it links to; `collection` is the id of the nearest one above."""
+        kind = document.get("type")
+        self.seen.add(href)
+        if kind == "Feature":
+            yield href, document if document.get("collection") else {**document, "collection": collection or None}
+            return
+        if kind == "FeatureCollection":
+            for feature in document.get("features") or []:
+                yield from self.items(href, feature, collection, depth)
+            return
+        if depth > _MAX_DEPTH:
+            raise FetchError(f"{redact(href)} lies more than {_MAX_DEPTH} catalogs deep; point stac_api at a lower one")
+        if kind == "Collection" or "extent" in document:
+            collection = str(document.get("id", ""))
+        hrefs = [one for one in _linked(document, href) if one not in self.seen]
+        for start in range(0, len(hrefs), 4 * _AT_ONCE):
+            some = hrefs[start : start + 4 * _AT_ONCE]
+            for below, found in zip(some, self.pool.map(self.documents.read, some), strict=True):
+                yield from self.items(below, found, collection, depth + 1)
+
+
+def _linked(document: Record, href: str) -> list[str]:
+    links = [link for link in document.get("links") or [] if isinstance(link, Mapping) and link.get("href")]
+    below = [resolve(str(link["href"]), href) for link in links if link.get("rel") in ("child", "item")]
+    return list(dict.fromkeys(below))
+
+
+def wanted(item: Mapping[str, Any], search: Search) -> bool:
+    """Whether an item is one that an API would return for the search (CQL2 aside).
+
+    Raises:
+        FetchError: it is no item.
+    """
+    if not isinstance(item.get("properties"), Mapping):
+        raise FetchError(f"the item {str(item.get('id'))[:80]!r} has no properties; check that it is a STAC item")
+    if search.collections and item.get("collection") not in search.collections:
+        return False
+    if search.interval is not None and not _overlaps(item["properties"], search.interval):
+        return False
+    if search.boxes and not any(_touches(item, box) for box in search.boxes):
+        return False
+    conditions = json.loads(search.conditions).get("query", {})
+    return all(_holds(item["properties"].get(name), one) for name, one in conditions.items())
+
+
+def _overlaps(properties: Mapping[str, Any], interval: tuple[int, int]) -> bool:
+    moments = [properties.get(name) for name in ("datetime", "start_datetime", "end_datetime")]
+    known = [dates.interval(moment) for moment in moments if moment]
+    if not known:
+        return False
+    return min(first for first, _ in known) <= interval[1] and max(last for _, last in known) >= interval[0]
+
+
+def _touches(item: Mapping[str, Any], box: Bounds) -> bool:
+    ground = ground_of(item)
+    return ground is not None and bool(shapely.intersects(ground, shapely.box(*box)))
+
+
+def ground_of(item: Mapping[str, Any]) -> BaseGeometry | None:
+    """The footprint of an item, in two dimensions; of its bbox where it has no geometry; None without either."""
+    try:
+        if item.get("geometry"):
+            return shapely.force_2d(shapely.geometry.shape(item["geometry"]))
+        sides = [float(side) for side in item.get("bbox") or ()]
+    except (TypeError, ValueError, KeyError, AttributeError, shapely.errors.ShapelyError):
+        return None
+    if len(sides) not in (4, 6):
+        return None
+    xmin, ymin, xmax, ymax = sides[0], sides[1], sides[len(sides) // 2], sides[len(sides) // 2 + 1]
+    if xmin <= xmax:
+        return shapely.box(xmin, ymin, xmax, ymax)
+    return shapely.union(shapely.box(xmin, ymin, 180.0, ymax), shapely.box(-180.0, ymin, xmax, ymax))
+
+
+def _holds(value: Any, condition: Mapping[str, Any]) -> bool:
+    return value is not None and all(_compare(value, name, other) for name, other in condition.items())
+
+
+def _compare(value: Any, name: str, other: Any) -> bool:
+    if name not in _COMPARISONS:
+        raise InputError(f"query operator {name!r} is not one of {sorted(_COMPARISONS)}")
+    try:
+        return bool(_COMPARISONS[name](value, other))
+    except TypeError as error:
+        raise InputError(f"query compares {value!r} with {other!r}, which have no order; correct the value") from error
+
+
+_COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "eq": operator.eq,
+    "neq": operator.ne,
+    "lt": operator.lt,
+    "lte": operator.le,
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "in": lambda value, others: value in others,
+    "startsWith": lambda value, start: str(value).startswith(start),
+    "endsWith": lambda value, end: str(value).endswith(end),
+    "contains": lambda value, part: part in value,
+}
