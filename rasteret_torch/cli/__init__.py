@@ -1,1 +1,5 @@
-"""placeholder docstring, replaced by the folder's author."""
+"""The `rasteret-torch` command: thin words over public functions."""
+
+from rasteret_torch.cli.main import main
+
+__all__ = ["main"]

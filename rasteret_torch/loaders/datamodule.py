@@ -201,8 +201,8 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
         sampler = RandomPatches(dataset, self.patch_size, self.length, self.seed, self._epoch, self.time_series)
         return self._loader(dataset, sampler, drop_last=self.drop_last)
 
-    def val_dataloader(self) -> DataLoader[Sample] | list[DataLoader[Sample]]:
-        """All of the validation split, edge to edge; no loader where `val=None`."""
+    def val_dataloader(self) -> Any:
+        """All of the validation split, edge to edge: a DataLoader, or an empty list where `val=None`."""
         return [] if self.splits["val"] is None else self._grid_loader("val")
 
     def test_dataloader(self) -> DataLoader[Sample]:

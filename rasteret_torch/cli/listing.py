@@ -1,0 +1,50 @@
+"""What `ls` and `check` find."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rasteret_torch.errors import InputError, RasteretTorchError
+from rasteret_torch.geo import Window
+from rasteret_torch.index import Collection, load
+from rasteret_torch.index.snapshot import MANIFEST
+from rasteret_torch.readers.window import read_window
+
+
+def collections_in(folder: Path) -> list[Path]:
+    """Collections in a folder, and the folder itself where it is one.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder; name one that holds collections")
+    return sorted(found.parent for found in (*folder.glob(MANIFEST), *folder.glob(f"*/{MANIFEST}")))
+
+
+def table(paths: Sequence[Path]) -> Iterator[str]:
+    """One line a collection: path, items, dates and bands; or what is wrong with it."""
+    width = max((len(str(path)) for path in paths), default=0)
+    for path in paths:
+        try:
+            facts = load(path).describe()
+        except RasteretTorchError as error:
+            yield f"{path!s:<{width}}  unreadable: {error}"
+            continue
+        days = " to ".join(facts["dates"] or ())
+        yield f"{path!s:<{width}}  {facts['items']:>8} items  {days}  {', '.join(facts['bands'])}"
+
+
+def failures(collection: Collection) -> Iterator[str]:
+    """Reads the tile in the middle of every asset; one line for each that cannot be read."""
+    runtime = collection.runtime
+    for row, item in enumerate(runtime.ids):
+        for band in collection.bands:
+            try:
+                grid = runtime.grid(row, band)
+                rows, cols = grid.shape
+                place = grid.crop(Window(rows // 2, cols // 2, 1, 1))
+                read_window(collection, item, place.bounds, place.res, band)
+            except RasteretTorchError as error:
+                yield f"{item} {band}: {error}"

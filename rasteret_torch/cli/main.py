@@ -1,0 +1,136 @@
+"""Arguments of the commands, and their output.
+
+Heavy imports stand inside the commands, so that `rasteret-torch ls` answers without loading torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rasteret_torch.errors import RasteretTorchError
+
+OK, FAILED, MISTAKE = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Returns:
+        0; 1 where the command's own test failed (`demo` below its margin, `check` with bad items); 2 for an error,
+        which is one line on stderr.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except RasteretTorchError as error:
+        print(f"rasteret-torch: {error}", file=sys.stderr)
+        return MISTAKE
+    except KeyboardInterrupt:
+        print("rasteret-torch: interrupted", file=sys.stderr)
+        return 130  # 128 + SIGINT, as shells count
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rasteret-torch", description="PyTorch data loading straight from cloud GeoTIFFs."
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    demo = _command(commands, "demo", _demo, "train a small U-Net on the NAIP COGs of this repository, offline")
+    demo.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for the index and the pictures")
+    demo.add_argument("--data", type=Path, help="folder of the COGs (default: train_examples/data of the clone)")
+    demo.add_argument("--epochs", type=_positive, default=5, help="passes over 480 random chips each (default: 5)")
+    demo.add_argument("--seed", type=int, default=0, help="of weights and chips (default: 0)")
+
+    build = _command(commands, "build", _build, "index TIFFs: a folder, a glob, files or URLs")
+    build.add_argument("paths", nargs="+", help="folder, glob, file or URL")
+    build.add_argument("--output", type=Path, required=True, help="where the collection goes; replaced if it is one")
+    build.add_argument("--name", default="", help="name of the collection (default: that of the output folder)")
+    build.add_argument("--bands", nargs="+", help="band names in file order (default: B1 B2 ...)")
+    build.add_argument("--filename-regex", help="named groups date (or start, stop) and band; others become columns")
+    build.add_argument("--date-format", default="%Y%m%d", help="of the date group (default: %(default)s)")
+
+    ls = _command(commands, "ls", _ls, "list the collections in a folder")
+    ls.add_argument("folder", nargs="?", type=Path, default=Path(), help="default: this one")
+
+    info = _command(commands, "info", _info, "what a collection holds")
+    info.add_argument("collection", help="path of a collection")
+    info.add_argument("--json", action="store_true", help="as one JSON object")
+
+    check = _command(commands, "check", _check, "read a tile of every band of every item")
+    check.add_argument("collection", help="path of a collection")
+    return parser
+
+
+def _command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from rasteret_torch.cli.demo import DemoOptions, run_demo
+
+    wanted = DemoOptions(options.output, options.data, options.epochs, options.seed)
+    return OK if run_demo(wanted) else FAILED
+
+
+def _build(options: argparse.Namespace) -> int:
+    from rasteret_torch.ingest import build_from_files
+
+    collection = build_from_files(
+        options.paths,
+        name=options.name or options.output.name,
+        bands=options.bands,
+        filename_regex=options.filename_regex,
+        date_format=options.date_format,
+    )
+    path = collection.save(options.output)
+    print(f"{collection}\n\nwritten to {path}")
+    return OK
+
+
+def _ls(options: argparse.Namespace) -> int:
+    from rasteret_torch.cli.listing import collections_in, table
+
+    found = collections_in(options.folder)
+    if not found:
+        print(f"no collections in {options.folder.resolve()}")
+    for line in table(found):
+        print(line)
+    return OK
+
+
+def _info(options: argparse.Namespace) -> int:
+    from rasteret_torch.index import load
+
+    collection = load(options.collection)
+    print(json.dumps(collection.describe(), default=str, indent=2) if options.json else collection)
+    return OK
+
+
+def _check(options: argparse.Namespace) -> int:
+    from rasteret_torch.cli.listing import failures
+    from rasteret_torch.index import load
+
+    collection = load(options.collection)
+    bad = 0
+    for line in failures(collection):
+        bad += 1
+        print(line)
+    total = len(collection) * len(collection.bands)
+    print(f"{total - bad} of {total} assets can be read")
+    return FAILED if bad else OK
