@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 from affine import Affine
 from pyproj import CRS
 
 from rasteret_torch.errors import InputError
-from rasteret_torch.geo.crs import Bounds
+from rasteret_torch.geo.crs import Bounds, project_points, same_crs
 from rasteret_torch.geo.window import Window
 
 
@@ -62,6 +63,28 @@ class Grid:
         corners = [self.transform @ corner for corner in ((0, 0), (cols, 0), (0, rows), (cols, rows))]
         xs, ys = zip(*corners, strict=True)
         return min(xs), min(ys), max(xs), max(ys)
+
+    def res_in(self, crs: CRS) -> tuple[float, float]:
+        """Pixel size (x, y) that suits these pixels in another CRS: square, and as many of them along the diagonal.
+
+        This is what GDAL suggests when it warps, and so what TorchGeo takes by default.
+
+        Raises:
+            InputError: the grid has no CRS, or no finite image in `crs`.
+        """
+        if self.crs is None:
+            raise InputError("a grid without a CRS has no pixel size in another one")
+        if same_crs(self.crs, crs):
+            return self.res
+        corners = np.array([self.transform @ corner for corner in ((0, 0), self.shape[::-1])])
+        x, y = project_points(corners[:, 0], corners[:, 1], self.crs, crs)
+        across = float(x[1] - x[0])
+        if crs.is_geographic:
+            across = (across + 180.0) % 360.0 - 180.0  # the short way round, over the antimeridian too
+        size = math.hypot(across, float(y[1] - y[0])) / math.hypot(*self.shape)
+        if not (math.isfinite(size) and size > 0):
+            raise InputError(f"the corners of {self.bounds} in {self.crs.name} cannot be expressed in {crs.name}")
+        return size, size
 
     def crop(self, window: Window) -> Grid:
         """The grid of a window, which may stick out."""

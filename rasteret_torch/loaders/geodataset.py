@@ -17,7 +17,6 @@ from torchgeo.datasets import GeoDataset
 
 from rasteret_torch.errors import (
     BandNotFoundError,
-    CRSMismatchError,
     EmptySelectionError,
     InputError,
 )
@@ -98,7 +97,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         Args:
             collection: a collection, the path of one, or a dataset id.
             bands: names, in channel order; None takes all bands of the collection.
-            crs: of queries and samples; None takes the CRS of the items.
+            crs: of queries and samples, to which items in other CRSs are warped; None takes the first item's.
             res: pixel size in units of `crs`, one number or (x, y); None takes the first item's.
             split: keep the rows whose `split_column` has this value.
             split_column: name of that column.
@@ -117,7 +116,6 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         Raises:
             DatasetNotFoundError, SplitNotFoundError, BandNotFoundError, EmptySelectionError: the collection has no such
                 thing; the message lists what it has.
-            CRSMismatchError: items lie in another CRS than `crs`, or in several.
         """
         if targets is not None:
             raise InputError("targets= is not available yet; combine two datasets with & or use transforms=")
@@ -140,25 +138,16 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         self.read_options = read if cache else replace(read, tile_cache_nbytes=0)
         self.backend = backend
         self.paths = str(self.collection.path or self.collection.name)
-        self._crs = self._common_crs(crs)
-        first = self.collection.runtime.grid(0, self.bands[0])
-        self._res = first.res if res is None else (float(res), float(res)) if isinstance(res, (int, float)) else res
+        runtime = self.collection.runtime
+        self._crs = parse_crs(crs) if crs is not None else runtime.crs_list[0]
+        if res is None:
+            res = runtime.grid(0, self.bands[0]).res_in(self._crs)
+        self._res = (float(res), float(res)) if isinstance(res, (int, float)) else res
         self._frame: gpd.GeoDataFrame | None = None
         self._replaced = False
         self._lookup: FrameLookup | None = None
         if geometries is not None:
             self._restrict(geometries)
-
-    def _common_crs(self, wanted: CRS | str | int | None) -> CRS:
-        own = self.collection.runtime.crs_list
-        target = parse_crs(wanted) if wanted is not None else own[0]
-        others = [crs for crs in own if not same_crs(crs, target)]
-        if others:
-            raise CRSMismatchError(
-                f"items lie in {others[0].name}, the dataset in {target.name}; select items of one CRS, for example "
-                "with collection.where(pc.field('proj:epsg') == ...)"
-            )
-        return target
 
     # The index -------------------------------------------------------------------------------------------------
 
@@ -199,13 +188,12 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
 
     @crs.setter
     def crs(self, new_crs: CRS) -> None:
-        """Changes the CRS.
-
-        Raises:
-            CRSMismatchError: the items lie in another CRS.
-        """
-        if not same_crs(parse_crs(new_crs), self._crs):
-            self._common_crs(new_crs)
+        """Changes the CRS; items are warped to it. `res` keeps its numbers, as in TorchGeo."""
+        target = parse_crs(new_crs)
+        if same_crs(target, self._crs):
+            return
+        self._crs, self._lookup = target, None
+        self._frame = self._frame.to_crs(target) if self._frame is not None and self._replaced else None
 
     @property
     def bounds(self) -> tuple[slice, slice, slice]:
