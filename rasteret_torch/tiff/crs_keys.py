@@ -51,7 +51,10 @@ def _crs(keys: GeoKeys) -> pyproj.CRS:
     for key in (PROJECTED_CITATION, GT_CITATION, GEOG_CITATION):
         text = keys.texts.get(key, "")
         if _PE_STRING in text:
-            return parse_crs(text.split(_PE_STRING, 1)[1].split("|", 1)[0].strip())
+            wkt = text.split(_PE_STRING, 1)[1].split("|", 1)[0].strip()
+            if not wkt.startswith(("PROJCS[", "GEOGCS[")):  # PROJ would take much else for a CRS, file names included
+                raise CrsError(f"{wkt[:40]!r} in a citation is not WKT")
+            return parse_crs(wkt)
     model = keys.code(GT_MODEL_TYPE)
     if model == PROJECTED or (model is None and keys.code(PROJECTED_TYPE)):
         return _projected(keys)
