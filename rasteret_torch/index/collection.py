@@ -96,7 +96,8 @@ class Collection(Endings):
     def to_reader(self, columns: Sequence[str] | None = None) -> pa.RecordBatchReader:
         """The rows as a stream of record batches (see `to_table`)."""
         names = self._named(columns)
-        schema = pa.schema([self.schema.field(name) for name in names], self._root.table.schema.metadata)
+        full = s.stamp_schema(self.schema, {"name": self.name, "data_source": self.data_source})
+        schema = pa.schema([full.field(name) for name in names], full.metadata)
         return pa.RecordBatchReader.from_batches(schema, self._batches(names, schema))
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:

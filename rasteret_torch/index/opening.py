@@ -16,6 +16,7 @@ from rasteret_torch.index import schema as s
 from rasteret_torch.index.collection import About, Collection
 
 _IN_MEMORY_NBYTES = 128 << 20  # decoded; a larger table is written to an Arrow file batch by batch, and mapped
+_TRIES = 10  # a collection may be replaced while it is read
 
 
 def load(path_or_id: str | Path, *, name: str = "") -> Collection:
@@ -29,7 +30,21 @@ def load(path_or_id: str | Path, *, name: str = "") -> Collection:
     path = locate.absolute(path_or_id)
     if not path.exists():
         raise DatasetNotFoundError(f"no collection at {str(path_or_id)!r}; build one, or check the path")
-    manifest = snapshot.read_manifest(path) if path.is_dir() else None
+    for _ in range(_TRIES):
+        before = snapshot.writing(path)
+        try:
+            collection = _load(path, name)
+        except IndexCorruptError:
+            if snapshot.writing(path) == before:
+                raise
+        else:
+            if snapshot.writing(path) == before:
+                return collection
+    raise IndexCorruptError(f"{path} is being written again and again; load it when its builders have finished")
+
+
+def _load(path: Path, name: str) -> Collection:
+    manifest = snapshot.read_manifest(path)
     dataset, nbytes = _dataset(path, manifest)
     canonical.check_required(dataset.schema, str(path))
     stamp = s.read_stamp(dataset.schema)

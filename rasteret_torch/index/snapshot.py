@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from rasteret_torch.errors import IndexCorruptError, InputError
 from rasteret_torch.index import schema as s
 
-MANIFEST = "manifest.json"
+MANIFEST = "_manifest.json"  # Parquet tools pass over names that begin with an underscore
 _PART_ROWS = 1_000_000
 _ROW_GROUP_ROWS = 16_384
 
@@ -89,6 +89,15 @@ def write(
         shutil.rmtree(aside, ignore_errors=True)
     _sync_folder(path.parent)
     return path
+
+
+def writing(path: Path) -> tuple[int, int] | None:
+    """What tells one writing of a collection from the next; None where there is no manifest."""
+    try:
+        status = (path / MANIFEST).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def read_manifest(path: Path) -> Manifest | None:

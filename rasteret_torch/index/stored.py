@@ -60,7 +60,7 @@ class RecordColumn:
 
 def _is_constant(array: pa.Array) -> bool:
     """Whether all entries are equal, where that is quickly known (of lists: all null or all empty)."""
-    if array.null_count:
+    if array.null_count or not len(array):
         return bool(array.null_count == len(array))
     if pa.types.is_list(array.type):
         return not len(array.flatten())

@@ -1,0 +1,245 @@
+"""A collection as a table: filters, columns, and what it says of itself."""
+
+import copy
+import datetime as dt
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import shapely
+
+from rasteret_torch.errors import BandNotFoundError, EmptySelectionError, InputError, SplitNotFoundError
+from rasteret_torch.index import Collection, as_collection
+
+HERE = (8.9, 45.1, 9.1, 45.2)
+
+
+def ids(collection: Collection) -> list[str]:
+    return collection.to_table(["id"]).column("id").to_pylist()
+
+
+def test_what_it_says(dated):
+    assert len(dated) == 3
+    assert dated.bands == ["red", "nir"]
+    assert dated.crs == ["EPSG:32632"]
+    assert dated.epsg == [32632]
+    assert dated.native_res("nir") == (10.0, 10.0)
+    assert dated.native_res() == (10.0, 10.0)
+    west, south, east, north = dated.bounds
+    assert 8.9 < west < east < 9.1
+    assert 45.1 < south < north < 45.2
+    assert dated.describe()["items"] == 3
+    assert "Collection dated: 3 items" in repr(dated)
+    assert "2020-01-01 to 2021-06-30" in repr(dated)
+    assert "<pre>" in dated._repr_html_()
+
+
+def test_filters_are_anded(dated):
+    assert ids(dated.subset(date_range=("2020-01-01", "2020-02-19"))) == ["scene_20200101", "scene_20200219"]
+    assert ids(dated.subset(date_range=("2020-02", None), bbox=HERE)) == ["scene_20200219", "scene_20210630"]
+    assert ids(dated.where(pc.field("year") == 2021)) == ["scene_20210630"]
+    assert ids(dated.where(pc.field("year") == 2020).subset(date_range=("2020-02-01", "2022"))) == ["scene_20200219"]
+    assert ids(dated.head(2).head(1)) == ["scene_20200101"]
+    assert dated.subset() is dated
+
+
+def test_a_date_only_end_includes_its_day(dated):
+    late = dated.with_column("start_datetime", [dt.datetime(2020, 1, 1, 23, 59, tzinfo=dt.UTC)] * 3)
+    late = late.with_column("end_datetime", [dt.datetime(2020, 1, 1, 23, 59, tzinfo=dt.UTC)] * 3)
+    assert len(late.subset(date_range=("2020-01-01", "2020-01-01"))) == 3
+    with pytest.raises(EmptySelectionError):
+        late.subset(date_range=("2020-01-01", "2020-01-01T12:00"))
+
+
+def test_geometries_are_exact(dated):
+    footprint = shapely.from_wkb(dated.geometry.to_pylist()[1])
+    inside = footprint.centroid.buffer(1e-4)
+    for given in (inside, inside.wkb, inside.__geo_interface__, [inside], gpd.GeoSeries([inside]).to_frame("geometry")):
+        assert ids(dated.subset(geometries=given)) == ["scene_20200219"]
+    beside = shapely.box(*footprint.bounds).difference(footprint)  # within its box, outside of it
+    assert "scene_20200219" not in ids(
+        dated.subset(geometries=[beside.buffer(-1e-7), shapely.box(*HERE[:2], 9.001, 46)])
+    )
+
+
+def test_geometries_may_be_arrow(dated):
+    assert len(dated.subset(geometries=dated.geometry)) == 3
+    with pytest.raises(InputError, match="not a geometry"):
+        dated.subset(geometries="POINT (1 2)")
+    with pytest.raises(InputError, match="empty"):
+        dated.subset(geometries=[])
+
+
+def test_empty_selections_name_what_there_is(dated):
+    with pytest.raises(EmptySelectionError, match=r"nearest is of 2021-06-30, all are of 2020-01-01 to 2021-06-30"):
+        dated.subset(date_range=("2030-01-01", "2031-01-01"))
+    with pytest.raises(EmptySelectionError, match=r"the items lie within \(9"):
+        dated.subset(bbox=(0, 0, 1, 1))
+    with pytest.raises(EmptySelectionError, match="at once"):
+        dated.subset(
+            date_range=("2020-01-01", "2020-01-01"), geometries=shapely.from_wkb(dated.geometry[2].as_py()).centroid
+        )
+    with pytest.raises(EmptySelectionError, match="loosen"):
+        dated.where(pc.field("year") == 1999)
+
+
+def test_bad_arguments_are_typed(dated):
+    with pytest.raises(InputError, match="not a date"):
+        dated.subset(date_range=("yesterday", "today"))
+    with pytest.raises(InputError, match="ends before"):
+        dated.subset(date_range=("2021", "2020"))
+    with pytest.raises(InputError, match="not a box"):
+        dated.subset(bbox=(1, 2, 3))
+    with pytest.raises(InputError, match="does not fit"):
+        dated.where(pc.field("no_such") == 1)
+    with pytest.raises(InputError, match="eo:cloud_cover"):
+        dated.subset(cloud_cover_lt=10)
+    with pytest.raises(InputError, match="no column"):
+        dated.to_table(["no_such"])
+    with pytest.raises(BandNotFoundError, match=r"\['red', 'nir'\]"):
+        dated.native_res("blue")
+    with pytest.raises(InputError, match="negative"):
+        dated.head(-1)
+
+
+def test_cloud_cover_leaves_unknown_out(dated):
+    cloudy = dated.with_column("eo:cloud_cover", [5.0, None, 80.0])
+    assert ids(cloudy.subset(cloud_cover_lt=10)) == ["scene_20200101"]
+    with pytest.raises(EmptySelectionError, match=r"lowest is 5\.0"):
+        cloudy.subset(cloud_cover_lt=1)
+
+
+def test_splits(dated):
+    with pytest.raises(SplitNotFoundError, match="no split column"):
+        dated.select_split("train")
+    split = dated.with_column("split", ["train", "val", "train"])
+    assert ids(split.select_split("train")) == ["scene_20200101", "scene_20210630"]
+    assert len(split.subset(split=["train", "val"])) == 3
+    with pytest.raises(SplitNotFoundError, match=r"\['train', 'val'\]"):
+        split.select_split("test")
+    with pytest.raises(SplitNotFoundError, match="fold"):
+        split.select_split("train", "fold")
+    assert "splits  train 2, val 1" in repr(split)
+
+
+def test_columns_of_a_filtered_view(dated):
+    view = dated.subset(date_range=("2020-02-01", None)).with_column("label", [7, 8])
+    assert view.column("label").to_pylist() == [7, 8]
+    assert view.value(1, "label") == 8
+    assert view.head(1).column("label").to_pylist() == [7]
+    assert "label" not in dated.schema.names
+    with pytest.raises(InputError, match="3 values for 2 items"):
+        view.with_column("label", [1, 2, 3])
+    for name in ("id", "assets", "red_metadata"):
+        with pytest.raises(InputError, match="cannot be replaced"):
+            dated.with_column(name, ["x"] * 3)
+
+
+@pytest.mark.parametrize("values", [np.arange(3.0), pa.array([0.0, 1.0, 2.0]), [0.0, 1.0, 2.0]])
+def test_column_values_of_many_kinds(dated, values):
+    assert dated.with_column("label", values).column("label").to_pylist() == [0.0, 1.0, 2.0]
+
+
+def test_join_keeps_rows_and_order(dated):
+    labels = pa.table({"id": ["scene_20210630", "scene_20200101", "elsewhere"], "label": ["c", "a", "x"]})
+    joined = dated.join(labels)
+    assert joined.column("label").to_pylist() == ["a", None, "c"]
+    assert dated.head(1).join(labels).column("label").to_pylist() == ["a"]
+    assert dated.join(labels.to_pandas()).column("label").to_pylist() == ["a", None, "c"]
+    with pytest.raises(InputError, match="twice"):
+        dated.join(pa.concat_tables([labels, labels]))
+    with pytest.raises(InputError, match="in the collection already"):
+        joined.join(labels)
+    with pytest.raises(InputError, match="no column 'id'"):
+        dated.join(labels.rename_columns(["key", "label"]))
+
+
+def test_assigned_splits(dated):
+    many = dated.assign_splits(fractions={"train": 2 / 3, "val": 1 / 3}, seed=1)
+    assert sorted(many.column("split").to_pylist()) == ["train", "train", "val"]
+    again = dated.assign_splits(fractions={"train": 2 / 3, "val": 1 / 3}, seed=1)
+    assert many.column("split").equals(again.column("split"))
+    seeds = {
+        tuple(dated.assign_splits(fractions={"a": 1 / 3, "b": 2 / 3}, seed=n).column("split").to_pylist())
+        for n in range(9)
+    }
+    assert len(seeds) > 1
+    by_year = dated.assign_splits("year", fractions={"train": 0.5, "val": 0.5})
+    assert by_year.value(0, "split") == by_year.value(1, "split") != by_year.value(2, "split")
+    mapped = dated.assign_splits("year", mapping={2020: "train", 2021: "test"})
+    assert mapped.column("split").to_pylist() == ["train", "train", "test"]
+    with pytest.raises(InputError, match="add up to 1"):
+        dated.assign_splits(fractions={"train": 0.7})
+
+
+def test_find_agrees_with_subset(dated):
+    assert dated.find().tolist() == [0, 1, 2]
+    assert dated.find(HERE).tolist() == [0, 1, 2]
+    assert dated.find(date_range=("2020-02-19", "2020-02-19")).tolist() == [1]
+    assert dated.find((501_000, 4_999_900, 501_100, 4_999_990), crs=32632).tolist() == [1]
+    assert dated.find((0, 0, 1, 1)).tolist() == []
+    assert dated.subset(date_range=("2020-02-01", None)).find(date_range=("2021", "2021")).tolist() == [1]
+
+
+def test_pickles_are_small_recipes(dated):
+    view = dated.with_column("label", [1, 2, 3]).subset(date_range=("2020-02-01", None))
+    pickled = pickle.dumps(view)
+    assert len(pickled) < 2000
+    again = pickle.loads(pickled)
+    assert again.to_table().equals(view.to_table())
+    assert again.runtime is view.runtime
+    assert copy.deepcopy(view) is view
+
+
+def test_other_processes_map_the_same_rows(dated, tmp_path):
+    view = dated.with_column("label", [1, 2, 3]).subset(date_range=("2020-02-01", None))
+    (tmp_path / "view.pickle").write_bytes(pickle.dumps(view))
+    code = (
+        "import pickle, sys; c = pickle.load(open(sys.argv[1], 'rb'));"
+        "r = c.runtime; s = r.source(1, 'nir');"
+        "print(c.column('label').to_pylist(), s.item_id, s.sample, r.content_hash)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "view.pickle")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["[2,", "3]", "scene_20210630", "1", view.runtime.content_hash]
+
+
+def test_footprints_are_geodata(dated):
+    frame = gpd.GeoDataFrame.from_arrow(dated.footprints())
+    assert frame.crs == "OGC:CRS84"
+    assert list(frame.columns) == ["id", "datetime", "geometry"]
+
+
+def test_as_collection_checks(dated):
+    table = dated.to_table()
+    assert as_collection(dated) is dated
+    with pytest.raises(InputError, match="lacks the columns"):
+        as_collection(table.drop_columns(["assets"]))
+    with pytest.raises(InputError, match="more than once"):
+        as_collection(pa.concat_tables([table, table]))
+    with pytest.raises(InputError, match="is not Arrow"):
+        as_collection(3)
+    for form in (table, table.to_reader(), dated.to_reader(), pa.dataset.dataset(table)):
+        again = as_collection(form)
+        assert again.runtime.content_hash == dated.runtime.content_hash
+
+
+def test_an_empty_collection_is_a_table_still(dated):
+    none = dated.head(0)
+    assert len(none) == 0
+    assert none.to_table().num_rows == 0
+    assert "0 items" in repr(none)
+    with pytest.raises(EmptySelectionError):
+        none.subset(date_range=("2020", "2021"))
+
+
+def test_hrefs_are_absolute(dated):
+    hrefs = pc.struct_field(dated.column("assets"), ["red", "href"]).to_pylist()
+    assert all(Path(href).is_absolute() and Path(href).is_file() for href in hrefs)

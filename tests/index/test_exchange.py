@@ -1,0 +1,73 @@
+"""Other tools read a collection and give it back."""
+
+import json
+import warnings
+
+import duckdb
+import geopandas as gpd
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from rasteret_torch.index import as_collection
+
+
+def same(one, other) -> None:
+    assert one.column("id").to_pylist() == other.column("id").to_pylist()
+    assert one.runtime.content_hash == other.runtime.content_hash
+    source, expected = one.runtime.source(1, "nir"), other.runtime.source(1, "nir")
+    assert (source.href, source.sample) == (expected.href, expected.sample)
+    assert source.header.image.offsets.tolist() == expected.header.image.offsets.tolist()
+    assert source.header.last_modified == expected.header.last_modified
+
+
+def test_duckdb(dated):
+    items = dated.to_table()  # noqa: F841 - DuckDB finds it by name
+    again = as_collection(duckdb.sql("select *, 'train' as split from items order by id").to_arrow_table())
+    same(again, dated)
+    assert again.column("split").to_pylist() == ["train"] * 3
+    found = duckdb.sql("select id from dated where year = 2021").fetchall()
+    assert found == [("scene_20210630",)]
+
+
+def test_polars(dated):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Polars says that it does not know the GeoArrow extension
+        frame = pl.DataFrame(dated)
+        again = as_collection(frame.with_columns(pl.lit("val").alias("split")))
+    same(again, dated)
+    assert again.column("split").to_pylist() == ["val"] * 3
+
+
+def test_geopandas(dated, tmp_path):
+    frame = gpd.GeoDataFrame.from_arrow(dated)
+    assert frame.crs == "OGC:CRS84"
+    assert list(frame["id"]) == dated.column("id").to_pylist()
+    same(as_collection(frame.to_arrow(index=False)), dated)
+    saved = gpd.read_parquet(dated.save(tmp_path / "saved") / "part-00000.parquet", bbox=(9.013, 45, 9.1, 46))
+    assert list(saved["id"]) == ["scene_20200219", "scene_20210630"]
+
+
+def test_geoparquet_metadata(dated, tmp_path):
+    geo = json.loads(pq.read_schema(dated.save(tmp_path / "saved") / "part-00000.parquet").metadata[b"geo"])
+    column = geo["columns"]["geometry"]
+    assert geo["version"] == "1.1.0"
+    assert (column["encoding"], column["geometry_types"]) == ("WKB", ["Polygon"])
+    assert column["covering"]["bbox"]["xmax"] == ["bbox", "xmax"]
+    assert column["bbox"] == pytest.approx(dated.bounds)
+
+
+def test_rasteret_layout_is_kept(dated):
+    """Its 17 fields, by name and type, are what any reader of its collections expects."""
+    fields = {field.name: str(field.type) for field in dated.schema.field("red_metadata").type}
+    expected = {
+        "image_width": "int32", "image_height": "int32", "tile_width": "int32", "tile_height": "int32",
+        "dtype": "string", "transform": "list<item: double>", "predictor": "int32", "compression": "int32",
+        "tile_offsets": "list<item: int64>", "tile_byte_counts": "list<item: int64>",
+        "pixel_scale": "list<item: double>", "tiepoint": "list<item: double>", "nodata": "double",
+        "samples_per_pixel": "int32", "planar_configuration": "int32", "photometric": "int32",
+        "extra_samples": "list<item: int32>",
+    }  # fmt: skip
+    assert {name: fields[name] for name in expected} == expected
+    assert list(fields)[:17] == list(expected)
+    assert dated.value(0, "red_metadata")["transform"] == [10.0, 500_000.0, -10.0, 5_000_000.0]

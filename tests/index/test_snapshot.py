@@ -1,0 +1,210 @@
+"""Saved collections: whole or not there, and refused when damaged."""
+
+import json
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rasteret_torch.errors import (
+    DatasetNotFoundError,
+    IndexCorruptError,
+    InputError,
+    SchemaVersionError,
+    UntrustedUriError,
+)
+from rasteret_torch.index import as_collection, load
+
+
+def test_save_and_load(dated, tmp_path):
+    path = dated.with_column("split", ["a", "b", "c"]).save(tmp_path / "saved")
+    assert path == tmp_path / "saved"
+    again = load(path)
+    assert again.name == "dated"
+    assert again.path == path
+    assert again.column("split").to_pylist() == ["a", "b", "c"]
+    assert again.runtime.content_hash == dated.runtime.content_hash
+    assert again.to_table(["id", "assets"]).equals(dated.to_table(["id", "assets"]))
+    assert (
+        again.runtime.source(2, "nir").header.image.offsets.tolist()
+        == dated.runtime.source(2, "nir").header.image.offsets.tolist()
+    )
+
+
+def test_a_filtered_view_saves_its_rows(dated, tmp_path):
+    view = dated.subset(date_range=("2020-02-01", None))
+    again = load(view.save(tmp_path / "view"))
+    assert len(again) == 2
+    assert again.runtime.content_hash == view.runtime.content_hash != dated.runtime.content_hash
+
+
+def test_nothing_else_is_left_beside_it(dated, tmp_path):
+    folder = tmp_path / "out"
+    dated.save(folder / "one")
+    dated.save(folder / "one")
+    assert [entry.name for entry in folder.iterdir()] == ["one"]
+    assert sorted(entry.name for entry in (folder / "one").iterdir()) == ["_manifest.json", "part-00000.parquet"]
+
+
+def test_a_rebuild_leaves_no_stale_rows(dated, tmp_path):
+    dated.save(tmp_path / "saved")
+    dated.head(1).save(tmp_path / "saved")
+    assert len(load(tmp_path / "saved")) == 1
+
+
+def test_a_failed_save_leaves_the_old_one(dated, tmp_path):
+    path = dated.save(tmp_path / "saved")
+
+    class Interrupted(Exception):
+        pass
+
+    def batches():
+        yield from dated.to_reader()
+        raise Interrupted
+
+    from rasteret_torch.index import snapshot  # noqa: PLC0415
+
+    with pytest.raises(Interrupted):
+        snapshot.write(path, dated.to_table().schema, batches(), name="", data_source="", hashes=("", ""))
+    assert len(load(path)) == 3
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")] == []
+
+
+def test_two_builders_never_interleave(dated, tmp_path):
+    views = [dated.head(count) for count in (1, 2, 3)]
+    path = views[0].save(tmp_path / "saved")
+    stop = threading.Event()
+    failures: list[Exception] = []
+
+    def build(view):
+        while not stop.wait(0.1):
+            try:
+                view.save(path)
+            except Exception as error:  # noqa: BLE001
+                failures.append(error)
+                return
+
+    threads = [threading.Thread(target=build, args=(view,)) for view in views]
+    for thread in threads:
+        thread.start()
+    sizes = {len(load(path)) for _ in range(8)}
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert sizes <= {1, 2, 3}
+
+
+def test_only_collections_are_overwritten(dated, tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="is no collection"):
+        dated.save(tmp_path / "precious")
+    assert (tmp_path / "precious" / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("damage", ["missing", "shorter", "flipped", "manifest", "escape", "rows"])
+def test_damage_is_found(dated, tmp_path, damage):
+    path = dated.save(tmp_path / "saved")
+    part, manifest = path / "part-00000.parquet", path / "_manifest.json"
+    data = bytearray(part.read_bytes())
+    record = json.loads(manifest.read_text())
+    if damage == "missing":
+        part.unlink()
+    elif damage == "shorter":
+        part.write_bytes(data[:-1])
+    elif damage == "flipped":
+        data[len(data) // 2] ^= 1
+        part.write_bytes(data)
+    elif damage == "manifest":
+        manifest.write_text("{")
+    elif damage == "escape":
+        record["files"][0]["name"] = "../saved/part-00000.parquet"
+        manifest.write_text(json.dumps(record))
+    else:
+        record["rows"] = 4
+        manifest.write_text(json.dumps(record))
+    with pytest.raises(IndexCorruptError):
+        load(path)
+
+
+def test_a_newer_major_version_is_refused(dated, tmp_path):
+    path = dated.save(tmp_path / "saved")
+    manifest = path / "_manifest.json"
+    manifest.write_text(manifest.read_text().replace('"schema_version": "1.0"', '"schema_version": "2.0"'))
+    with pytest.raises(SchemaVersionError, match="upgrade"):
+        load(path)
+    table = dated.to_table().replace_schema_metadata({b"rasteret_torch": b'{"schema_version": "7.3"}'})
+    with pytest.raises(SchemaVersionError, match=r"7\.3"):
+        as_collection(table)
+    minor = dated.to_table().replace_schema_metadata({b"rasteret_torch": b'{"schema_version": "1.9"}'})
+    assert len(as_collection(minor)) == 3
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(DatasetNotFoundError, match="no collection at"):
+        load(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetNotFoundError, match="no Parquet"):
+        load(tmp_path / "empty")
+    (tmp_path / "text.parquet").write_text("not Parquet at all")
+    with pytest.raises(IndexCorruptError, match="not readable as Parquet"):
+        load(tmp_path / "text.parquet")
+
+
+def test_a_folder_moves_with_its_files(dated, tmp_path):
+    dated.save(tmp_path / "index")
+    text = pq.read_table(tmp_path / "index" / "part-00000.parquet").column("assets")[0].as_py()
+    assert text["red"]["href"] == os.path.join("..", "tiffs", "scene_20200101.tif")
+    moved = Path(shutil.copytree(tmp_path, tmp_path.parent / (tmp_path.name + "-moved")))
+    again = load(moved / "index")
+    source = again.runtime.source(0, "red")
+    assert source.href == str(moved / "tiffs" / "scene_20200101.tif")
+    assert again.runtime.content_hash == dated.runtime.content_hash
+
+
+def test_files_elsewhere_stay_absolute(dated, tmp_path):
+    again = load(dated.save(tmp_path / "deep" / "index"))
+    stored = pq.read_table(tmp_path / "deep" / "index" / "part-00000.parquet").column("assets")[0].as_py()
+    assert stored["red"]["href"] == str(tmp_path / "tiffs" / "scene_20200101.tif")
+    assert again.runtime.source(0, "red").href == str(tmp_path / "tiffs" / "scene_20200101.tif")
+
+
+def test_relative_paths_do_not_lead_out(dated, tmp_path):
+    path = dated.save(tmp_path / "index")
+    table = pq.read_table(path)
+    evil = [{"red": {"href": "../../../../etc/passwd", "band_index": 0}, "nir": None}] * 3
+    hostile = table.set_column(
+        table.schema.get_field_index("assets"), "assets", pa.array(evil, table.schema.field("assets").type)
+    )
+    pq.write_table(hostile, tmp_path / "hostile.parquet")
+    with pytest.raises(UntrustedUriError, match="outside of"):
+        load(tmp_path / "hostile.parquet")
+
+
+def test_plain_parquet_and_hive_folders_load(dated, tmp_path):
+    table = dated.to_table()
+    pq.write_table(table, tmp_path / "plain.parquet")
+    assert load(tmp_path / "plain.parquet").name == "dated"
+    pq.write_to_dataset(table, tmp_path / "hive", partition_cols=["year", "month"])
+    again = load(tmp_path / "hive")
+    assert sorted(again.column("id").to_pylist()) == sorted(table.column("id").to_pylist())
+    assert sorted(again.column("year").to_pylist()) == [2020, 2020, 2021]
+    assert again.runtime.source(0, "red").header.image.width == 50
+    pq.write_table(table.drop_columns(["geometry"]), tmp_path / "lacking.parquet")
+    with pytest.raises(InputError, match="lacks the columns"):
+        load(tmp_path / "lacking.parquet")
+
+
+def test_a_large_collection_is_mapped(dated, tmp_path, monkeypatch):
+    path = dated.save(tmp_path / "saved")
+    monkeypatch.setattr("rasteret_torch.index.opening._IN_MEMORY_NBYTES", 0)
+    before = pa.total_allocated_bytes()
+    again = load(path)
+    assert pa.total_allocated_bytes() - before < 100_000
+    assert again.to_table().equals(load(path).to_table())
+    assert again.runtime.source(1, "nir").sample == 1
