@@ -11,8 +11,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rasteret_torch.geo import Grid, Window
     from rasteret_torch.index import Collection, as_collection, load
-    from rasteret_torch.ingest import build_from_files, build_from_table
-    from rasteret_torch.ingest.stac import build_from_stac
+    from rasteret_torch.ingest import (
+        Dataset,
+        build,
+        build_from_files,
+        build_from_stac,
+        build_from_table,
+        list_collections,
+        list_datasets,
+        register,
+        register_local,
+    )
     from rasteret_torch.loaders.datamodule import RasteretDataModule
     from rasteret_torch.loaders.geodataset import RasteretGeoDataset
     from rasteret_torch.read import Raster, ReadOptions
@@ -22,6 +31,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "CloudConfig": "rasteret_torch.store",
     "Collection": "rasteret_torch.index",
+    "Dataset": "rasteret_torch.ingest",
     "Grid": "rasteret_torch.geo",
     "Raster": "rasteret_torch.read",
     "RasteretDataModule": "rasteret_torch.loaders.datamodule",
@@ -30,16 +40,22 @@ _HOMES = {
     "StorageBackend": "rasteret_torch.store",
     "Window": "rasteret_torch.geo",
     "as_collection": "rasteret_torch.index",
+    "build": "rasteret_torch.ingest",
     "build_from_files": "rasteret_torch.ingest",
-    "build_from_stac": "rasteret_torch.ingest.stac",
+    "build_from_stac": "rasteret_torch.ingest",
     "build_from_table": "rasteret_torch.ingest",
     "create_backend": "rasteret_torch.store",
+    "list_collections": "rasteret_torch.ingest",
+    "list_datasets": "rasteret_torch.ingest",
     "load": "rasteret_torch.index",
     "read_tiff": "rasteret_torch.readers.tiff",
+    "register": "rasteret_torch.ingest",
+    "register_local": "rasteret_torch.ingest",
 }
 __all__ = [
     "CloudConfig",
     "Collection",
+    "Dataset",
     "Grid",
     "Raster",
     "RasteretDataModule",
@@ -48,12 +64,17 @@ __all__ = [
     "StorageBackend",
     "Window",
     "as_collection",
+    "build",
     "build_from_files",
     "build_from_stac",
     "build_from_table",
     "create_backend",
+    "list_collections",
+    "list_datasets",
     "load",
     "read_tiff",
+    "register",
+    "register_local",
 ]
 
 

@@ -1,5 +1,11 @@
-"""From files, tables and (later) STAC into a collection."""
+"""From files, tables and STAC into a collection."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from rasteret_torch.ingest.catalog import Dataset, list_datasets, register, register_local
 from rasteret_torch.ingest.enrich import (
     add_band_metadata_columns,
     build_url_index_from_assets,
@@ -9,12 +15,45 @@ from rasteret_torch.ingest.files import build_from_files
 from rasteret_torch.ingest.headers import read_headers
 from rasteret_torch.ingest.table import build_collection_from_table, build_from_table
 
+if TYPE_CHECKING:
+    from rasteret_torch.ingest.builders import CollectionBuilder, RecordTableBuilder, StacCollectionBuilder
+    from rasteret_torch.ingest.named import StoredCollection, build, list_collections
+    from rasteret_torch.ingest.stac import build_from_stac
+
+# These load an HTTP client, which takes a quarter of a second.
+_LATER = {
+    "CollectionBuilder": "builders",
+    "RecordTableBuilder": "builders",
+    "StacCollectionBuilder": "builders",
+    "StoredCollection": "named",
+    "build": "named",
+    "build_from_stac": "stac",
+    "list_collections": "named",
+}
 __all__ = [
+    "CollectionBuilder",
+    "Dataset",
+    "RecordTableBuilder",
+    "StacCollectionBuilder",
+    "StoredCollection",
     "add_band_metadata_columns",
+    "build",
     "build_collection_from_table",
     "build_from_files",
+    "build_from_stac",
     "build_from_table",
     "build_url_index_from_assets",
     "enrich_table_with_cog_metadata",
+    "list_collections",
+    "list_datasets",
     "read_headers",
+    "register",
+    "register_local",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    home = _LATER.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)

@@ -103,7 +103,7 @@ def build_from_stac(
     if backend is None and cloud_config is not None:
         backend = create_backend(cloud_config=cloud_config)
     work = Work(listing, wanted, source, backend, max_concurrent, progress, max_error_fraction)
-    return _built(work, name, workspace_dir, force=force, update=update)
+    return built(work, name, workspace_dir, force=force, update=update)
 
 
 def build_hash(work: Work) -> str:
@@ -127,7 +127,10 @@ def build_hash(work: Work) -> str:
     )
 
 
-def _built(work: Work, name: str, workspace_dir: str | Path | None, *, force: bool, update: bool) -> Collection:
+def built(
+    work: Work, name: str, workspace_dir: str | Path | None, *, force: bool = False, update: bool = False
+) -> Collection:
+    """The collection that the work gives, in memory or in the workspace (see `build_from_stac`)."""
     key = build_hash(work)
     base = _base(work, name, workspace_dir) if update else None
     with ExitStack() as stack:

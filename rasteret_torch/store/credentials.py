@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from rasteret_torch.errors import InputError
-from rasteret_torch.store.location import parse
+from rasteret_torch.store.location import Location, parse
+from rasteret_torch.store.rewriting import check_patterns, rewritten
 
 DEFAULT_REGION = "us-west-2"  # of most open Earth observation buckets
 Provider = Literal["aws", "gcp", "azure"]
@@ -34,40 +35,58 @@ _AZURE_CREDENTIAL_VARIABLES = (
 )
 
 
+@runtime_checkable
+class ContainerSigner(Protocol):
+    """Gives tokens for the containers of Azure Blob Storage, one container each (see `recipes`)."""
+
+    @property
+    def endpoint(self) -> str | None:
+        """Of a storage emulator in place of Azure."""
+        ...
+
+    def container_of(self, location: Location) -> tuple[str, str, str] | None:
+        """(account, container, key) of a URL that needs a token; None for others."""
+        ...
+
+    def for_container(self, account: str, container: str) -> Callable[[], Any]:
+        """What is called for fresh tokens."""
+        ...
+
+
 @dataclass(frozen=True)
 class CloudConfig:
     """How the objects of one provider are reached. Holds no secret.
 
     Attributes:
         provider: "aws", "gcp" or "azure".
-        requester_pays: whether requests may be charged to the caller: to the buckets that `url_patterns` names, or to
-            every S3 bucket when it names none.
+        requester_pays: whether requests may be charged to the caller: to the buckets that `url_patterns` and `buckets`
+            name, or to every S3 bucket when they name none.
         region: of the buckets.
-        url_patterns: URL prefix to replacement, e.g. an https prefix to the `s3://bucket/` behind it; the longest
-            prefix that fits is replaced.
+        url_patterns: URL prefix to replacement, e.g. an https prefix to the `s3://bucket/` behind it; of those with an
+            href's origin and the beginning of its path the longest counts.
+        buckets: further buckets that may charge.
     """
 
     provider: Provider
     requester_pays: bool = False
     region: str = DEFAULT_REGION
     url_patterns: Mapping[str, str] = field(default_factory=dict, hash=False)
+    buckets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.provider not in _SCHEME_OF_PROVIDER:
             known = ", ".join(_SCHEME_OF_PROVIDER)
             raise InputError(f"CloudConfig provider {self.provider!r} is not known: use one of {known}.")
+        check_patterns(self.url_patterns)
 
     def rewrite(self, href: str) -> str:
         """The href behind which the object is read."""
-        fitting = [prefix for prefix in self.url_patterns if href.startswith(prefix)]
-        if not fitting:
-            return href
-        prefix = max(fitting, key=len)
-        return self.url_patterns[prefix] + href[len(prefix) :]
+        return rewritten(href, self.url_patterns)
 
     def pays_for(self, bucket: str) -> bool:
         """Whether requests to this S3 bucket may be charged to the caller."""
         named = [parse(target).authority for target in self.url_patterns.values() if target.startswith("s3://")]
+        named += self.buckets
         return self.requester_pays and (not named or bucket in named)
 
 
@@ -85,7 +104,7 @@ class CloudSettings:
     cloud: CloudConfig | None = None
     region: str | None = None
     s3: tuple[tuple[str, str | bool], ...] = field(default=(), repr=False)
-    provider: CredentialProvider | None = field(default=None, repr=False)
+    provider: CredentialProvider | ContainerSigner | None = field(default=None, repr=False)
 
     def s3_options(self, bucket: str) -> dict[str, Any]:
         """Keyword arguments for the S3 store of one bucket."""
@@ -93,23 +112,31 @@ class CloudSettings:
         pays = self.cloud is not None and self.cloud.pays_for(bucket)
         if pays:
             options["request_payer"] = True
-        if self.provides_for("s3"):
+        if self.provides_for("s3", bucket):
             options["credential_provider"] = self.provider
         elif not (pays or "access_key_id" in options or _any_set(_AWS_CREDENTIAL_VARIABLES)):
             options.setdefault("skip_signature", True)
         return options
 
-    def other_options(self, scheme: str) -> dict[str, Any]:
+    def other_options(self, scheme: str, bucket: str) -> dict[str, Any]:
         """Keyword arguments for the Google or Azure store of one bucket or container."""
-        if self.provides_for(scheme):
+        if self.provides_for(scheme, bucket):
             return {"credential_provider": self.provider}
         variables = _GCP_CREDENTIAL_VARIABLES if scheme == "gs" else _AZURE_CREDENTIAL_VARIABLES
         return {} if _any_set(variables) else {"skip_signature": True}
 
-    def provides_for(self, scheme: str) -> bool:
-        """Whether the credential provider is meant for buckets of this scheme."""
+    def provides_for(self, scheme: str, bucket: str) -> bool:
+        """Whether the credential provider is meant for this bucket: of its cloud, and named where it names any."""
         provider = self.cloud.provider if self.cloud else "aws"
-        return self.provider is not None and scheme in _SCHEME_OF_PROVIDER[provider]
+        if self.provider is None or self.signer is not None or scheme not in _SCHEME_OF_PROVIDER[provider]:
+            return False
+        named = getattr(self.provider, "buckets", ())
+        return not named or bucket in named
+
+    @property
+    def signer(self) -> ContainerSigner | None:
+        """The provider, where it gives tokens for Azure containers behind https URLs."""
+        return self.provider if isinstance(self.provider, ContainerSigner) else None
 
     def rewrite(self, href: str) -> str:
         """The href behind which the object is read."""

@@ -9,7 +9,13 @@ from typing import Any
 from rasteret_torch.errors import InputError, UntrustedUriError
 from rasteret_torch.store import runtime
 from rasteret_torch.store.backend import StorageBackend
-from rasteret_torch.store.credentials import CloudConfig, CloudSettings, CredentialProvider, secret_names
+from rasteret_torch.store.credentials import (
+    CloudConfig,
+    CloudSettings,
+    ContainerSigner,
+    CredentialProvider,
+    secret_names,
+)
 from rasteret_torch.store.fetch import fetcher
 from rasteret_torch.store.location import is_local, local_path, redact, scheme_of
 from rasteret_torch.store.policy import FetchPolicy
@@ -92,7 +98,7 @@ class ObstoreBackend(_RangeReads):
 
 
 def create_backend(
-    credential_provider: CredentialProvider | None = None,
+    credential_provider: CredentialProvider | ContainerSigner | None = None,
     cloud_config: CloudConfig | None = None,
     region: str | None = None,
     default_s3_config: Mapping[str, str | bool] | None = None,
@@ -104,7 +110,8 @@ def create_backend(
 
     Args:
         credential_provider: called for fresh credentials, as obstore's stores take it; used for buckets of
-            `cloud_config.provider` (S3 without one). It must pickle to reach loader workers.
+            `cloud_config.provider` (S3 without one), or for those that its attribute `buckets` names. It must pickle
+            to reach loader workers; those of `rasteret_torch.cloud` do, without their keys.
         cloud_config: provider, region, requester pays, URL rewriting.
         region: of S3 buckets; overrides `cloud_config`.
         default_s3_config: further options of obstore's `S3Store` (endpoint, virtual_hosted_style_request, …). Keys

@@ -14,7 +14,7 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
 
 from rasteret_torch.errors import FetchError
-from rasteret_torch.store.credentials import CloudSettings
+from rasteret_torch.store.credentials import CloudSettings, ContainerSigner
 from rasteret_torch.store.location import HTTP_SCHEMES, Location, is_loopback, parse, redact
 from rasteret_torch.store.policy import FetchPolicy
 
@@ -63,6 +63,10 @@ class CloudStores:
             FetchError: the store cannot be configured.
         """
         location = parse(self._settings.rewrite(href))
+        signer = self._settings.signer
+        blob = signer.container_of(location) if signer else None
+        if signer and blob:
+            return self._signed_store(signer, blob[0], blob[1]), unquote(blob[2])
         if location.scheme in HTTP_SCHEMES:
             return self._http_store(location)
         key = (location.scheme, location.authority)
@@ -85,6 +89,24 @@ class CloudStores:
         build = partial(HTTPStore, url, client_options=client, retry_config=no_retries(self._policy))
         return self._store(("http", url), build, url), within
 
+    def _signed_store(self, signer: ContainerSigner, account: str, container: str) -> NativeStore:
+        """A store for one container of Azure Blob Storage, whose token is asked for when it is first read."""
+
+        def build() -> NativeStore:
+            endpoint = signer.endpoint and f"{signer.endpoint}/{account}"
+            is_plain = bool(endpoint) and is_loopback(parse(str(endpoint)).host)
+            place: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
+            return AzureStore(
+                container,
+                account_name=account,
+                credential_provider=signer.for_container(account, container),
+                client_options=self._client_options(is_plain_allowed=is_plain),
+                retry_config=no_retries(self._policy),
+                **place,
+            )
+
+        return self._store(("signed", account, container), build, f"https://{account}/{container}")
+
     def _bucket_store(self, location: Location) -> NativeStore:
         scheme, bucket, settings = location.scheme, location.authority, self._settings
         retry = no_retries(self._policy)
@@ -94,7 +116,7 @@ class CloudStores:
             is_plain = endpoint.startswith("http://") and is_loopback(parse(endpoint).host)
             client = self._client_options(is_plain_allowed=is_plain)
             return S3Store(bucket, client_options=client, retry_config=retry, **options)
-        client, options = self._client_options(), settings.other_options(scheme)
+        client, options = self._client_options(), settings.other_options(scheme, bucket)
         if scheme == "gs":
             return GCSStore(bucket, client_options=client, retry_config=retry, **options)
         container, _, host = bucket.partition("@")  # abfs://container@account.dfs.core.windows.net

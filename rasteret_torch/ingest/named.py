@@ -1,0 +1,205 @@
+"""`build`: a dataset of the catalog into a collection; and what a workspace holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from pyarrow.fs import FileSystem, S3FileSystem
+
+from rasteret_torch.errors import BandNotFoundError, DatasetNotFoundError, IndexCorruptError, InputError
+from rasteret_torch.index import Collection, dates, load, locate, snapshot
+from rasteret_torch.ingest import catalog, workspace
+from rasteret_torch.ingest.catalog import Dataset
+from rasteret_torch.ingest.stac import built
+from rasteret_torch.ingest.stac_build import Work
+from rasteret_torch.ingest.stac_items import Bands
+from rasteret_torch.ingest.stac_listing import Listing
+from rasteret_torch.ingest.stac_search import Query, boxes_of, search_of
+from rasteret_torch.ingest.table import build_from_table
+from rasteret_torch.store import CloudConfig, StorageBackend, create_backend
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCollection:
+    """A collection of a workspace, as its manifest describes it.
+
+    Attributes:
+        name, data_source: of the collection.
+        path: its folder; `load` opens it.
+        rows: items.
+        created: ISO 8601, UTC.
+    """
+
+    name: str
+    path: Path
+    rows: int
+    data_source: str
+    created: str
+
+
+def build(
+    dataset_id: str,
+    *,
+    name: str,
+    bbox: Sequence[float] | None = None,
+    date_range: Any = None,
+    query: Query | None = None,
+    bands: Sequence[str] | None = None,
+    workspace_dir: str | Path | None = None,
+    force: bool = False,
+    update: bool = False,
+    stac_api: str | Path | None = None,
+    cloud_config: CloudConfig | None = None,
+    backend: StorageBackend | None = None,
+    max_concurrent: int = 64,
+    progress: bool = True,
+    max_items: int | None = None,
+    max_error_fraction: float = 1.0,
+) -> Collection:
+    """Indexes a named dataset (see `list_datasets`) over a place and a time.
+
+    How its files are reached (requester pays, signed URLs, Earthdata keys) is part of the catalog: no key goes into
+    the collection, and readers find the way by its `data_source`.
+
+    Args:
+        dataset_id: `earthsearch/sentinel-2-l2a`, `pc/nasadem`, or one of your own.
+        name: of the collection.
+        bbox: (xmin, ymin, xmax, ymax) in CRS84; xmin > xmax crosses the antimeridian.
+        date_range: (start, end), a date-only end included; either may be None.
+        query: as in `build_from_stac`.
+        bands: which of the dataset's bands; default all that items have.
+        workspace_dir, force, update: as in `build_from_stac`.
+        stac_api: another API that serves the same items.
+        cloud_config, backend: another way to the files.
+        max_concurrent: headers in flight.
+        progress: shows a progress bar.
+        max_items: stops after so many.
+        max_error_fraction: share of files that may fail before the build is given up.
+
+    Raises:
+        DatasetNotFoundError: unknown id; names those that sound like it.
+        BandNotFoundError: unknown band; names the dataset's.
+        As `build_from_stac`.
+    """
+    workspace.check_name(name)
+    entry = catalog.dataset(dataset_id)
+    if backend is None:
+        backend = create_backend(cloud_config=cloud_config) if cloud_config is not None else entry.backend()
+    if entry.path:
+        return load(entry.path, name=name)
+    wanted = _bands(entry, bands)
+    if entry.table and stac_api is None:
+        return _from_table(entry, wanted, name, bbox, date_range, workspace_dir=workspace_dir, force=force)
+    search = search_of(entry.collection, bbox, date_range, _query(entry, query), 100)
+    listing = Listing(str(stac_api or entry.stac_api), search, is_static=entry.static, max_items=max_items)
+    work = Work(listing, wanted, entry.id, backend, max_concurrent, progress, max_error_fraction)
+    return built(work, name, workspace_dir, force=force, update=update)
+
+
+def list_collections(workspace_dir: str | Path) -> list[StoredCollection]:
+    """The collections saved in a workspace, by name; other folders are passed over.
+
+    Raises:
+        DatasetNotFoundError: there is no such folder.
+        IndexCorruptError: a manifest cannot be read.
+    """
+    folder = locate.absolute(workspace_dir)
+    if not folder.is_dir():
+        raise DatasetNotFoundError(f"there is no workspace {folder}; build a collection with workspace_dir first")
+    found = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return [_stored(path) for path in sorted(found) if (path / snapshot.MANIFEST).is_file()]
+
+
+def _stored(path: Path) -> StoredCollection:
+    try:
+        record = json.loads((path / snapshot.MANIFEST).read_text("utf-8"))
+        name, source = str(record.get("name") or path.name), str(record.get("data_source", ""))
+        return StoredCollection(name, path, int(record["rows"]), source, str(record.get("created", "")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IndexCorruptError(f"{path / snapshot.MANIFEST} is not readable; build the collection again") from error
+
+
+def _bands(entry: Dataset, bands: Sequence[str] | None) -> Bands:
+    """Those asked for, which items must have; by default all of the dataset that items happen to have."""
+    chosen = [bands] if isinstance(bands, str) else bands
+    known = entry.band_names
+    unknown = [band for band in chosen or () if known and band not in known]
+    if unknown:
+        raise BandNotFoundError(f"dataset {entry.id!r} has no band {unknown}; it has {known}")
+    assets = {band: key for band, key in entry.band_map.items() if chosen is None or band in chosen}
+    return Bands(assets, dict(entry.band_index_map), tuple(chosen or ()))
+
+
+def _query(entry: Dataset, query: Query | None) -> Query | None:
+    if not entry.query:
+        return query
+    if query is None or (isinstance(query, Mapping) and set(query) != {"op", "args"}):
+        return {**(query or {}), **entry.query}
+    raise InputError(f"dataset {entry.id!r} always asks for {dict(entry.query)}; pass query as a mapping beside it")
+
+
+def _from_table(
+    entry: Dataset,
+    bands: Bands,
+    name: str,
+    bbox: Sequence[float] | None,
+    date_range: Any,
+    *,
+    workspace_dir: str | Path | None,
+    force: bool,
+) -> Collection:
+    """Rows of a published table that lie in the box and the time."""
+    names = ds.dataset(*_place(entry), format="parquet", partitioning="hive").schema.names
+    path, filesystem = _place(entry)
+    return build_from_table(
+        path,
+        name=name,
+        data_source=entry.id,
+        column_map=entry.column_map,
+        href_column=entry.href_column or None,
+        band_index_map=entry.band_index_map or None,
+        filesystem=filesystem,
+        filter_expr=_condition(names, bbox, date_range),
+        band_codes=bands.required or None,
+        workspace_dir=workspace_dir,
+        force=force,
+    )
+
+
+def _place(entry: Dataset) -> tuple[str, FileSystem | None]:
+    scheme, found, rest = entry.table.partition("://")
+    if not found or scheme != "s3":
+        return entry.table, None
+    return rest, S3FileSystem(anonymous=entry.access == "public", region=entry.region or None)
+
+
+def _condition(names: Sequence[str], bbox: Sequence[float] | None, date_range: Any) -> pc.Expression | None:
+    parts: list[pc.Expression] = []
+    boxes = boxes_of(bbox)
+    if boxes and "bbox" not in names:
+        raise InputError("this table has no bbox column to filter by; build it whole and use subset(bbox=...)")
+    if boxes:
+        touching = [
+            (pc.field("bbox", "xmin") <= xmax)
+            & (pc.field("bbox", "xmax") >= xmin)
+            & (pc.field("bbox", "ymin") <= ymax)
+            & (pc.field("bbox", "ymax") >= ymin)
+            for xmin, ymin, xmax, ymax in boxes
+        ]
+        parts.append(touching[0] if len(touching) == 1 else touching[0] | touching[1])
+    if date_range is not None:
+        first, last = (dates.moment(us) for us in dates.range_of(date_range))
+        if "year" in names:
+            parts.append((pc.field("year") >= first.year) & (pc.field("year") <= last.year))
+        elif "datetime" in names:
+            parts.append((pc.field("datetime") >= first) & (pc.field("datetime") <= last))
+    condition: pc.Expression | None = None
+    for part in parts:
+        condition = part if condition is None else condition & part
+    return condition
