@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     )
     from rasteret_torch.loaders.datamodule import RasteretDataModule
     from rasteret_torch.loaders.geodataset import RasteretGeoDataset
+    from rasteret_torch.loaders.iterable import RasteretIterableDataset
+    from rasteret_torch.loaders.iterable_loader import RasteretDataLoader
     from rasteret_torch.read import Raster, ReadOptions
     from rasteret_torch.readers.tiff import read_tiff
     from rasteret_torch.store import CloudConfig, StorageBackend, create_backend
@@ -34,8 +36,10 @@ _HOMES = {
     "Dataset": "rasteret_torch.ingest",
     "Grid": "rasteret_torch.geo",
     "Raster": "rasteret_torch.read",
+    "RasteretDataLoader": "rasteret_torch.loaders.iterable_loader",
     "RasteretDataModule": "rasteret_torch.loaders.datamodule",
     "RasteretGeoDataset": "rasteret_torch.loaders.geodataset",
+    "RasteretIterableDataset": "rasteret_torch.loaders.iterable",
     "ReadOptions": "rasteret_torch.read",
     "StorageBackend": "rasteret_torch.store",
     "Window": "rasteret_torch.geo",
@@ -58,8 +62,10 @@ __all__ = [
     "Dataset",
     "Grid",
     "Raster",
+    "RasteretDataLoader",
     "RasteretDataModule",
     "RasteretGeoDataset",
+    "RasteretIterableDataset",
     "ReadOptions",
     "StorageBackend",
     "Window",

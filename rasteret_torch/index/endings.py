@@ -30,4 +30,5 @@ class Endings:
     get_numpy = Ending("rasteret_torch.readers.numpy:get_numpy")
     read_window = Ending("rasteret_torch.readers.window:read_window")
     to_torchgeo_dataset = Ending("rasteret_torch.loaders.geodataset:to_torchgeo_dataset")
+    to_iterable_dataset = Ending("rasteret_torch.loaders.iterable:to_iterable_dataset")
     to_datamodule = Ending("rasteret_torch.loaders.datamodule:to_datamodule")

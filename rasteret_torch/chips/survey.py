@@ -1,0 +1,122 @@
+"""Where the items of a collection lie, in the CRS and pixels of a dataset: the ground that layouts divide."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from rasteret_torch.chips.layouts import Ground, Pixels2
+from rasteret_torch.chips.mixing import Numbers
+from rasteret_torch.errors import CRSMismatchError, InputError
+from rasteret_torch.geo import Bounds, Grid, parse_crs, same_crs
+from rasteret_torch.index.places import BoxIndex
+from rasteret_torch.index.runtime import RuntimeIndex
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """Items on a common ground.
+
+    Attributes:
+        runtime: the items.
+        bands: whose files count; places are those of the first.
+        crs: of all coordinates here.
+        res: pixel size (x, y) of chips.
+    """
+
+    runtime: RuntimeIndex
+    bands: tuple[str, ...]
+    crs: CRS
+    res: tuple[float, float]
+
+    @functools.cached_property
+    def bounds(self) -> NDArray[np.float64]:
+        """[N, 4] of every row; nan where it has no place."""
+        bounds = self.runtime.bounds(self.crs, band=self.bands[0]).copy()
+        bounds[bounds[:, 0] > bounds[:, 2], 2] += 360.0  # across the antimeridian
+        return bounds
+
+    @functools.cached_property
+    def _boxes(self) -> BoxIndex:
+        return BoxIndex(self.runtime.bounds(self.crs, band=self.bands))
+
+    def rows_at(self, box: Bounds, start_us: int, end_us: int, first: int | None = None) -> Numbers:
+        """Rows that overlap a box and a time, ascending, except that `first` comes first."""
+        rows = self._boxes.touching(box)
+        runtime, bounds = self.runtime, self.bounds
+        west, south, east, north = (bounds[rows, side] for side in range(4))
+        inside = (west < box[2]) & (east > box[0]) & (south < box[3]) & (north > box[1])
+        rows = rows[inside & (runtime.start_us[rows] <= end_us) & (runtime.end_us[rows] >= start_us)]
+        return rows if first is None else np.concatenate([[first], rows[rows != first]])
+
+    def ground(self, chip_px: Pixels2, *, each_row: bool, each_time: bool) -> Ground:
+        """The places that chips are laid out on.
+
+        Args:
+            chip_px: (rows, cols) of a chip.
+            each_row: one place a row, in order; else rows that lie in the same place (and time) count once, and rows
+                without a place not at all.
+            each_time: rows of the same place at different times count separately.
+
+        Raises:
+            InputError: no row has a place; or with `each_row`, one has none.
+        """
+        known = np.flatnonzero(~np.isnan(self.bounds).any(axis=1))
+        if not len(known) or (each_row and len(known) < len(self.bounds)):
+            missing = np.setdiff1d(np.arange(len(self.bounds)), known)
+            raise InputError(
+                f"item {self.runtime.ids[missing[0]]!r} has no place (no header, or no georeferencing) in "
+                f"band {self.bands[0]!r}; leave such items out with collection.where(...)"
+            )
+        rows = known if each_row else self._distinct(known, each_time)
+        return Ground(self.bounds[rows], rows, self.res, chip_px, self._cell_px(int(known[0])))
+
+    def _distinct(self, rows: Numbers, each_time: bool) -> Numbers:
+        columns = [self.bounds[rows]]
+        if each_time:
+            columns += [self.runtime.start_us[rows, None].astype(float), self.runtime.end_us[rows, None].astype(float)]
+        _, first = np.unique(np.hstack(columns), axis=0, return_index=True)
+        return rows[np.sort(first)]
+
+    def _cell_px(self, row: int) -> Pixels2:
+        """Size of the tiles of an item, in pixels of the dataset."""
+        image = self.runtime.source(row, self.bands[0]).header.image
+        xmin, ymin, xmax, ymax = self.bounds[row]
+        down = (ymax - ymin) / self.res[1] / image.height * image.tile_height
+        across = (xmax - xmin) / self.res[0] / image.width * image.tile_width
+        return max(1, round(down)), max(1, round(across))
+
+
+def survey(
+    runtime: RuntimeIndex,
+    bands: tuple[str, ...],
+    crs: CRS | str | int | None = None,
+    res: float | tuple[float, float] | None = None,
+) -> Survey:
+    """A survey in the given CRS and resolution, or in those of the items.
+
+    Raises:
+        CRSMismatchError: the items lie in several CRSs and none was chosen.
+        InputError: no item has a place, or a resolution is needed.
+    """
+    transforms, _, crs_ids = runtime.grids(bands[0])
+    numbers = np.unique(crs_ids[crs_ids >= 0])
+    if not len(numbers):
+        raise InputError(f"no item has a georeferenced header of band {bands[0]!r}; see collection.describe()")
+    if crs is None and len(numbers) > 1:
+        names = ", ".join(runtime.crs_list[number].name for number in numbers[:5])
+        raise CRSMismatchError(f"items lie in {len(numbers)} CRSs ({names}); choose one for the chips with crs=")
+    target = runtime.crs_list[numbers[0]] if crs is None else parse_crs(crs)
+    if res is not None:
+        size = (float(res), float(res)) if isinstance(res, (int, float)) else (float(res[0]), float(res[1]))
+        return Survey(runtime, bands, target, size)
+    own = [number for number in numbers if same_crs(runtime.crs_list[number], target)]
+    if not own:
+        raise InputError(f"no item lies in {target.name}, so the pixel size of chips there is not known; pass res=")
+    first = transforms[np.flatnonzero(crs_ids == own[0])[0]]
+    return Survey(runtime, bands, target, Grid(Affine(*first), (1, 1)).res)

@@ -1,0 +1,216 @@
+"""Batches on their way: planned and started at once, waited for later, with what happens to chips that fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from rasteret_torch.chips.mixing import Numbers, mixed
+from rasteret_torch.errors import (
+    ErrorBudgetExceededError,
+    InputError,
+    RasteretTorchError,
+    StoreError,
+    TiffError,
+)
+from rasteret_torch.loaders.recipe import PlannedChip, Sample, SampleRecipe
+from rasteret_torch.loaders.sources import ChipSource
+from rasteret_torch.read import ChipPixels, Failures, Pipeline, ReadOptions
+
+_SUBSTITUTES = 16  # other samples that are tried in place of one that fails
+
+
+@dataclass(slots=True)
+class Chosen:
+    """A sample of a batch: its number and its plan; both change when another takes its place."""
+
+    number: int
+    chip: PlannedChip
+
+
+@dataclass(eq=False)
+class ChipReader:
+    """Reads the samples of an iterable dataset.
+
+    Attributes:
+        source: where chips come from.
+        recipe: how samples are made of them.
+        pipeline: reads pixels.
+        options: how failures are met.
+        seed: of the choice of substitutes.
+        transforms: applied to every sample.
+        failed: samples that failed in this process so far.
+    """
+
+    source: ChipSource
+    recipe: SampleRecipe
+    pipeline: Pipeline
+    options: ReadOptions
+    seed: int
+    transforms: Callable[[Sample], Sample] | None = None
+    failed: int = 0
+
+    def begin(self, numbers: Numbers, epoch: int, *, batched: bool) -> Reading:
+        """Plans samples and starts to read them, into one batch or each for itself."""
+        places = self.source.at(numbers, epoch)
+        chosen = [self._choose(int(number), place, epoch) for number, place in zip(numbers, places, strict=True)]
+        return Reading(self, chosen, epoch, batched)
+
+    def _choose(self, number: int, place: Any, epoch: int) -> Chosen:
+        try:
+            return Chosen(number, self.source.plan(place))
+        except (TiffError, StoreError) as error:
+            if self.options.on_error != "replace":
+                raise
+            self.count(error)
+        return next(self.substitutes(number, epoch))
+
+    def substitutes(self, number: int, epoch: int) -> Iterator[Chosen]:
+        """Other samples to take the place of one that failed; which ones depends on seed, epoch and its number only.
+
+        Raises:
+            ErrorBudgetExceededError: none of those tried can be read, or too many samples failed.
+        """
+        length = self.source.length
+        for attempt in range(_SUBSTITUTES):
+            other = int(mixed([number], self.seed, epoch, attempt)[0]) % length
+            try:
+                yield Chosen(other, self.source.plan(self.source.at(np.array([other]), epoch)[0]))
+            except (TiffError, StoreError) as error:
+                self.count(error)
+        raise ErrorBudgetExceededError(
+            f"sample {number} failed, and so did {_SUBSTITUTES} others in its place; check the store and the files"
+        )
+
+    def count(self, error: RasteretTorchError) -> None:
+        """Counts a failed sample.
+
+        Raises:
+            ErrorBudgetExceededError: too many.
+        """
+        self.failed += 1
+        if self.failed > self.options.max_bad_samples:
+            raise ErrorBudgetExceededError(
+                f"{self.failed} samples failed in this process, more than ReadOptions.max_bad_samples="
+                f"{self.options.max_bad_samples}; the last one: {error}"
+            ) from error
+
+
+class Reading:
+    """Samples that are being read."""
+
+    def __init__(self, reader: ChipReader, chosen: list[Chosen], epoch: int, batched: bool) -> None:
+        self._reader = reader
+        self._chosen = chosen
+        self._epoch = epoch
+        self._failures: Failures = {}
+        self._data: Tensor | None = None
+        parts: list[ChipPixels] | None = None
+        if batched:
+            self._data, parts = _one_array([member.chip for member in chosen])
+        plans = [member.chip.plan for member in chosen]
+        self._future = reader.pipeline.submit(plans, parts, self._failures)
+        self._pixels: list[ChipPixels] = []
+
+    def cancel(self) -> None:
+        """Stops reading; without effect when all is there."""
+        self._future.cancel()
+
+    def wait(self) -> None:
+        """Waits for the pixels, and for those of other samples in the place of failed ones.
+
+        Raises:
+            RasteretTorchError: what reading said, or that too many samples failed.
+        """
+        try:
+            self._pixels = self._future.result()
+        finally:
+            self._future.cancel()  # an interrupt while waiting ends the reads too
+        for slot, error in sorted(self._failures.items()):
+            self._reader.count(error)
+            if self._reader.options.on_error == "replace":
+                self._pixels[slot] = self._replaced(slot, self._pixels[slot])
+
+    def samples(self) -> Iterator[Sample]:
+        """Each sample for itself, after `wait`."""
+        recipe, transforms = self._reader.recipe, self._reader.transforms
+        for member, read in zip(self._chosen, self._pixels, strict=True):
+            sample = recipe.sample(member.chip, read)
+            sample["index"] = torch.tensor(member.number, dtype=torch.int64)
+            yield sample if transforms is None else transforms(sample)
+
+    def batch(self) -> Sample:
+        """All samples as one, after `wait`."""
+        assert self._data is not None
+        pixels = self._pixels
+        covered = _empty((len(pixels), *pixels[0].valid.shape[:1], *pixels[0].valid.shape[2:]), np.dtype(np.uint8))
+        for number, read in enumerate(pixels):
+            np.all(read.valid, axis=1, out=covered[number].numpy().view(bool))
+        batch = self._reader.recipe.batch([member.chip for member in self._chosen], self._data, covered)
+        batch["index"] = torch.tensor([member.number for member in self._chosen], dtype=torch.int64)
+        return batch if self._reader.transforms is None else _transformed(batch, self._reader.transforms)
+
+    def _replaced(self, slot: int, pixels: ChipPixels) -> ChipPixels:
+        """Reads another sample into the place of one that failed."""
+        for other in self._reader.substitutes(self._chosen[slot].number, self._epoch):
+            plan = other.chip.plan
+            stacks = _shape(other.chip) == pixels.data.shape and np.can_cast(plan.dtype, pixels.data.dtype)
+            if self._data is not None and not stacks:
+                continue
+            failures: Failures = {}
+            into = None if self._data is None else [pixels]
+            read = self._reader.pipeline.submit([plan], into, failures).result()[0]
+            if not failures:
+                self._chosen[slot] = other
+                return read
+            self._reader.count(failures[0])
+        raise AssertionError("substitutes() ends with an error")
+
+
+def _shape(chip: PlannedChip) -> tuple[int, ...]:
+    """(step, band, row, col)."""
+    return len(chip.plan.steps), len(chip.plan.fills), *chip.plan.grid.shape
+
+
+def _one_array(chips: Sequence[PlannedChip]) -> tuple[Tensor, list[ChipPixels]]:
+    """A tensor for all pixels of a batch, and its parts as arrays to read into.
+
+    Raises:
+        InputError: chips of several shapes.
+    """
+    shapes = {_shape(chip) for chip in chips}
+    if len(shapes) > 1:
+        few = " and ".join(str(shape) for shape in sorted(shapes)[:2])
+        raise InputError(
+            f"chips of shapes {few} (time steps, bands, rows, cols) do not stack; select items so that every place has "
+            "as many dates, or leave batch_size out and collate the samples yourself"
+        )
+    shape = (len(chips), *shapes.pop())
+    data = _empty(shape, np.result_type(*{chip.plan.dtype for chip in chips}))
+    valid = np.empty(shape, bool)
+    pixels = data.numpy()
+    return data, [ChipPixels(pixels[number], valid[number]) for number in range(len(chips))]
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
+    """A tensor; in a worker in shared memory, so that it reaches the trainer without a copy."""
+    kind = torch.from_numpy(np.empty(0, dtype)).dtype
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=kind)
+    # What torch's own collate function does in workers; there is no public name for it.
+    storage = torch.UntypedStorage._new_shared(int(np.prod(shape)) * dtype.itemsize)  # type: ignore[no-untyped-call]
+    return torch.empty(0, dtype=kind).set_(storage).view(shape)
+
+
+def _transformed(batch: Sample, transforms: Callable[[Sample], Sample]) -> Sample:
+    """Transforms are written for samples: the batch is taken apart for them and stacked again."""
+    count = len(batch["index"])
+    samples = [transforms({key: value[number] for key, value in batch.items()}) for number in range(count)]
+    stacked: Sample = torch.utils.data.default_collate(samples)
+    return stacked

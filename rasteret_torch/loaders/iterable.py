@@ -1,0 +1,345 @@
+"""`RasteretIterableDataset`: samples or ready batches in an order of their own, read ahead, resumable at any batch."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from pyproj import CRS
+from torch.utils.data import IterableDataset, Sampler, get_worker_info
+
+from rasteret_torch.chips.layouts import layout_of
+from rasteret_torch.chips.order import EpochOrder
+from rasteret_torch.chips.share import Cut, Mark, steps_of_worker
+from rasteret_torch.chips.survey import survey
+from rasteret_torch.errors import EmptySelectionError, InputError, ResumeMismatchError
+from rasteret_torch.index import Collection, load
+from rasteret_torch.loaders.batches import ChipReader, Reading
+from rasteret_torch.loaders.ranks import Rank, current_rank
+from rasteret_torch.loaders.recipe import Sample, SampleRecipe, worker_pipeline
+from rasteret_torch.loaders.sources import ChipSource, LayoutSource
+from rasteret_torch.loaders.tensors import SampleDtype
+from rasteret_torch.read import ReadOptions, Resampling
+from rasteret_torch.store import StorageBackend
+
+STATE_VERSION = 1
+_GROUP = 16  # single samples that are read together
+
+SamplerName = Literal["random", "grid", "rows"]
+State = dict[str, Any]
+
+
+class Standing(NamedTuple):
+    """How far an iteration is: its mark, and in a worker that keeps its own state, the step that it does next."""
+
+    mark: Mark
+    next_step: int | None = None
+
+
+class RasteretIterableDataset(IterableDataset[Sample]):
+    """Chips of a collection as a stream.
+
+    The order of an epoch depends on `seed`, the epoch and the settings alone: the sequence of sample numbers, laid end
+    to end over ranks and batches, is the same for any number of workers and ranks. Ranks take equal shares (the last
+    batch is padded with samples from the start of the sequence where they do not divide evenly); DataLoader workers
+    prepare the batches of their rank in turn.
+
+    With `batch_size`, ready batches come out: give them to `RasteretDataLoader`, or to
+    `DataLoader(dataset, batch_size=None)`. Without it, single samples do; a `DataLoader` that batches them itself lets
+    each of its workers fill whole batches, so that which samples share a batch then depends on the number of workers.
+
+    An epoch is repeated until `set_epoch` chooses another. `RasteretDataLoader` goes on to the next epoch by itself and
+    keeps the state that belongs to the batch last handed out, workers or not.
+
+    Samples hold `image` [C, H, W] ([T, C, H, W] for time series) or `mask`, `mask_valid` uint8, `bounds` and
+    `transform` (9,) float64, `index` int64, the chip's number in [0, length), and as asked `label` and `timestamps`;
+    batches hold the same with one axis more.
+    """
+
+    def __init__(
+        self,
+        collection: Collection | str | Path,
+        bands: Sequence[str] | None = None,
+        *,
+        sampler: SamplerName | Sampler[Any] | Callable[[Any], Sampler[Any]],
+        patch_size: int | tuple[int, int],
+        length: int | None = None,
+        batch_size: int | None = None,
+        drop_last: bool = False,
+        seed: int = 0,
+        shuffle: bool = True,
+        locality: int | None = None,
+        crs: CRS | str | int | None = None,
+        res: float | tuple[float, float] | None = None,
+        split: str | None = None,
+        split_column: str = "split",
+        is_image: bool = True,
+        dtype: SampleDtype = "native",
+        time_series: bool = False,
+        label_field: str | None = None,
+        targets: Any = None,
+        resampling: Resampling | None = None,
+        transforms: Callable[[Sample], Sample] | None = None,
+        read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+        backend: StorageBackend | None = None,
+    ) -> None:
+        """Opens a collection; no file is touched.
+
+        Args:
+            collection: a collection, the path of one, or a dataset id.
+            bands: names, in channel order; None takes all bands of the collection.
+            sampler: "random" draws chips from all items, every pixel position equally likely, anew each epoch; "grid"
+                covers every item side by side (the last chips may stick out); "rows" takes one chip from the middle of
+                every row of the collection. Or a TorchGeo sampler, or a function from a `RasteretGeoDataset` to one: an
+                epoch is then the list of its queries, made once an epoch in every worker from generators seeded with
+                (seed, epoch); their size decides over the chip's.
+            patch_size: of chips, in pixels: one number, or (rows, cols).
+            length: samples of an epoch; None takes as many as cover the items, or all that there are.
+            batch_size: yield batches of so many samples; None yields samples.
+            drop_last: leave out a last batch that is not full.
+            seed: of order and chips.
+            shuffle: False visits the chips by their numbers.
+            locality: shuffle in blocks of so many neighbouring chips, so that tiles are read and decoded once for all
+                of them; see `EpochOrder` for what it costs in randomness. Works best with few workers, as each decodes
+                for itself.
+            crs: of chips; None takes that of the items.
+            res: pixel size in units of `crs`, one number or (x, y); None takes the first item's.
+            split: keep the rows whose `split_column` has this value.
+            split_column: name of that column.
+            is_image: samples carry `image`; otherwise `mask`.
+            dtype: "native" keeps the files', None follows TorchGeo (float32 images, int64 masks), or a torch dtype.
+            time_series: one step per item at the chip's place, ascending in time.
+            label_field: column whose number (or list of numbers) becomes `label`.
+            targets: reserved.
+            resampling: None interpolates linearly where the sample's dtype is a float and takes the nearest pixel else.
+            transforms: applied to every sample (a batch is taken apart and stacked again for it).
+            read: how pixels are fetched; how far ahead; what happens to samples that fail.
+            backend: byte source; None reads paths and URLs directly.
+
+        Raises:
+            DatasetNotFoundError, SplitNotFoundError, BandNotFoundError, EmptySelectionError: the collection has no such
+                thing; the message lists what it has.
+            CRSMismatchError: items lie in several CRSs and `crs` is not given.
+            InputError: any other argument that makes no sense.
+        """
+        if targets is not None:
+            raise InputError("targets= is not available yet; use transforms=")
+        found = collection if isinstance(collection, Collection) else load(collection)
+        self.collection: Collection = found if split is None else found.select_split(split, split_column=split_column)
+        if len(self.collection) == 0:
+            raise EmptySelectionError("the collection has no items; relax the filters that made it")
+        self.bands = tuple(self.collection.check_bands(bands))
+        self.sampler = sampler
+        self.patch_size = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
+        for name, value in (("patch_size", min(self.patch_size)), ("batch_size", batch_size), ("locality", locality)):
+            if value is not None and value < 1:
+                raise InputError(f"{name}={value} must be at least 1")
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+        self.seed = seed
+        self.shuffle = shuffle
+        self.locality = locality
+        self.transforms = transforms
+        self.read_options = read
+        self.backend = backend
+        self._ground = crs, res
+        self._wanted_length = length
+        self._recipe = SampleRecipe(
+            self.collection, self.bands, is_image, dtype, time_series, label_field, resampling, read.level
+        )
+        # Where the next iteration starts: epoch, position, batches. A tensor, since workers that live on share it.
+        self._cursor = torch.zeros(3, dtype=torch.int64)
+        self._own: Standing | None = None  # where this worker goes on, for loaders that keep state in their workers
+        self._handed: Standing | None = None
+        self._parent_rank: Rank | None = None
+        self.length = self.source.length
+
+    # What there is ------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def source(self) -> ChipSource:
+        """Where chips come from; made anew in every process."""
+        if not isinstance(self.sampler, str):
+            sampled = importlib.import_module("rasteret_torch.loaders.sampled")  # needs torchgeo, layouts do not
+            chosen = self._recipe, self._ground, self.sampler, self._wanted_length, self.seed
+            found: ChipSource = sampled.SampledSource.of(*chosen)
+            return found
+        crs, res = self._ground
+        place = survey(self.collection.runtime, self.bands, crs, res)
+        each_row = self.sampler == "rows"
+        ground = place.ground(self.patch_size, each_row=each_row, each_time=not self._recipe.time_series)
+        layout = layout_of(self.sampler, ground, self._wanted_length, self.seed)
+        return LayoutSource(place, layout, ground, self._recipe)
+
+    def __len__(self) -> int:
+        """Batches (samples, without `batch_size`) of an epoch on this rank."""
+        return self.mark.batches + self.cut(self.mark.position).steps
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next iteration visits."""
+        return self.mark.epoch
+
+    @property
+    def mark(self) -> Mark:
+        """Where the next iteration starts."""
+        return Mark(*self._cursor.tolist())
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch of the next iteration; a resumed position in the same epoch is kept."""
+        if epoch != self.epoch:
+            self.aim(Mark(epoch))
+
+    def aim(self, mark: Mark) -> None:
+        """Chooses where the next iteration starts."""
+        self._cursor[:] = torch.tensor(mark)
+        self._handed = None
+
+    def cut(self, position: int = 0) -> Cut:
+        """How the rest of an epoch is dealt out to ranks and batches."""
+        return Cut(self.length, position, self.rank.world_size, self.batch_size or 1, self.drop_last)
+
+    @property
+    def rank(self) -> Rank:
+        """This process among those that train together; workers have that of the process they work for."""
+        if self._parent_rank is not None and get_worker_info() is not None:
+            return self._parent_rank
+        return current_rank()
+
+    # Iteration ----------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Samples, or batches, of the current epoch from the current position on."""
+        worker = get_worker_info()
+        start = self._own or Standing(self.mark)
+        number, count = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        if worker is None:
+            self.aim(Mark(start.mark.epoch))
+        self._own, self._handed = None, start
+        steps = self.cut(start.mark.position).steps
+        return self._ahead(start.mark, steps_of_worker(steps, number, count, start.next_step))
+
+    def _ahead(self, mark: Mark, steps: range) -> Iterator[Sample]:
+        """Yields what the steps give, with the next reads under way."""
+        cut, rank = self.cut(mark.position), self.rank.number
+        line = self.source.line(mark.epoch) if self.locality else None
+        order = EpochOrder(self.length, self.seed, mark.epoch, self.shuffle, line, self.locality or 1)
+        reader = self._reader()
+        size = _GROUP if self.batch_size is None else 1
+        groups = itertools.batched(steps, size)
+        under_way: deque[tuple[tuple[int, ...], Reading]] = deque()
+
+        def top_up() -> None:
+            for group in itertools.islice(groups, self.read_options.lookahead + 1 - len(under_way)):
+                numbers = order.numbers(np.concatenate([cut.positions(step, rank) for step in group]))
+                under_way.append((group, reader.begin(numbers, mark.epoch, batched=self.batch_size is not None)))
+
+        try:
+            top_up()
+            while under_way:
+                group, reading = under_way[0]
+                reading.wait()
+                under_way.popleft()
+                top_up()
+                found = reading.samples() if self.batch_size is None else iter([reading.batch()])
+                for step, sample in zip(group, found, strict=True):
+                    self._handed = self._after(mark, step, steps.step)
+                    yield sample
+        finally:
+            for _, reading in under_way:
+                reading.cancel()
+
+    def _reader(self) -> ChipReader:
+        pipeline = worker_pipeline(self.read_options, self.backend)
+        return ChipReader(self.source, self._recipe, pipeline, self.read_options, self.seed, self.transforms)
+
+    # State --------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> State:
+        """Where this dataset's iteration stands: after the sample or batch it handed out last. JSON-able.
+
+        In a process whose DataLoader workers iterate copies of the dataset it cannot know; ask `RasteretDataLoader`.
+        """
+        return self.state_at(*(self._handed or Standing(self.mark)))
+
+    def load_state_dict(self, state: State) -> None:
+        """Goes on where a state was taken; the next iteration yields what had not been handed out.
+
+        Raises:
+            ResumeMismatchError: the state belongs to another collection, or to other settings of order or chips.
+        """
+        mark = self.mark_of(state)
+        if get_worker_info() is None:
+            self.aim(mark)
+        else:
+            self._own = self._handed = Standing(mark, state["next_step"])
+
+    def state_at(self, mark: Mark, next_step: int | None = None) -> State:
+        """The state of an iteration that stands at this mark."""
+        return {
+            "version": STATE_VERSION,
+            **mark._asdict(),
+            "next_step": next_step,
+            **self._fingerprint,
+            "batch_size": self.batch_size,
+            "world_size": self.rank.world_size,
+        }
+
+    def mark_of(self, state: State) -> Mark:
+        """The mark in a state that belongs to this dataset.
+
+        Raises:
+            ResumeMismatchError: it does not.
+        """
+        if state.get("version") != STATE_VERSION:
+            raise ResumeMismatchError(
+                f"the state has version {state.get('version')!r}, this release reads {STATE_VERSION}; was it saved by "
+                "a RasteretDataLoader or RasteretIterableDataset?"
+            )
+        for name, value in self._fingerprint.items():
+            if state.get(name) != value:
+                raise ResumeMismatchError(
+                    f"cannot resume: {name} is {value!r} here and {state.get(name)!r} in the state; load the same "
+                    "collection with the same settings, or start anew without the state"
+                )
+        return Mark(state["epoch"], state["position"], state["batches"])
+
+    @functools.cached_property
+    def _fingerprint(self) -> State:
+        """What must be equal for a state to make sense."""
+        words = self.source.identity, self.bands, self._recipe.time_series
+        return {
+            "length": self.length,
+            "seed": self.seed,
+            "shuffle": self.shuffle,
+            "locality": self.locality,
+            "collection": self.collection.runtime.content_hash,
+            "chips": hashlib.blake2b(repr(words).encode(), digest_size=16).hexdigest(),
+        }
+
+    def _after(self, mark: Mark, step: int, stride: int) -> Standing:
+        """Where things stand once a step was handed out: in a worker, what this worker does next."""
+        if get_worker_info() is not None:
+            return Standing(mark, step + stride)
+        done = step + 1
+        return Standing(Mark(mark.epoch, self.cut(mark.position).position_after(done), mark.batches + done))
+
+    def __getstate__(self) -> State:
+        """A recipe, and the rank of the process whose workers receive it."""
+        kept = {name: value for name, value in self.__dict__.items() if name != "source"}
+        return kept | {"_parent_rank": self.rank}
+
+
+def to_iterable_dataset(
+    collection: Collection, bands: Sequence[str] | None = None, **options: Any
+) -> RasteretIterableDataset:
+    """The collection as a stream of samples or batches; takes the arguments of `RasteretIterableDataset`."""
+    return RasteretIterableDataset(collection, bands, **options)

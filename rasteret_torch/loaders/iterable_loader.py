@@ -1,0 +1,156 @@
+"""`RasteretDataLoader`: a DataLoader over the iterable dataset that starts workers safely and can be resumed."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from multiprocessing.context import BaseContext
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from rasteret_torch.chips.share import Mark
+from rasteret_torch.loaders.iterable import RasteretIterableDataset, State
+from rasteret_torch.loaders.recipe import Sample
+
+_PRELOADED = ["rasteret_torch.loaders.iterable"]
+
+
+def worker_context(method: str = "forkserver") -> BaseContext:
+    """How to start workers: from a server process that has imported torch and this package, but has read nothing yet.
+
+    Forked children of a process that has done network reads would hang; children of the server do not, and start in
+    milliseconds instead of importing everything for themselves.
+
+    Args:
+        method: "forkserver", or another of `multiprocessing`'s.
+    """
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload(_PRELOADED)
+    return context
+
+
+class RasteretDataLoader(DataLoader[Sample]):
+    """Hands out what a `RasteretIterableDataset` yields (batches, when it has a `batch_size`), from workers or not.
+
+    After an epoch it goes on to the next. `state_dict` belongs to the batch last handed out, not to those read ahead,
+    and can be loaded with other numbers of workers and ranks; Lightning saves and restores it with its checkpoints. A
+    state taken after the last batch of an epoch, before the iteration has ended, resumes with nothing and goes on to
+    the next epoch after that.
+    """
+
+    dataset: RasteretIterableDataset
+
+    def __init__(
+        self,
+        dataset: RasteretIterableDataset,
+        *,
+        num_workers: int = 0,
+        pin_memory: bool | None = None,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool | None = None,
+        multiprocessing_context: str | BaseContext | None = None,
+        timeout: float = 0,
+        worker_init_fn: Callable[[int], None] | None = None,
+    ) -> None:
+        """Takes the arguments of `torch.utils.data.DataLoader` that have a meaning here.
+
+        Args:
+            dataset: what to load.
+            num_workers: processes that prepare batches; 0 reads ahead in threads of this one, which is often enough.
+            pin_memory: None pins where there is a GPU.
+            prefetch_factor: batches that each worker has ready; None takes 2.
+            persistent_workers: None keeps workers for the next epoch.
+            multiprocessing_context: None takes `worker_context()`.
+            timeout: seconds to wait for a batch; 0 waits as long as reading does (see `ReadOptions`).
+            worker_init_fn: called in each worker.
+        """
+        context = multiprocessing_context
+        if num_workers > 0 and (context is None or context == "forkserver"):
+            context = worker_context()
+        super().__init__(
+            dataset,
+            batch_size=None,
+            num_workers=num_workers,
+            pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
+            prefetch_factor=prefetch_factor,
+            persistent_workers=num_workers > 0 if persistent_workers is None else persistent_workers,
+            multiprocessing_context=context if num_workers > 0 else None,
+            timeout=timeout,
+            worker_init_fn=worker_init_fn,
+        )
+        self._begun: Mark | None = None  # where the last iteration was started from
+        self._is_finished = False  # whether that iteration handed out all of its epoch
+        self._stands: Mark | None = None
+        object.__setattr__(self, "sampler", _EpochListener(self))  # DataLoader guards the name
+
+    def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
+        """The batches of the current epoch, from the resumed position on. Nothing starts before the first is asked for.
+
+        Raises:
+            RasteretTorchError: what reading said, also from workers.
+            RuntimeError: a worker died.
+        """
+        start = self._next_start
+        self.dataset.aim(start)
+        cut = self.dataset.cut(start.position)
+        batches = super().__iter__()
+        self._begun, self._is_finished, self._stands = self.dataset.mark, cut.steps == 0, start
+        for count, batch in enumerate(batches, start=1):
+            self._is_finished = count == cut.steps
+            self._stands = Mark(start.epoch, cut.position_after(count), start.batches + count)
+            yield batch
+        self._stands = None
+
+    def __len__(self) -> int:
+        """Batches of the epoch on this rank, those before a resumed position included."""
+        start = self._next_start
+        return start.batches + self.dataset.cut(start.position).steps
+
+    @property
+    def _next_start(self) -> Mark:
+        """Where the next iteration starts: as chosen on loader or dataset since the last one, else by itself."""
+        mark = self.dataset.mark
+        return Mark(mark.epoch + self._is_finished) if mark == self._begun else mark
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is under way, else the one that comes next."""
+        return (self._stands or self._next_start).epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch of the next iteration; a resumed position in the same epoch is kept."""
+        if epoch != self._next_start.epoch:
+            self._aim(Mark(epoch))
+
+    def _aim(self, mark: Mark) -> None:
+        self.dataset.aim(mark)
+        self._begun = self._stands = None
+
+    def state_dict(self) -> State:
+        """Where the iteration stands, JSON-able."""
+        return self.dataset.state_at(self._stands or self._next_start)
+
+    def load_state_dict(self, state: State) -> None:
+        """Goes on where a state was taken: the next iteration yields what had not been handed out.
+
+        Raises:
+            ResumeMismatchError: the state belongs to another collection or other settings.
+        """
+        self._aim(self.dataset.mark_of(state))
+
+
+class _EpochListener(Sampler[None]):
+    """Stands where a DataLoader has its sampler: Lightning tells it the epoch. It samples nothing, for ever."""
+
+    def __init__(self, loader: RasteretDataLoader) -> None:
+        self._loader = loader
+
+    def __iter__(self) -> Iterator[None]:
+        while True:
+            yield None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Passes the epoch on."""
+        self._loader.set_epoch(epoch)

@@ -1,0 +1,150 @@
+"""Queries of TorchGeo samplers as a numbered list, the same in every process."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import numpy as np
+import torch
+from pyproj import CRS
+from torch.utils.data import Sampler
+
+from rasteret_torch.chips.layouts import z_curve
+from rasteret_torch.chips.mixing import Numbers, key_of
+from rasteret_torch.errors import InputError, QueryOutsideError
+from rasteret_torch.loaders.combined import Query
+from rasteret_torch.loaders.geodataset import RasteretGeoDataset
+from rasteret_torch.loaders.recipe import PlannedChip, SampleRecipe
+from rasteret_torch.read import ReadOptions
+
+GroundChoice = tuple[CRS | str | int | None, float | tuple[float, float] | None]  # crs and res
+SamplerLike = Sampler[Any] | Callable[[Any], Sampler[Any]]
+_SAMPLER = 21  # purpose of a key
+_CELLS = 1024  # neighbourhoods along each side of the dataset
+
+
+class SampledSource:
+    """An epoch is the list of queries that the sampler gives when its generators start from (seed, epoch).
+
+    The list is made once an epoch in every process.
+    """
+
+    def __init__(self, dataset: RasteretGeoDataset, sampler: SamplerLike, length: int | None, seed: int) -> None:
+        self.dataset = dataset
+        self.sampler: Sampler[Any] = sampler if isinstance(sampler, Sampler) else sampler(dataset)
+        self.seed = seed
+        self._wanted = length
+        self._queries: tuple[int, list[Query]] = -1, []
+        self.length = len(self._first)
+
+    @classmethod
+    def of(
+        cls, recipe: SampleRecipe, ground: GroundChoice, sampler: SamplerLike, length: int | None, seed: int
+    ) -> Self:
+        """A source over a `RasteretGeoDataset` that makes the samples of a recipe."""
+        crs, res = ground
+        dataset = RasteretGeoDataset(
+            recipe.collection,
+            recipe.bands,
+            crs=crs,
+            res=res,
+            is_image=recipe.is_image,
+            dtype=recipe.dtype,
+            time_series=recipe.time_series,
+            label_field=recipe.label_field,
+            resampling=recipe.resampling,
+            read=ReadOptions(level=recipe.level),
+        )
+        return cls(dataset, sampler, length, seed)
+
+    @property
+    def identity(self) -> str:
+        """The queries of the first epoch."""
+        words = type(self.sampler).__name__, self.length, [_words(query) for query in self._first]
+        return hashlib.blake2b(repr(words).encode(), digest_size=16).hexdigest()
+
+    def at(self, numbers: Numbers, epoch: int) -> list[Query]:
+        """The queries with these numbers."""
+        queries = self._of(epoch)
+        return [queries[number] for number in numbers.tolist()]
+
+    def plan(self, place: Query) -> PlannedChip:
+        """What will be read for a query.
+
+        Raises:
+            QueryOutsideError: no item is there.
+        """
+        chip = self.dataset.plan_query(place)
+        if chip is None:
+            raise QueryOutsideError(f"no item at {place}, a query of {type(self.sampler).__name__}")
+        return chip
+
+    def line(self, epoch: int) -> Numbers:
+        """All numbers, along a Z-curve over the dataset."""
+        x, y, _ = self.dataset.bounds
+        corners = np.array([(query[0].start, query[1].start) for query in self._of(epoch)], float)
+        cells = (corners - (x.start, y.start)) / (x.stop - x.start, y.stop - y.start) * _CELLS
+        rows, cols = cells[:, 1].astype(np.int64), cells[:, 0].astype(np.int64)
+        return np.argsort(z_curve(rows, cols), kind="stable")
+
+    @property
+    def _first(self) -> list[Query]:
+        return self._of(0)
+
+    def _of(self, epoch: int) -> list[Query]:
+        if self._queries[0] != epoch:
+            queries = self._drawn(epoch)
+            if epoch > 0 and len(queries) != self.length:
+                raise InputError(
+                    f"{type(self.sampler).__name__} gives {len(queries)} queries in epoch {epoch} and {self.length} in "
+                    "epoch 0; pass a length= that every epoch has"
+                )
+            self._queries = epoch, queries
+        return self._queries[1]
+
+    def _drawn(self, epoch: int) -> list[Query]:
+        with _seeded(self.sampler, key_of(self.seed, epoch, _SAMPLER)):
+            queries = list(_flat(self.sampler))
+        if not queries or len(queries) < (self._wanted or 1):
+            raise InputError(
+                f"{type(self.sampler).__name__} gives {len(queries)} queries, {self._wanted or 'some'} were asked for; "
+                "lower length=, or give the sampler a smaller size or a greater length"
+            )
+        return queries[: self._wanted]
+
+
+def _flat(sampler: Sampler[Any]) -> Iterator[Query]:
+    for query in sampler:
+        if isinstance(query, list):  # a batch sampler
+            yield from query
+        else:
+            yield query
+
+
+def _words(query: Query) -> str:
+    return repr([(str(part.start), str(part.stop), str(part.step)) for part in query])
+
+
+@contextmanager
+def _seeded(sampler: Sampler[Any], key: int) -> Iterator[None]:
+    """Every generator that a sampler may draw from starts from the key; torch's own is put back afterwards."""
+    for number, part in enumerate(_parts(sampler)):
+        generator = getattr(part, "generator", None)
+        if isinstance(generator, np.random.Generator):
+            part.generator = np.random.default_rng([key, number])
+        elif isinstance(generator, torch.Generator):
+            part.generator = torch.Generator().manual_seed(key_of(key, number) >> 1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key >> 1)
+        yield
+
+
+def _parts(sampler: Any) -> Iterator[Any]:
+    """A sampler and those that it combines."""
+    yield sampler
+    for value in vars(sampler).values():
+        if isinstance(value, Sampler):
+            yield from _parts(value)
