@@ -132,30 +132,36 @@ class LayerJob:
     def validity(self) -> tuple[NDArray[np.bool_] | None, bool]:
         """Which window pixels count.
 
+        As in GDAL one thing decides: the mask image; without one nodata; without that alpha. (Black pixels of a JPEG
+        inside its mask are not holes even where nodata is 0.) Tiles that the file does not store never count.
+
         Returns:
             (valid, hidden): valid is None when all are; hidden says that invalid pixels may hold other values than
             nodata (masked or transparent ones).
         """
-        nodata = is_nodata(self.data, self.plan.header.nodata)
-        valid = None if nodata is None else np.logical_not(nodata, out=nodata)
-        alpha = self.alpha
-        if self.alpha_sample is not None and alpha is None:
-            alpha = self.data[self.plan.samples.index(self.alpha_sample)]
-        hidden = self.opaque is not None or alpha is not None or bool(self.absent)
-        if hidden and valid is None:
+        valid = self._decided()
+        hidden = self.opaque is not None or self.alpha_sample is not None or bool(self.absent)
+        if self.absent and valid is None:
             valid = np.ones(self.data.shape, bool)
-        if valid is not None and self.opaque is not None:
-            valid &= self.opaque
-        if valid is not None and alpha is not None:
-            for band, sample in enumerate(self.plan.samples):
-                if sample != self.alpha_sample:  # opacity itself is known everywhere
-                    valid[band] &= alpha != 0
         for plane, at in self.absent:
             assert valid is not None
-            bands = [i for i, sample in enumerate(self.plan.samples) if plane in (None, sample)]
-            for band in bands:
-                valid[band, at.to_rows, at.to_cols] = False
+            for band, sample in enumerate(self.plan.samples):
+                if plane in (None, sample):
+                    valid[band, at.to_rows, at.to_cols] = False
         return valid, hidden
+
+    def _decided(self) -> NDArray[np.bool_] | None:
+        """Valid pixels by mask image, nodata or alpha; None when all are."""
+        if self.opaque is not None:
+            return np.broadcast_to(self.opaque, self.data.shape).copy()
+        if self.alpha_sample is None:
+            nodata = is_nodata(self.data, self.plan.header.nodata)
+            return None if nodata is None else np.logical_not(nodata, out=nodata)
+        alpha = self.data[self.plan.samples.index(self.alpha_sample)] if self.alpha is None else self.alpha
+        valid = np.broadcast_to(alpha != 0, self.data.shape).copy()
+        if self.alpha_sample in self.plan.samples:  # opacity itself is known everywhere
+            valid[self.plan.samples.index(self.alpha_sample)] = True
+        return valid
 
     def merge(self) -> None:
         """Puts the finished layer onto its canvas, under what is already valid there."""

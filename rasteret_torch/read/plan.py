@@ -190,7 +190,7 @@ def plan_window(href: str, header: TiffHeader, window: Window, *, level: int, sa
     """
     layout = header.levels[level]
     transform = header.level_transform(level)
-    crs = parse_crs(header.crs) if header.crs else None
+    crs = parse_crs(header.crs) if header.crs and transform else None  # the CRS of control points is not the pixels'
     whole = Grid(transform or Affine.identity(), (layout.height, layout.width), crs)
     inside = window.clip(whole.shape)
     layers: tuple[LayerPlan, ...] = ()

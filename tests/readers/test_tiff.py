@@ -115,6 +115,39 @@ def test_every_file_of_the_corpus_is_equal_or_refused(shared_data):
     assert equal >= 0.9 * (equal + len(refused)), "\n".join(refused)
 
 
+# Sparse tiles of a file without nodata: GDAL calls them valid zeros, we call them what they are (DESIGN: not valid).
+SPARSE_WITHOUT_NODATA = (
+    "empty1bit.tif",
+    "MapServer-1.1.0-non_scaled.tiff",
+    "arcgis93_geodataxform_gcp.tif",
+    "packages__core__data__sparse.tiff",
+)
+
+
+@pytest.mark.slow
+def test_masks_and_places_of_the_corpus_equal_rasterio(shared_data):
+    wrong, checked = [], 0
+    for path in sorted((shared_data / "geotiff").rglob("*.tif*")):
+        if path.stat().st_size > 3_000_000 or path.name.endswith(SPARSE_WITHOUT_NODATA):
+            continue
+        try:
+            raster = rt.read_tiff(path)
+        except RasteretTorchError:
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with rasterio.open(path) as file:
+                same = np.array_equal(file.read_masks() != 0, raster.valid)
+                placed = file.transform.almost_equals(raster.grid.transform, 1e-6)
+                if file.transform.is_identity:
+                    placed = placed and raster.grid.crs is None
+        checked += 1
+        if not (same and placed):
+            wrong.append(f"{path}: valid {'equal' if same else 'differs'}, place {'equal' if placed else 'differs'}")
+    assert not wrong, "\n".join(wrong)
+    assert checked > 200
+
+
 def lossy_close(path, row, data) -> bool:
     if row["compression"] not in ("jpeg", "webp", "lerc"):
         return False
