@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, InputError
-from rasteret_torch.index import canonical, locate, mapped, snapshot
+from rasteret_torch.index import canonical, locate, mapped, registered, snapshot
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.collection import About, Collection
 
@@ -22,12 +22,18 @@ _TRIES = 10  # a collection may be replaced while it is read
 def load(path_or_id: str | Path, *, name: str = "") -> Collection:
     """Opens a saved collection, one of rasteret's, or any Parquet with the columns of a collection.
 
+    Args:
+        path_or_id: where it lies, or the name that `register_local` gave it.
+        name: what it is called from now on; default the name it was saved with.
+
     Raises:
         DatasetNotFoundError: nothing there.
         IndexCorruptError: files are missing, resized or damaged; SchemaVersionError for a newer format.
         InputError: Parquet without the columns of a collection.
     """
     path = locate.absolute(path_or_id)
+    if not path.exists():
+        path = registered.path_of(str(path_or_id)) or path
     if not path.exists():
         raise DatasetNotFoundError(f"no collection at {str(path_or_id)!r}; build one, or check the path")
     for _ in range(_TRIES):

@@ -1,0 +1,164 @@
+"""Named datasets: what the package names, what users add, and building each from a loopback API."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ingest_items import scenes, stac_item, write_tiff
+from servers import RangeServer
+from stac_api import StacApi
+
+import rasteret_torch as rt
+from rasteret_torch.cloud import CloudBackend, EarthdataCredentials, PlanetaryComputerCredentials
+from rasteret_torch.errors import BandNotFoundError, DatasetNotFoundError, InputError
+from rasteret_torch.ingest import catalog
+
+NAMED = {
+    "earthsearch/sentinel-2-l2a", "earthsearch/landsat-c2-l2", "earthsearch/naip", "earthsearch/cop-dem-glo-30",
+    "earthsearch/cop-dem-glo-90", "pc/sentinel-2-l2a", "pc/io-lulc-annual-v02", "pc/alos-dem", "pc/nasadem",
+    "pc/esa-worldcover", "pc/usda-cdl", "lpdaac/hlsl30", "lpdaac/hlss30", "aef/v1-annual",
+}  # fmt: skip
+SEARCHED = sorted(NAMED - {"aef/v1-annual"})
+
+
+@pytest.fixture(autouse=True)
+def _own_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RASTERET_TORCH_DATASETS", str(tmp_path / "datasets.toml"))
+    monkeypatch.setattr(catalog, "_registered", {})
+
+
+def test_every_dataset_of_the_package() -> None:
+    datasets = {one.id: one for one in rt.list_datasets()}
+    assert set(datasets) == NAMED
+    for one in datasets.values():
+        assert one.title
+        assert one.licence
+        assert one.licence_url.startswith("https://")
+        assert len(one.example_bbox) == 4
+        assert len(one.example_dates) == 2
+        assert one.band_names
+    assert datasets["earthsearch/naip"].band_index_map == {"R": 0, "G": 1, "B": 2, "NIR": 3}
+    assert datasets["aef/v1-annual"].band_names[::63] == ["A00", "A63"]
+
+
+def test_access_is_a_recipe_without_keys() -> None:
+    backends = {one.id: one.backend() for one in rt.list_datasets()}
+    assert backends["earthsearch/sentinel-2-l2a"] is None
+    landsat = backends["earthsearch/landsat-c2-l2"]
+    assert isinstance(landsat, CloudBackend)
+    cloud = landsat.settings.cloud
+    assert cloud is not None
+    assert cloud.rewrite("https://landsatlook.usgs.gov/data/a/b.TIF?x=1") == "s3://usgs-landsat/a/b.TIF"
+    assert cloud.pays_for("usgs-landsat")
+    assert not cloud.pays_for("sentinel-cogs")
+    for name in ("pc/nasadem", "lpdaac/hlsl30"):
+        backend = pickle.loads(pickle.dumps(backends[name]))
+        assert backend == backends[name]
+        kind = PlanetaryComputerCredentials if name.startswith("pc") else EarthdataCredentials
+        assert isinstance(backend.settings.provider, kind)
+    assert catalog.backend_of("earthsearch/landsat-c2-l2") is landsat
+    assert catalog.backend_of("scenes") is None
+
+
+@pytest.mark.parametrize("dataset_id", SEARCHED)
+def test_building_each(dataset_id: str, stac_api: StacApi, range_server: RangeServer) -> None:
+    dataset = catalog.dataset(dataset_id)
+    samples = 1 + max(dataset.band_index_map.values(), default=0)
+    keys = list(dict.fromkeys(dataset.band_map.values()))
+    paths = {key: range_server.folder / dataset_id / f"{key}.tif" for key in keys}
+    pixels = {key: write_tiff(path, bands=samples, seed=number) for number, (key, path) in enumerate(paths.items())}
+    hrefs = {key: range_server.url(f"{dataset_id}/{key}.tif") for key in keys}
+    item = stac_item("one", hrefs, paths[keys[0]], **{"usda_cdl:type": "cropland"})
+    stac_api.items = [{**item, "collection": dataset.collection}]
+    collection = rt.build(dataset_id, name="test", stac_api=stac_api.url, progress=False)
+    assert collection.data_source == dataset_id
+    assert collection.bands == dataset.band_names
+    raster = collection.read_window("one", (500_000.0, 5_299_360.0, 500_640.0, 5_300_000.0), 10.0, collection.bands)
+    for row, (band, key) in enumerate(dataset.band_map.items()):
+        assert np.array_equal(raster.data[row], pixels[key][dataset.band_index_map.get(band, 0)])
+    asked = stac_api.seen[-1][2]
+    assert asked["collections"] == [dataset.collection]
+    assert asked.get("query", {}) == dataset.query
+
+
+def test_choosing_bands(stac_api: StacApi, range_server: RangeServer) -> None:
+    stac_api.items = scenes(range_server.folder, range_server.url(), 2, ("red", "nir"))
+    for item in stac_api.items:
+        item["collection"] = "sentinel-2-l2a"
+    options: dict[str, Any] = {"name": "test", "stac_api": stac_api.url, "progress": False}
+    assert rt.build("earthsearch/sentinel-2-l2a", **options).bands == ["B04", "B08"]
+    assert rt.build("earthsearch/sentinel-2-l2a", bands=["B08"], **options).bands == ["B08"]
+    with pytest.raises(BandNotFoundError, match=r"\['B99'\]; it has \['B01'"):
+        rt.build("earthsearch/sentinel-2-l2a", bands=["B99"], **options)
+    with pytest.raises(BandNotFoundError, match=r"'B02': 'blue'.*\['red', 'nir'\]"):
+        rt.build("earthsearch/sentinel-2-l2a", bands=["B02"], **options)
+    with pytest.raises(DatasetNotFoundError, match="earthsearch/sentinel-2-l2a"):
+        rt.build("sentinel-2-l2a", **options)
+    with pytest.raises(InputError, match="always asks"):
+        rt.build("pc/usda-cdl", query="a = 1", **options)
+
+
+def test_users_add_their_own(stac_api: StacApi, range_server: RangeServer, tmp_path: Path) -> None:
+    stac_api.items = scenes(range_server.folder, range_server.url(), 2)
+    rt.register(id="acme/fields", stac_api=stac_api.url, collection="scenes", band_map={"R": "red"})
+    built = rt.build("acme/fields", name="fields", workspace_dir=tmp_path / "ws", progress=False)
+    assert built.bands == ["R"]
+    stored = rt.list_collections(tmp_path / "ws")
+    assert [(one.name, one.rows, one.data_source) for one in stored] == [("fields", 2, "acme/fields")]
+    rt.register_local("local/fields", tmp_path / "ws" / "fields", title='of "ours"')
+    assert rt.load("local/fields").data_source == "acme/fields"
+    assert len(rt.build("local/fields", name="again")) == 2
+    assert 'title = "of \\"ours\\""' in (tmp_path / "datasets.toml").read_text()
+    with pytest.raises(DatasetNotFoundError):
+        rt.list_collections(tmp_path / "nowhere")
+
+
+def test_a_toml_file_of_the_user(tmp_path: Path) -> None:
+    text = (
+        '[dataset."acme/dem"]\nstac_api = "https://stac.acme.example"\ncollection = "dem"\nband_map = { H = "data" }\n'
+    )
+    (tmp_path / "datasets.toml").write_text(text)
+    assert catalog.dataset("acme/dem").band_map == {"H": "data"}
+    (tmp_path / "datasets.toml").write_text('[dataset."acme/dem"]\nstac = "x"\n')
+    with pytest.raises(InputError, match=r"\['stac'\]; the fields are"):
+        rt.list_datasets()
+    (tmp_path / "datasets.toml").write_text("dataset = ")
+    with pytest.raises(InputError, match="not readable as TOML"):
+        rt.list_datasets()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"id": "../x", "stac_api": "https://a.example"},
+        {"id": "a/b"},
+        {"id": "a/b", "stac_api": "https://a.example", "table": "t.parquet"},
+        {"id": "a/b", "stac_api": "https://a.example", "access": "free"},
+        {"id": "a/b", "stac_api": "https://a.example", "access": "earthdata"},
+        {"stac_api": "https://a.example"},
+    ],
+)
+def test_entries_that_make_no_sense(entry: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        rt.register(**entry)
+
+
+def test_a_published_table(tmp_path: Path) -> None:
+    saved = _table(tmp_path)
+    rt.register(id="acme/table", table=str(saved), bands={"prefix": "A", "count": 2})
+    assert len(rt.build("acme/table", name="all")) == 3
+    assert rt.build("acme/table", name="one", bbox=(9.0, 47.0, 9.1, 48.0)).to_table()["id"].to_pylist() == ["0"]
+
+
+def _table(folder: Path) -> Path:
+    for number in range(3):
+        write_tiff(folder / f"{number}.tif", bands=2, x=500_000.0 + 100_000.0 * number)
+    paths = [folder / f"{number}.tif" for number in range(3)]
+    regex = r"(?P<name>\d)\.tif"
+    with pytest.warns(UserWarning, match="have no date"):
+        collection = rt.build_from_files(paths, bands=["A0", "A1"], filename_regex=regex, progress=False)
+    return collection.save(folder / "table")

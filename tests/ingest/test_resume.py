@@ -1,0 +1,160 @@
+"""Builds that are killed, go on, are updated, or run twice: always one whole collection, never a mix."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ingest_items import scenes
+from servers import RangeServer
+from stac_api import StacApi
+
+import rasteret_torch as rt
+from rasteret_torch.errors import InputError
+from rasteret_torch.ingest import shards
+
+COUNT = 48
+_SCRIPT = """
+import sys
+import rasteret_torch as rt
+rt.build_from_stac(name="test", stac_api=sys.argv[1], collection="scenes", band_map={"B04": "red"}, page_size=5,
+                   workspace_dir=sys.argv[2], progress=False, max_concurrent=4, max_items=int(sys.argv[3]), force=True)
+"""
+
+
+@pytest.fixture
+def served(stac_api: StacApi, range_server: RangeServer) -> StacApi:
+    stac_api.items = scenes(range_server.folder, range_server.url(), COUNT, ("red",))
+    return stac_api
+
+
+def build(api: StacApi, folder: Path, **options: Any) -> rt.Collection:
+    arguments: dict[str, Any] = {"page_size": 5, "max_items": COUNT, **options}
+    return rt.build_from_stac(
+        name="test", stac_api=api.url, collection="scenes", band_map={"B04": "red"}, workspace_dir=folder,
+        progress=False, **arguments,
+    )  # fmt: skip
+
+
+def ids(collection: rt.Collection) -> list[str]:
+    found: list[str] = collection.to_table()["id"].to_pylist()
+    return found
+
+
+def files(server: RangeServer) -> int:
+    """Header requests so far."""
+    return sum(hit.target.endswith(".tif") for hit in server.hits)
+
+
+@pytest.mark.slow
+def test_kill_at_any_moment_leaves_the_old_or_the_new_collection(
+    served: StacApi, range_server: RangeServer, tmp_path: Path
+) -> None:
+    old = ids(build(served, tmp_path, max_items=20))
+    new = [item["id"] for item in served.items]
+    range_server.latency_s = 0.05
+    generator = random.Random(7)
+    finished = 0
+    for _ in range(8):
+        process = subprocess.Popen([sys.executable, "-c", _SCRIPT, served.url, str(tmp_path), str(COUNT)])
+        while process.poll() is None and not list(tmp_path.glob(".test.*.shards")):
+            time.sleep(0.01)
+        time.sleep(generator.uniform(0.0, 0.6))
+        process.send_signal(signal.SIGKILL)
+        finished += process.wait() == 0
+        assert ids(rt.load(tmp_path / "test")) in (old, new)
+    assert finished < 8  # else nothing was killed
+    range_server.latency_s = 0.0
+    assert ids(build(served, tmp_path, force=True)) == new
+    assert {path.name for path in tmp_path.iterdir() if not path.name.endswith(".part")} == {"test"}
+
+
+def test_what_was_read_before_a_kill_is_not_read_again(
+    served: StacApi, range_server: RangeServer, tmp_path: Path
+) -> None:
+    range_server.latency_s = 0.05
+    process = subprocess.Popen([sys.executable, "-c", _SCRIPT, served.url, str(tmp_path), str(COUNT)])
+    while process.poll() is None and len(list(tmp_path.glob(".test.*.shards/*.arrow"))) < 2:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    range_server.latency_s = 0.0
+    done = 0
+    for file in tmp_path.glob(".test.*.shards/*.arrow"):
+        done += shards._read(file).num_rows
+    assert done
+    range_server.hits.clear()
+    assert ids(build(served, tmp_path)) == [item["id"] for item in served.items]
+    assert files(range_server) == COUNT - done
+    assert [path.name for path in tmp_path.iterdir()] == ["test"]
+
+
+def test_the_same_build_is_loaded_and_another_is_refused(
+    served: StacApi, range_server: RangeServer, tmp_path: Path
+) -> None:
+    build(served, tmp_path)
+    range_server.hits.clear()
+    served.seen.clear()
+    assert len(build(served, tmp_path)) == COUNT
+    assert not range_server.hits
+    assert not served.seen
+    for other in ({"max_items": 3}, {"query": {"eo:cloud_cover": {"lt": 50}}}, {"date_range": ("2024-06-01", None)}):
+        with pytest.raises(InputError, match="other inputs"):
+            build(served, tmp_path, **other)
+    assert len(build(served, tmp_path, max_items=3, force=True)) == 3
+
+
+def test_update_reads_new_items_and_failed_ones_only(
+    served: StacApi, range_server: RangeServer, tmp_path: Path
+) -> None:
+    bad = range_server.folder / "scene1" / "red.tif"
+    body = bad.read_bytes()
+    bad.write_bytes(b"no tiff")
+    everything, served.items = served.items, served.items[:30]
+    with pytest.warns(UserWarning, match="1 of 30"):
+        build(served, tmp_path)
+    bad.write_bytes(body)
+    served.items = everything
+    range_server.hits.clear()
+    updated = build(served, tmp_path, update=True)
+    assert sorted(ids(updated)) == sorted(item["id"] for item in everything)
+    assert files(range_server) == COUNT - 30 + 1
+    assert set(updated.to_table()["status"].to_pylist()) == {"ok"}
+    with pytest.raises(InputError, match="same data_source and bands"):
+        rt.build_from_stac(
+            name="test", stac_api=served.url, collection="scenes", band_map={"B05": "red"}, workspace_dir=tmp_path,
+            update=True,
+        )  # fmt: skip
+
+
+def test_two_builders_of_one_collection_do_not_mix(served: StacApi, tmp_path: Path) -> None:
+    folder = tmp_path / "locked"
+    with shards.Shards(folder), pytest.raises(InputError, match="another process"), shards.Shards(folder):
+        pass
+    with shards.Shards(folder):
+        pass
+
+
+def test_shards_of_different_columns_are_one_table(served: StacApi) -> None:
+    served.items[0]["properties"] |= {"view": 1, "mixed": 1, "tags": ["a", "b"], "nested": {"a": [1]}, "flag": True}
+    served.items[40]["properties"] |= {"view": 2.5, "mixed": "text", "late": "x", "id": "shadow"}
+    served.items[40]["assets"]["extra"] = dict(served.items[40]["assets"]["red"])
+    collection = rt.build_from_stac(
+        name="test", stac_api=served.url, collection="scenes", progress=False, page_size=7
+    )  # fmt: skip
+    rows = collection.to_table().to_pylist()
+    assert (rows[0]["view"], rows[40]["view"], rows[1]["view"]) == (1.0, 2.5, None)
+    assert (rows[0]["mixed"], rows[40]["mixed"]) == ("1", "text")
+    assert rows[0]["tags"] == ["a", "b"]
+    assert (rows[0]["nested"], rows[0]["flag"], rows[40]["late"]) == ('{"a": [1]}', True, "x")
+    assert (rows[40]["id"], rows[40]["stac:id"]) == ("scene40", "shadow")
+    assert collection.bands == ["red", "extra"]
+    assert rows[0]["assets"]["extra"] is None
+    assert rows[40]["extra_metadata"]["image_width"] == 64
