@@ -40,16 +40,29 @@ def _parse(value: Any) -> CRS:
 
 @functools.lru_cache(maxsize=512)
 def crs_label(crs: CRS) -> str:
-    """`"EPSG:32643"` where the CRS came from a code, else its WKT2."""
-    if crs.is_bound:  # a datum shift of its own: no code has it, and PROJ would search all registries for many seconds
-        return crs.to_wkt()
-    authority = crs.to_authority(min_confidence=100)
-    return ":".join(authority) if authority else crs.to_wkt()
+    """`"EPSG:32643"` where a code means exactly this CRS, else its WKT2."""
+    own = crs.to_json_dict().get("id", {})
+    label = f"{own.get('authority')}:{own.get('code')}"
+    # Only the registry of EPSG is searched: all of them, for a CRS without a code, can take many seconds.
+    if own and _is_registered(label, crs):
+        return label
+    code = epsg_of(crs)
+    return crs.to_wkt() if code is None else f"EPSG:{code}"
 
 
+def _is_registered(label: str, crs: CRS) -> bool:
+    try:
+        return _parse(label) == crs
+    except InputError:
+        return False
+
+
+@functools.lru_cache(maxsize=512)
 def epsg_of(crs: CRS | None) -> int | None:
     """EPSG code of exactly this CRS, or None."""
-    return None if crs is None else crs.to_epsg(min_confidence=100)
+    if crs is None or crs.is_bound:  # a datum shift of its own: no code has it
+        return None
+    return crs.to_epsg(min_confidence=100)
 
 
 @functools.lru_cache(maxsize=512)

@@ -36,6 +36,8 @@ def build_layout(fields: Fields, limits: HeaderLimits, leader: int = 0) -> Layou
     """
     width, height = fields.integer(Tag.IMAGE_WIDTH), fields.integer(Tag.IMAGE_LENGTH)
     samples = fields.integer(Tag.SAMPLES_PER_PIXEL, 1)
+    if samples < 1:
+        raise CorruptTiffError("SamplesPerPixel (277) is 0; the file is damaged")
     planar = fields.integer(Tag.PLANAR_CONFIGURATION, 1)
     if planar not in (PLANAR_CONTIGUOUS, PLANAR_SEPARATE):
         raise CorruptTiffError(f"PlanarConfiguration (284) is {planar}; only 1 and 2 exist")
@@ -46,7 +48,7 @@ def build_layout(fields: Fields, limits: HeaderLimits, leader: int = 0) -> Layou
     compression = fields.integer(Tag.COMPRESSION, 1)
     tiled = Tag.TILE_WIDTH in fields
     tile_width, tile_height = _tile_shape(fields, width, height)
-    if min(width, height, tile_width, tile_height, samples) < 1 or max(width, height) > limits.side_px:
+    if min(width, height, tile_width, tile_height) < 1 or max(width, height) > limits.side_px:
         raise CorruptTiffError(
             f"{samples} samples of {width}x{height} px in tiles of {tile_width}x{tile_height} px: sides must be "
             f"between 1 and {limits.side_px}"
@@ -69,10 +71,10 @@ def build_layout(fields: Fields, limits: HeaderLimits, leader: int = 0) -> Layou
         byte_order=fields.byte_order,
         fill_order=fields.integer(Tag.FILL_ORDER, 1),
         tiled=tiled,
-        extra_samples=tuple(int(value) for value in fields.integers(Tag.EXTRA_SAMPLES)),
+        extra_samples=_few(fields, Tag.EXTRA_SAMPLES, most=samples),
         subsampling=_subsampling(fields),
         jpeg_tables=fields.raw(Tag.JPEG_TABLES) or None,
-        lerc_parameters=tuple(int(value) for value in fields.integers(Tag.LERC_PARAMETERS)),
+        lerc_parameters=_few(fields, Tag.LERC_PARAMETERS, most=16),
         leader=leader,
     )
     if draft.photometric == Photometric.CMYK and bits == 8 and samples >= 4 and fields.integer(Tag.INK_SET, 1) == 1:
@@ -95,6 +97,12 @@ def _per_sample(fields: Fields, tag: Tag, samples: int) -> int:
     if len(kinds) > 1:
         raise UnsupportedTiffError(f"samples of different kinds (tag {int(tag)}: {sorted(kinds)}) are not read")
     return kinds.pop()
+
+
+def _few(fields: Fields, tag: Tag, most: int) -> tuple[int, ...]:
+    """A short list of numbers; one that is too long is ignored, as libtiff does."""
+    values = fields.integers(tag)
+    return tuple(values.tolist()) if values.size <= most else ()
 
 
 def _tile_shape(fields: Fields, width: int, height: int) -> tuple[int, int]:

@@ -33,6 +33,7 @@ CODEC_ERRORS: tuple[type[Exception], ...] = (
 )
 _LZMA_MEMORY = 128 * 2**20  # xz's strongest preset needs 65 MiB
 _SLACK = 2**20
+_MOST_DISCARDED = 2**26
 _WHOLE_SHARE = 0.85  # inflating a larger share of a tile in steps takes longer than all of it in one go
 
 
@@ -76,11 +77,20 @@ def _deflate(data: Buffer, nbytes: int, stored_nbytes: int) -> Bytes:
 
 
 def _longer_deflate(data: Buffer, nbytes: int) -> Bytes:
-    """The prefix of a stream that holds more than a tile; libdeflate only takes streams that end with it."""
+    """The start of a stream that holds more than a tile, which libdeflate refuses.
+
+    The rest is inflated too, for its checksum: damage makes streams longer as often as shorter.
+    """
     stream = zlib.decompressobj()
     prefix = stream.decompress(data, nbytes)
-    if len(prefix) == nbytes and not stream.decompress(stream.unconsumed_tail, 1):
-        raise CorruptTileError("the stream's checksum or end is wrong")
+    rest, discarded = stream.unconsumed_tail, 0
+    while not stream.eof:
+        more = stream.decompress(rest, _SLACK)
+        rest, discarded = stream.unconsumed_tail, discarded + len(more)
+        if not more and not stream.eof:
+            raise CorruptTileError("the stream has no end")
+        if discarded > _MOST_DISCARDED:
+            raise CorruptTileError(f"the stream holds over {_MOST_DISCARDED} bytes more than the tile")
     return np.frombuffer(bytearray(prefix), np.uint8)
 
 

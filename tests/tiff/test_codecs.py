@@ -236,6 +236,14 @@ def test_a_wrong_checksum_is_an_error() -> None:
         decode_tile(layout(8), bytes(data), rows=64)
 
 
+def test_a_damaged_stream_that_grew_longer_is_an_error() -> None:
+    good = zlib.compress(TILE.tobytes() + bytes(500))
+    with pytest.raises(CorruptTileError):
+        decode_tile(layout(8), good[:-1] + bytes([good[-1] ^ 1]), rows=64)
+    with pytest.raises(CorruptTileError):
+        decode_tile(layout(8), good[:-4], rows=64)
+
+
 RGB = np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)
 IMAGES: dict[int, bytes] = {
     7: imagecodecs.jpeg8_encode(RGB),

@@ -219,6 +219,7 @@ PLAIN = {
         (_tiff(PLAIN | {259: (3, 1, 8), 317: (3, 1, 3)}), UnsupportedTiffError),
         (_tiff(PLAIN | {262: (3, 1, 6)}), UnsupportedTiffError),
         (_tiff(PLAIN | {277: (3, 2, 0)}), CorruptTiffError),
+        (_tiff(PLAIN | {277: (3, 1, 0)}), CorruptTiffError),
         (_tiff(PLAIN | {278: (4, 1, 0)}), CorruptTiffError),
         (_tiff(PLAIN | {257: (4, 1, 2**24), 278: (4, 1, 1)}), CorruptTiffError),
         (_tiff(PLAIN, next_ifd=5000), CorruptTiffError),
@@ -228,6 +229,11 @@ def test_hostile_headers(data: bytes, error: type[TiffError]) -> None:
     for size in (len(data), None):
         with pytest.raises(error):
             parse(data, size=size)
+
+
+def test_more_extra_samples_than_samples_are_ignored() -> None:
+    data = _tiff(PLAIN | {338: (3, 3000, 100)}) + bytes(6000)
+    assert parse(data).image.extra_samples == ()
 
 
 def test_a_loop_of_ifds_ends() -> None:
