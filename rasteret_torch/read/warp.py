@@ -7,7 +7,7 @@ by at most `MAX_ERROR_PX` source pixels; a net that never gets there ends as one
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,52 +51,114 @@ class Warped:
 
     def coordinates(self) -> tuple[Coordinates, Coordinates]:
         """Source (row, col) of the centre of every target pixel, each (target.height, target.width)."""
-        at_v = self.target.row + np.arange(self.target.height) + 0.5
-        at_u = self.target.col + np.arange(self.target.width) + 0.5
-        return _spread(self.rows, self.v, self.u, at_v, at_u), _spread(self.cols, self.v, self.u, at_v, at_u)
+        along_v = _weights(self.v, self.target.row + np.arange(self.target.height) + 0.5)
+        along_u = _weights(self.u, self.target.col + np.arange(self.target.width) + 0.5).T
+        return along_v @ self.rows @ along_u, along_v @ self.cols @ along_u
 
     def source_window(self, resampling: Resampling) -> Window:
         """The source pixels that are needed, inside the level."""
-        rows, cols = self.coordinates()
-        inside = _inside(rows, cols, self.size)
-        reach = 0 if resampling in ("nearest", "mode", "average") else math.ceil(KERNELS[resampling][1])
-        top, left = math.floor(rows[inside].min()) - reach, math.floor(cols[inside].min()) - reach
-        bottom, right = math.ceil(rows[inside].max()) + reach, math.ceil(cols[inside].max()) + reach
+        rows, cols = self._reach()
+        reach = 1 if resampling not in KERNELS else math.ceil(KERNELS[resampling][1])
+        top, left = math.floor(rows[0]) - reach, math.floor(cols[0]) - reach
+        bottom, right = math.ceil(rows[1]) + reach, math.ceil(cols[1]) + reach
         window = Window(top, left, max(bottom - top, 1), max(right - left, 1)).clip(self.size)
         assert window is not None
         return window
+
+    def _reach(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Least and greatest source row and col over the target: at nodes, since between them they change evenly."""
+        across = _between(self.u, self.target.col, self.target.stop_col)
+        down = _between(self.v, self.target.row, self.target.stop_row)
+        rows, cols = self.rows[down, across], self.cols[down, across]
+        if not (np.isfinite(rows).all() and np.isfinite(cols).all()):
+            rows, cols = self.coordinates()
+        inside = _inside(rows, cols, self.size) if not np.isfinite(rows).all() else np.ones(rows.shape, bool)
+        return (rows[inside].min(), rows[inside].max()), (cols[inside].min(), cols[inside].max())
 
     def apply(self, pixels: Pixels, origin: tuple[int, int], resampling: Resampling) -> Pixels:
         """Source pixels at the target's centres; those outside the level are not valid."""
         rows, cols = self.coordinates()
         inside = _inside(rows, cols, self.size)
-        rows, cols = np.where(inside, rows - origin[0], 0.0), np.where(inside, cols - origin[1], 0.0)
-        if resampling in KERNELS and pixels[0].dtype.kind not in "bc":
-            data, valid = _interpolate(pixels, rows, cols, resampling)
-        else:
+        if not inside.all():
+            rows, cols = np.where(inside, rows, origin[0]), np.where(inside, cols, origin[1])
+        rows, cols = rows - origin[0], cols - origin[1]
+        if resampling not in KERNELS or pixels[0].dtype.kind in "bc":
             height, width = pixels[0].shape[1:]
             row = np.clip(np.floor(rows + CENTRE_PX), 0, height - 1).astype(np.intp)
             col = np.clip(np.floor(cols + CENTRE_PX), 0, width - 1).astype(np.intp)
-            data, valid = pixels[0][:, row, col], pixels[1][:, row, col]
+            at = row * width + col
+            data, valid = (np.take(part.reshape(len(part), -1), at, axis=1) for part in pixels)
+        elif resampling == "bilinear" and min(pixels[0].shape[1:]) >= 2:
+            data, valid = _bilinear(pixels, rows, cols)
+        else:
+            data, valid = _interpolate(pixels, rows, cols, resampling)
         return data, valid & inside
 
 
-def _spread(net: Coordinates, v: Coordinates, u: Coordinates, at_v: Coordinates, at_u: Coordinates) -> Coordinates:
-    """Bilinear interpolation of a net at the crossings of `at_v` and `at_u`; first along v, then along u."""
-    low_v, part_v = _cell(v, at_v)
-    lines = net[low_v] * (1 - part_v)[:, None] + net[low_v + 1] * part_v[:, None]
-    low_u, part_u = _cell(u, at_u)
-    return np.asarray(lines[:, low_u] * (1 - part_u) + lines[:, low_u + 1] * part_u)
-
-
-def _cell(nodes: Coordinates, at: Coordinates) -> tuple[NDArray[np.intp], Coordinates]:
+def _weights(nodes: Coordinates, at: Coordinates) -> Coordinates:
+    """(at, node) matrix of linear interpolation between nodes."""
     low = np.clip(np.searchsorted(nodes, at, side="right") - 1, 0, len(nodes) - 2)
-    return low, (at - nodes[low]) / (nodes[low + 1] - nodes[low])
+    part = (at - nodes[low]) / (nodes[low + 1] - nodes[low])
+    matrix = np.zeros((len(at), len(nodes)))
+    every = np.arange(len(at))
+    matrix[every, low], matrix[every, low + 1] = 1 - part, part
+    return matrix
+
+
+def _between(nodes: Coordinates, start: float, stop: float) -> slice:
+    """The nodes of all cells that touch [start, stop]."""
+    first = max(int(np.searchsorted(nodes, start, side="right")) - 1, 0)
+    return slice(first, min(int(np.searchsorted(nodes, stop, side="left")) + 1, len(nodes)))
 
 
 def _inside(rows: Coordinates, cols: Coordinates, size: tuple[int, int]) -> NDArray[np.bool_]:
     """Centres that fall onto a pixel of the level; NaN does not."""
     return np.asarray((rows >= 0) & (rows < size[0]) & (cols >= 0) & (cols < size[1]))
+
+
+def _bilinear(pixels: Pixels, rows: Coordinates, cols: Coordinates) -> Pixels:
+    """Means of the four pixels around each position; invalid ones, and those outside the image, have no weight."""
+    data, valid = pixels
+    bands, height, width = data.shape
+    work = np.float32 if data.dtype.itemsize < 4 or data.dtype == np.float32 else np.float64
+    channels = np.empty((height * width, bands if valid.all() else 2 * bands), work)
+    channels[:, :bands] = data.reshape(bands, -1).T
+    if channels.shape[1] > bands:  # values and weights are interpolated alike, then divided
+        counts = valid.reshape(bands, -1).T
+        channels[:, bands:] = counts
+        np.copyto(channels[:, :bands], 0, where=~counts)  # NaN and inf in invalid pixels must not spread
+    # Within half a pixel of the image's edge the edge pixel stands alone, which is what clipping gives.
+    row, col = np.clip(rows - 0.5, 0, height - 1), np.clip(cols - 0.5, 0, width - 1)
+    first_row, first_col = np.minimum(row.astype(np.int32), height - 2), np.minimum(col.astype(np.int32), width - 2)
+    down, across = (row - first_row).astype(work)[..., None], (col - first_col).astype(work)[..., None]
+    at = first_row * np.int32(width) + first_col
+    top, bottom = _blend(channels, at, across), _blend(channels, at + np.int32(width), across)
+    bottom -= top
+    bottom *= down
+    bottom += top
+    if channels.shape[1] == bands:
+        if (
+            data.dtype.kind == "u"
+        ):  # a mean stays in the range of its parts, and casting cuts off what follows the point
+            bottom += 0.5
+            values = np.moveaxis(bottom, -1, 0).astype(data.dtype, order="C")
+        else:
+            values = cast_rounded(np.moveaxis(bottom, -1, 0), data.dtype)
+        return values, np.ones(values.shape, bool)
+    values = np.moveaxis(bottom, -1, 0)
+    mass = values[bands:]
+    counted = mass > 0
+    values = np.divide(values[:bands], mass, out=np.zeros(mass.shape, work), where=counted)
+    return cast_rounded(values, data.dtype), counted
+
+
+def _blend(channels: NDArray[Any], at: NDArray[np.int32], across: NDArray[Any]) -> NDArray[Any]:
+    """Between the pixels at `at` and their right neighbours."""
+    left, right = np.take(channels, at, axis=0), np.take(channels, at + np.int32(1), axis=0)
+    right -= left
+    right *= across
+    right += left
+    return right
 
 
 def _interpolate(pixels: Pixels, rows: Coordinates, cols: Coordinates, resampling: Resampling) -> Pixels:
@@ -169,13 +231,15 @@ def place_warped(grid: Grid, plane: SourcePlane) -> Warped | None:
         if cell <= 1 or _error(grid, plane, net) <= MAX_ERROR_PX:
             break
         cell //= 2
+    if _inside(net.rows, net.cols, plane.size).all():
+        return net
     inside = _inside(*net.coordinates(), plane.size)
     if not inside.any():
         return None
     hit_rows, hit_cols = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     top, left = int(hit_rows[0]), int(hit_cols[0])
     target = Window(top, left, int(hit_rows[-1]) + 1 - top, int(hit_cols[-1]) + 1 - left)
-    return Warped(target, net.cols, net.rows, net.u, net.v, net.size)
+    return replace(net, target=target)
 
 
 def _net(grid: Grid, plane: SourcePlane, cell: int) -> Warped:
@@ -195,6 +259,7 @@ def _error(grid: Grid, plane: SourcePlane, net: Warped) -> float:
     """Largest error of the net in source pixels at the middles of its cells; inf where anything is undefined."""
     at_u, at_v = (net.u[:-1] + net.u[1:]) / 2, (net.v[:-1] + net.v[1:]) / 2
     exact = pixel_map(grid, plane, *np.meshgrid(at_u, at_v))
-    guess = (_spread(net.rows, net.v, net.u, at_v, at_u), _spread(net.cols, net.v, net.u, at_v, at_u))
+    along_v, along_u = _weights(net.v, at_v), _weights(net.u, at_u).T
+    guess = (along_v @ net.rows @ along_u, along_v @ net.cols @ along_u)
     error: Any = max(np.abs(a - b).max() for a, b in zip(exact, guess, strict=True))
     return math.inf if math.isnan(error) else float(error)
