@@ -1,0 +1,121 @@
+"""Static catalogs: walked from disk and over HTTP, filtered as an API would."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ingest_items import scenes
+from servers import RangeServer
+
+import rasteret_torch as rt
+from rasteret_torch.errors import EmptySelectionError, FetchError, InputError, ObjectNotFoundError
+from rasteret_torch.ingest.stac_static import resolve
+
+
+def write_catalog(folder: Path, count: int = 4) -> Path:
+    """A root catalog, a collection a pair of items, hrefs relative to each document."""
+    items = scenes(folder, "../", count, ("red",))
+    groups: dict[str, list[dict[str, Any]]] = {"even": [], "odd": []}
+    for number, item in enumerate(items):
+        item["collection"] = None
+        groups["odd" if number % 2 else "even"].append(item)
+    for name, members in groups.items():
+        links = [{"rel": "item", "href": f"./{item['id']}.json"} for item in members]
+        links += [{"rel": "root", "href": "../catalog.json"}, {"rel": "parent", "href": "../catalog.json"}]
+        _write(folder / name / "collection.json", {"type": "Collection", "id": name, "extent": {}, "links": links})
+        for item in members:
+            _write(folder / name / f"{item['id']}.json", item)
+    children = [{"rel": "child", "href": f"{name}/collection.json"} for name in groups]
+    children.append({"rel": "child", "href": "even/collection.json"})  # named twice
+    _write(folder / "catalog.json", {"type": "Catalog", "id": "root", "links": children})
+    return folder / "catalog.json"
+
+
+def _write(file: Path, record: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(record))
+
+
+def build(root: Path | str, **options: Any) -> rt.Collection:
+    arguments: dict[str, Any] = {"collection": None, "band_map": {"B04": "red"}, **options}
+    return rt.build_from_stac(name="static", stac_api=root, static_catalog=True, progress=False, **arguments)
+
+
+def ids(collection: rt.Collection) -> list[str]:
+    found: list[str] = collection.to_table()["id"].to_pylist()
+    return found
+
+
+def test_relative_assets_on_disk(tmp_path: Path) -> None:
+    collection = build(write_catalog(tmp_path))
+    assert ids(collection) == ["scene0", "scene2", "scene1", "scene3"]
+    assert collection.to_table()["collection"].to_pylist() == ["even", "even", "odd", "odd"]
+    href = collection.to_table()["assets"][0]["B04"]["href"].as_py()
+    assert href == str(tmp_path / "scene0" / "red.tif")
+
+
+def test_over_http(range_server: RangeServer) -> None:
+    root = write_catalog(range_server.folder / "static")
+    collection = build(range_server.url(f"static/{root.name}"))
+    assert len(collection) == 4
+    assert collection.to_table()["assets"][0]["B04"]["href"].as_py() == range_server.url("static/scene0/red.tif")
+
+
+def test_filters(tmp_path: Path) -> None:
+    root = write_catalog(tmp_path)
+    assert ids(build(root, collection="odd")) == ["scene1", "scene3"]
+    assert ids(build(root, date_range=("2024-06-02", "2024-06-03"))) == ["scene2", "scene1"]
+    assert ids(build(root, query={"eo:cloud_cover": {"lt": 15}})) == ["scene0", "scene1"]
+    assert ids(build(root, query=["eo:cloud_cover>=20"])) == ["scene2", "scene3"]
+    assert ids(build(root, bbox=(8.9, 47.0, 9.005, 48.0))) == ["scene0"]
+    assert ids(build(root, max_items=1)) == ["scene0"]
+    with pytest.raises(EmptySelectionError, match="loosen"):
+        build(root, date_range=("2020-01-01", None), collection="none")
+    with pytest.raises(InputError, match="CQL2"):
+        build(root, query="a < 1")
+    with pytest.raises(InputError, match="operator 'near'"):
+        build(root, query={"eo:cloud_cover": {"near": 1}})
+
+
+def test_only_files_below_the_catalog(tmp_path: Path) -> None:
+    root = write_catalog(tmp_path / "catalog")
+    outside = tmp_path / "outside.tif"
+    (tmp_path / "catalog" / "scene0" / "red.tif").rename(outside)
+    file = tmp_path / "catalog" / "even" / "scene0.json"
+    record = json.loads(file.read_text())
+    record["assets"]["red"]["href"] = "../../outside.tif"
+    file.write_text(json.dumps(record))
+    with pytest.warns(UserWarning, match="outside of"):
+        assert build(root).to_table()["status"].to_pylist() == ["error", "ok", "ok", "ok"]
+    assert build(root, local_root=tmp_path).to_table()["status"].to_pylist() == ["ok"] * 4
+
+
+def test_broken_catalogs(tmp_path: Path) -> None:
+    root = write_catalog(tmp_path)
+    with pytest.raises(ObjectNotFoundError):
+        build(tmp_path / "other.json")
+    (tmp_path / "odd" / "scene3.json").write_text("{")
+    with pytest.raises(FetchError, match=r"scene3\.json is no JSON"):
+        build(root)
+    (tmp_path / "odd" / "scene3.json").unlink()
+    with pytest.raises(ObjectNotFoundError, match="scene3"):
+        build(root)
+
+
+@pytest.mark.parametrize(
+    ("href", "base", "expected"),
+    [
+        ("./a.tif", "https://h.example/x/item.json", "https://h.example/x/a.tif"),
+        ("/a.tif", "https://h.example/x/item.json", "https://h.example/a.tif"),
+        ("../a.tif", "s3://bucket/x/item.json", "s3://bucket/a.tif"),
+        ("../../../a.tif", "s3://bucket/x/item.json", "s3://bucket/a.tif"),
+        ("../a.tif", "/data/x/item.json", "/data/a.tif"),
+        ("file:///data/a%20b.tif", "https://h.example/item.json", "/data/a b.tif"),
+        ("s3://other/a.tif", "/data/item.json", "s3://other/a.tif"),
+    ],
+)
+def test_hrefs_relative_to_their_document(href: str, base: str, expected: str) -> None:
+    assert resolve(href, base) == expected
