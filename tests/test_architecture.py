@@ -1,0 +1,205 @@
+"""The rules of ARCHITECTURE.md and CONTRIBUTING.md that a program can check."""
+
+import ast
+import functools
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "rasteret_torch"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# What each folder may import, besides itself. `errors -> geo -> {tiff, store} -> index -> {ingest, chips} -> read ->
+# {readers, loaders} -> cli`.
+MAY_IMPORT = {
+    "errors": set(),
+    "geo": {"errors"},
+    "tiff": {"errors", "geo"},
+    "store": {"errors", "geo"},
+    "index": {"errors", "geo", "tiff", "store"},
+    "ingest": {"errors", "geo", "tiff", "store", "index"},
+    "chips": {"errors", "geo", "tiff", "store", "index"},
+    "read": {"errors", "geo", "tiff", "store", "index", "ingest", "chips"},
+    "readers": {"errors", "geo", "tiff", "store", "index", "ingest", "chips", "read"},
+    "loaders": {"errors", "geo", "tiff", "store", "index", "ingest", "chips", "read"},
+    "cli": {"errors", "geo", "tiff", "store", "index", "ingest", "chips", "read", "readers", "loaders"},
+}
+# `rasteret_torch/__init__.py` names everything lazily; `cloud` is a public name for what store holds.
+FACES = {"__init__": set(MAY_IMPORT), "cloud": {"errors", "store"}}
+TORCH_ONLY_IN = {"loaders", "cli"}
+TORCH = {"torch", "torchgeo", "torchvision", "torchmetrics", "lightning", "kornia", "torchdata"}
+NO_GDAL = {"rasterio", "osgeo", "gdal", "fiona", "rioxarray", "pyogrio"}
+# COGs are written by GDAL; it never reads.
+GDAL_WRITERS = re.compile(r"(loaders/predict\w*|readers/(save|write)\w*)\.py")
+ASYNC_IN = re.compile(r"(store/(fetch\w*|stores|backend\w*|providers?|credentials)|ingest/headers|read/pipeline)\.py")
+VAGUE = {"utils", "util", "helpers", "helper", "common", "core", "base", "misc"}
+MAX_LINES = 400
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def folder_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "imports are absolute"
+        if node.module == "rasteret_torch":
+            return [f"rasteret_torch.{alias.name}" for alias in node.names]
+        return [node.module or ""]
+    return []
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(tree):
+        for name in imported(node):
+            yield name, getattr(node, "lineno", 0)
+
+
+def type_checking_lines(tree: ast.Module) -> set[int]:
+    """Lines under `if TYPE_CHECKING:`, which never run."""
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    return {line for block in blocks for line in range(block.lineno, (block.end_lineno or block.lineno) + 1)}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_imports_flow_one_way(path: Path) -> None:
+    folder = folder_of(path)
+    allowed = (MAY_IMPORT | FACES)[folder] | {folder}
+    for name, line in imports(parsed(path)):
+        parts = name.split(".")
+        if parts[0] == "rasteret_torch" and len(parts) > 1:
+            assert parts[1] in allowed, f"{relative(path)}:{line} imports {name}; {folder} may import {sorted(allowed)}"
+
+
+def test_every_folder_is_in_the_table() -> None:
+    assert {folder_of(path) for path in MODULES} <= set(MAY_IMPORT | FACES)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_torch_and_gdal_stay_where_they_belong(path: Path) -> None:
+    tree = parsed(path)
+    quiet = type_checking_lines(tree)
+    for name, line in imports(tree):
+        top = name.split(".")[0]
+        if top in TORCH and line not in quiet:
+            assert folder_of(path) in TORCH_ONLY_IN, f"{relative(path)}:{line} imports {name}"
+        if top in NO_GDAL:
+            assert GDAL_WRITERS.fullmatch(relative(path)), f"{relative(path)}:{line} imports {name}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    # Commands and the COG writer load what they need when they run.
+    [path for path in MODULES if folder_of(path) != "cli" and not GDAL_WRITERS.fullmatch(relative(path))],
+    ids=relative,
+)
+def test_imports_stand_at_the_top(path: Path) -> None:
+    tree = parsed(path)
+    inside = [node for function in ast.walk(tree) if _is_function(function) for node in ast.walk(function)]
+    late = [f"{relative(path)}:{node.lineno}" for node in inside if isinstance(node, (ast.Import, ast.ImportFrom))]
+    assert not late
+
+
+def _is_function(node: ast.AST) -> bool:
+    return isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_async_is_a_narrow_strip(path: Path) -> None:
+    coroutines = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.AsyncFunctionDef)]
+    if coroutines:
+        assert ASYNC_IN.fullmatch(relative(path)), f"{relative(path)}:{coroutines[0].lineno} has async def"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_sizes_and_names(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= MAX_LINES
+    assert path.stem.strip("_") not in VAGUE
+    assert path.parent.name not in VAGUE
+    for node in ast.walk(parsed(path)):
+        if _is_function(node):
+            assert isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+            lines = _code_lines(node)
+            assert lines <= 60, f"{relative(path)}:{node.lineno} {node.name} has {lines} lines"
+
+
+def _code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of the body, docstring aside."""
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_nothing_catches_everything(path: Path) -> None:
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.ExceptHandler):
+            caught = [] if node.type is None else [ast.unparse(part) for part in _alternatives(node.type)]
+            where = f"{relative(path)}:{node.lineno}"
+            assert caught, f"{where} has a bare except"
+            assert not {"Exception", "BaseException"} & set(caught) or _reraises(node), f"{where} catches {caught}"
+
+
+def _alternatives(node: ast.expr) -> list[ast.expr]:
+    return node.elts if isinstance(node, ast.Tuple) else [node]
+
+
+def _reraises(handler: ast.ExceptHandler) -> bool:
+    """Cleaning up and raising on is not catching."""
+    last = handler.body[-1]
+    return isinstance(last, ast.Raise) and last.exc is None
+
+
+def test_no_machine_paths_or_index_hosts() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    patterns = [f"{ROOT.parent}/", f"{Path.home()}/", "pypi" + ".org", "files.python" + "hosted", "index" + "-url"]
+    patterns = [pattern for pattern in patterns if pattern != "//"]
+    for name in listed.stdout.splitlines():
+        path = ROOT / name
+        if not path.is_file() or path.suffix in {".tif", ".png", ".parquet"}:
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        found = [pattern for pattern in patterns if pattern in text]
+        assert not found, f"{name} names {found}"
+
+
+HEAVY = TORCH | NO_GDAL | {"geopandas", "xarray", "matplotlib"}
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("rasteret_torch", HEAVY | {"pandas", "pyarrow", "pyproj", "obstore"}),
+        ("rasteret_torch.cli", HEAVY | {"pandas", "pyarrow", "pyproj", "obstore"}),
+        ("rasteret_torch.ingest", HEAVY),  # pyarrow.dataset brings pandas
+        ("rasteret_torch.read", HEAVY),
+    ],
+)
+def test_importing_stays_light(module: str, absent: set[str]) -> None:
+    code = f"import sys, {module}; print(*[name for name in {sorted(absent)!r} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == []
+
+
+def test_public_names_all_resolve() -> None:
+    code = "import rasteret_torch as rt\nfor name in rt.__all__: getattr(rt, name)"
+    result = subprocess.run([sys.executable, "-W", "error::ImportWarning", "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
