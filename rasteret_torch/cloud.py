@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
-from rasteret_torch.errors import MissingDependencyError
 from rasteret_torch.store import CloudBackend, CloudConfig, ObstoreBackend, StorageBackend, create_backend
+from rasteret_torch.store.later import RECIPES, recipe
 
 if TYPE_CHECKING:
     from rasteret_torch.store.recipes import EarthdataCredentials, PlanetaryComputerCredentials
     from rasteret_torch.store.recipes_boto3 import Boto3Credentials
 
-_LATER = {
-    "Boto3Credentials": "rasteret_torch.store.recipes_boto3",
-    "EarthdataCredentials": "rasteret_torch.store.recipes",
-    "PlanetaryComputerCredentials": "rasteret_torch.store.recipes",
-}
 __all__ = [
     "Boto3Credentials",
     "CloudBackend",
@@ -30,10 +24,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    home = _LATER.get(name)
-    if home is None:
+    if name not in RECIPES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return getattr(importlib.import_module(home), name)
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(f"{name} needs {error.name}; install rasteret-torch[cloud]") from error
+    return recipe(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import importlib.resources
 import json
 import os
@@ -19,6 +18,7 @@ from rasteret_torch.errors import DatasetNotFoundError, InputError
 from rasteret_torch.index import load, locate, registered
 from rasteret_torch.store import CloudConfig, StorageBackend, create_backend
 from rasteret_torch.store.credentials import DEFAULT_REGION
+from rasteret_torch.store.later import recipe
 
 Access = Literal["public", "requester-pays", "planetary-computer", "earthdata"]
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
@@ -112,11 +112,11 @@ def _backend(dataset: Dataset) -> StorageBackend | None:
     config = dataset.cloud_config
     if dataset.access in ("public", "requester-pays"):
         return None if config is None else create_backend(cloud_config=config)
-    # Loaded here: an HTTP client that takes a quarter of a second, and that only these datasets need.
-    recipes = importlib.import_module("rasteret_torch.store.recipes")
     if dataset.access == "earthdata":
-        return create_backend(recipes.EarthdataCredentials(dataset.credentials_url, dataset.buckets), config)
-    return create_backend(recipes.PlanetaryComputerCredentials(dataset.credentials_url or None), config)
+        keys = recipe("EarthdataCredentials")(dataset.credentials_url, dataset.buckets)
+    else:
+        keys = recipe("PlanetaryComputerCredentials")(dataset.credentials_url or None)
+    return create_backend(keys, config)
 
 
 _registered: dict[str, Dataset] = {}

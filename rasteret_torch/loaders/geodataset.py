@@ -34,6 +34,7 @@ from rasteret_torch.loaders.lookup import COLUMNS, ROW, FrameLookup
 from rasteret_torch.loaders.recipe import PlannedChip, SampleRecipe, worker_pipeline
 from rasteret_torch.loaders.tensors import SampleDtype
 from rasteret_torch.read import ChipPixels, Pipeline, ReadOptions, Resampling
+from rasteret_torch.read.access import backend_for
 from rasteret_torch.store import StorageBackend
 
 
@@ -111,7 +112,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
             transforms: applied to every sample.
             cache: keep decoded tiles in memory (`ReadOptions.tile_cache_nbytes`).
             read: how pixels are fetched.
-            backend: byte source; None reads paths and URLs directly.
+            backend: byte source; None reads paths and URLs directly, or as the catalog says of the collection.
 
         Raises:
             DatasetNotFoundError, SplitNotFoundError, BandNotFoundError, EmptySelectionError: the collection has no such
@@ -136,7 +137,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         self.transforms = transforms
         self.cache = cache
         self.read_options = read if cache else replace(read, tile_cache_nbytes=0)
-        self.backend = backend
+        self.backend = backend_for(self.collection, backend)
         self.paths = str(self.collection.path or self.collection.name)
         runtime = self.collection.runtime
         self._crs = parse_crs(crs) if crs is not None else runtime.crs_list[0]

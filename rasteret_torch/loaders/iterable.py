@@ -28,6 +28,7 @@ from rasteret_torch.loaders.recipe import Sample, SampleRecipe, worker_pipeline
 from rasteret_torch.loaders.sources import ChipSource, LayoutSource
 from rasteret_torch.loaders.tensors import SampleDtype
 from rasteret_torch.read import ReadOptions, Resampling
+from rasteret_torch.read.access import backend_for
 from rasteret_torch.store import StorageBackend
 
 STATE_VERSION = 1
@@ -122,7 +123,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
             resampling: None interpolates linearly where the sample's dtype is a float and takes the nearest pixel else.
             transforms: applied to every sample (a batch is taken apart and stacked again for it).
             read: how pixels are fetched; how far ahead; what happens to samples that fail.
-            backend: byte source; None reads paths and URLs directly.
+            backend: byte source; None reads paths and URLs directly, or as the catalog says of the collection.
 
         Raises:
             DatasetNotFoundError, SplitNotFoundError, BandNotFoundError, EmptySelectionError: the collection has no such
@@ -149,7 +150,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         self.locality = locality
         self.transforms = transforms
         self.read_options = read
-        self.backend = backend
+        self.backend = backend_for(self.collection, backend)
         self._ground = crs, res
         self._wanted_length = length
         self._recipe = SampleRecipe(
