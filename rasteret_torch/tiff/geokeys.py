@@ -14,6 +14,7 @@ from rasteret_torch.tiff.model import GroundControlPoint
 from rasteret_torch.tiff.tags import Fields, Tag
 
 GT_RASTER_TYPE, PIXEL_IS_POINT = 1025, 2
+_UNREAD = "the GeoTIFF key directory (34735) contradicts itself and is left unread, as by GDAL; the CRS is unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +31,10 @@ class Georeference:
 def georeference(fields: Fields) -> Georeference:
     """Transform, CRS and ground control points from the tags of the first IFD, as GDAL reads them."""
     keys = geo_keys(fields)
-    is_point = keys.code(GT_RASTER_TYPE) == PIXEL_IS_POINT
+    is_point = keys is not None and keys.code(GT_RASTER_TYPE) == PIXEL_IS_POINT
     transform = _transform(fields, is_point)
     gcps = () if transform is not None else _ground_control_points(fields, is_point)
-    crs, note = crs_of(keys)
+    crs, note = (None, _UNREAD) if keys is None else crs_of(keys)
     return Georeference(transform, crs, gcps, is_point, () if note is None else (note,))
 
 

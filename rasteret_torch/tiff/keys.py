@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from rasteret_torch.tiff.tags import Fields, Tag
 
 _DOUBLES, _ASCII = int(Tag.GEO_DOUBLE_PARAMS), int(Tag.GEO_ASCII_PARAMS)
+_MOST_DOUBLES = 7  # of any key that is read: a Helmert transformation
+GT_CITATION, GEOG_CITATION, PROJECTED_CITATION = CITATIONS = (1026, 2049, 3073)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +28,27 @@ class GeoKeys:
         return self.shorts.get(key) or None
 
 
-def geo_keys(fields: Fields) -> GeoKeys:
-    """Decodes tags 34735 to 34737. Keys that point outside their tag are skipped."""
+def geo_keys(fields: Fields) -> GeoKeys | None:
+    """Decodes tags 34735 to 34737; no keys when the file has none.
+
+    None when the directory contradicts itself: libgeotiff, and so GDAL, then leaves all of it unread.
+    """
     directory = fields.integers(Tag.GEO_KEY_DIRECTORY)
+    if directory.size == 0:
+        return GeoKeys()
+    if directory.size < 4 or directory[0] != 1 or directory.size < 4 + 4 * int(directory[3]):
+        return None
     doubles, ascii_params = fields.floats(Tag.GEO_DOUBLE_PARAMS), fields.raw(Tag.GEO_ASCII_PARAMS)
     keys = GeoKeys()
-    if directory.size < 4:
-        return keys
-    for key, location, count, value in (
-        directory[4 : 4 + 4 * int(directory[3])][: directory.size // 4 * 4 - 4].reshape(-1, 4).tolist()
-    ):
+    for key, location, count, value in directory[4 : 4 + 4 * int(directory[3])].reshape(-1, 4).tolist():
         if location == 0:
             keys.shorts[key] = value
-        elif location == _DOUBLES and 0 < count <= doubles.size - value:
-            keys.doubles[key] = tuple(doubles[value : value + count].tolist())
-        elif location == _ASCII and value < len(ascii_params):
-            text = ascii_params[value : value + count].split(b"\0", 1)[0].decode("utf-8", "replace")
-            keys.texts[key] = text.rstrip("|").strip()
+        elif location == _DOUBLES and value + count <= doubles.size:
+            keys.doubles[key] = tuple(doubles[value : value + min(count, _MOST_DOUBLES)].tolist())
+        elif location == _ASCII and value + count <= len(ascii_params) + 1:  # writers may count the last NUL or not
+            if key in CITATIONS:
+                text = ascii_params[value : value + count].split(b"\0", 1)[0].decode("utf-8", "replace")
+                keys.texts[key] = text.rstrip("|").strip()
+        elif location in (_DOUBLES, _ASCII):
+            return None
     return keys

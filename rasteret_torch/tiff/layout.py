@@ -91,7 +91,7 @@ def _per_sample(fields: Fields, tag: Tag, samples: int) -> int:
     values = fields.integers(tag)
     if values.size == 0:
         return 1  # the default of both BitsPerSample and SampleFormat (TIFF 6.0)
-    if 1 < values.size < samples:
+    if values.size not in (1, samples):
         raise CorruptTiffError(f"tag {int(tag)} has {values.size} values for {samples} samples; the file is damaged")
     kinds = {int(value) for value in np.unique(values[:samples])}
     if len(kinds) > 1:
@@ -131,13 +131,19 @@ def _tables(fields: Fields, draft: Layout) -> tuple[Table, Table]:
             f"{draft.height} px; the file is damaged"
         )
     expected = draft.tile_count
-    offsets = _fitted(fields.integers(offset_tag), expected)
+    offsets = _fitted(fields.table(offset_tag), expected)
     if count_tag is not None:
-        counts = _fitted(fields.integers(count_tag), expected)
+        counts = _fitted(fields.table(count_tag), expected)
     elif draft.compression == Compression.NONE:
-        counts = _computed_counts(draft)
+        counts = np.where(offsets == 0, np.uint64(0), _computed_counts(draft))
     else:
         raise UnsupportedTiffError("StripByteCounts (279) is missing from a compressed file; rewrite it with GDAL")
+    if ((offsets == 0) & (counts != 0)).any():
+        raise CorruptTiffError(
+            "a tile of some bytes lies at offset 0, where the file's preamble is; the file is damaged"
+        )
+    if expected == 1 and offsets[0] != 0 and counts[0] == 0 and draft.compression != Compression.NONE:
+        raise CorruptTiffError("the only tile of the image has an offset, but 0 bytes; the file is damaged")
     return offsets, counts
 
 

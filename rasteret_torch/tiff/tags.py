@@ -103,6 +103,8 @@ _FIELD_CODES = {
 }
 _RATIONALS = (5, 10)
 _FLOATS = (11, 12)
+_NOT_NUMBERS = (2, 7)  # text and undefined bytes
+_OFFSETS = (3, 4, 13, 16, 17, 18)  # the types libtiff takes for tile tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +249,21 @@ class Fields:
         """
         field_type, data = self.values.get(tag, (3, b""))
         values = np.frombuffer(data, self.byte_order + _FIELD_CODES[field_type])
-        if field_type in _RATIONALS + _FLOATS or (values.dtype.kind == "i" and values.size and values.min() < 0):
+        if field_type in _RATIONALS + _FLOATS + _NOT_NUMBERS or (
+            values.dtype.kind == "i" and values.size and values.min() < 0
+        ):
             raise CorruptTiffError(f"{_named(tag)} must hold whole numbers, none negative; the file is damaged")
         return values.astype(np.uint64)
+
+    def table(self, tag: Tag) -> NDArray[np.uint64]:
+        """Tile offsets or byte counts.
+
+        Raises:
+            CorruptTiffError: of a type that holds no file positions, or negative.
+        """
+        if tag in self.values and self.values[tag][0] not in _OFFSETS:
+            raise CorruptTiffError(f"{_named(tag)} is of field type {self.values[tag][0]}; the file is damaged")
+        return self.integers(tag)
 
     def integer(self, tag: Tag, default: int | None = None) -> int:
         """A single unsigned value.
@@ -265,8 +279,14 @@ class Fields:
         return int(values[0])
 
     def floats(self, tag: Tag) -> NDArray[np.float64]:
-        """Values as doubles, rationals divided; an empty array when absent."""
+        """Values as doubles, rationals divided; an empty array when absent.
+
+        Raises:
+            CorruptTiffError: the values are not numbers.
+        """
         field_type, data = self.values.get(tag, (12, b""))
+        if field_type in _NOT_NUMBERS:
+            raise CorruptTiffError(f"{_named(tag)} must hold numbers; the file is damaged")
         values = np.frombuffer(data, self.byte_order + _FIELD_CODES[field_type]).astype(np.float64)
         if field_type not in _RATIONALS:
             return values

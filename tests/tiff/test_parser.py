@@ -305,3 +305,23 @@ def test_check_header_refuses_what_no_parser_made(files: list[bytes]) -> None:
 def test_steps_are_a_plain_generator(files: list[bytes]) -> None:
     steps = header_steps()
     assert list(next(steps)) == [(0, 32768)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {273: (4, 1, 0)},  # a tile in the preamble
+        {273: (2, 4, 200)},  # text for offsets
+        {258: (3, 2, 8 | 8 << 16)},  # bits of two samples for one
+        {259: (3, 1, 5), 279: (4, 1, 0)},  # a compressed image of no bytes
+        {317: (2, 1, 2), 259: (3, 1, 5)},  # text for the predictor
+    ],
+)
+def test_contradictions_are_errors(changes: dict[int, tuple[int, int, int]]) -> None:
+    with pytest.raises(CorruptTiffError):
+        parse(_tiff(PLAIN | changes) + bytes(300))
+
+
+def test_sparse_tiles_need_no_counts() -> None:
+    image = parse(_tiff({tag: entry for tag, entry in (PLAIN | {273: (4, 1, 0)}).items() if tag != 279})).image
+    assert image.counts.tolist() == [0]
