@@ -88,7 +88,7 @@ class Shards:
 
     def schemas(self) -> list[pa.Schema]:
         """The schema of each shard."""
-        return [_read(file).schema for file in self._files()]
+        return [_schema(file) for file in self._files()]
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob(f"*{_SUFFIX}"))
@@ -97,6 +97,11 @@ class Shards:
 def _read(file: Path) -> pa.Table:
     with pa.memory_map(str(file)) as source:
         return pa.ipc.open_file(source).read_all()
+
+
+def _schema(file: Path) -> pa.Schema:
+    with pa.memory_map(str(file)) as source:
+        return pa.ipc.open_file(source).schema
 
 
 def unified(schemas: Iterable[pa.Schema]) -> pa.Schema:
@@ -121,6 +126,18 @@ def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     if {one, other} == {pa.int64(), pa.float64()}:
         return pa.float64()
     return pa.string()
+
+
+def gathered(tables: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
+    """The rows of many small tables of one schema as few large batches."""
+    held: list[pa.Table] = []
+    for table in tables:
+        held.append(table)
+        if sum(one.num_rows for one in held) >= _BATCH_ROWS:
+            yield from pa.concat_tables(held).combine_chunks().to_batches()
+            held = []
+    if held:
+        yield from pa.concat_tables(held).combine_chunks().to_batches()
 
 
 def fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:

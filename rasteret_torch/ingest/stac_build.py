@@ -18,7 +18,7 @@ from rasteret_torch.errors import EmptySelectionError, ErrorBudgetExceededError,
 from rasteret_torch.index import Collection
 from rasteret_torch.index import schema as s
 from rasteret_torch.ingest.headers import Outcome, read_headers
-from rasteret_torch.ingest.shards import Shards, fitted, unified
+from rasteret_torch.ingest.shards import Shards, fitted, gathered, unified
 from rasteret_torch.ingest.stac_items import Bands, StacItem, check_bands, item_of
 from rasteret_torch.ingest.stac_listing import Listing
 from rasteret_torch.ingest.stac_rows import Disagreements, rows_of
@@ -209,22 +209,22 @@ def _merged(work: Work, shards: Shards, run: _Run, base: Collection | None) -> p
     listed, fresh = pa.array(list(run.listed), pa.string()), pa.array(sorted(run.fresh), pa.string())
     counts = _Counts()
 
-    def batches() -> Iterator[pa.RecordBatch]:
+    def tables() -> Iterator[pa.Table]:
         for batch in base.to_reader() if base is not None else ():
             table = pa.Table.from_batches([batch])
             table = table.filter(pc.invert(pc.is_in(table["id"], value_set=fresh)))
-            yield from counts.counted(fitted(table, schema)).to_batches()
+            yield counts.counted(fitted(table, schema))
         for table, is_fresh in shards.tables():
             keep = pc.is_in(table["id"], value_set=listed)
             if not is_fresh:
                 redone = pc.is_in(table["id"], value_set=fresh)
                 keep = pc.and_(keep, pc.and_(pc.equal(table["status"], "ok"), pc.invert(redone)))
-            yield from counts.counted(fitted(table.filter(keep), schema)).to_batches()
+            yield counts.counted(fitted(table.filter(keep), schema))
         if not counts.rows:
             raise EmptySelectionError("no item is left to index; loosen the search")
         counts.check(work.max_error_fraction, run.failures)
 
-    return pa.RecordBatchReader.from_batches(schema, batches())
+    return pa.RecordBatchReader.from_batches(schema, gathered(tables()))
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from ingest_items import scenes, stac_item, write_tiff
 from servers import RangeServer
 from stac_api import StacApi
@@ -162,3 +163,19 @@ def _table(folder: Path) -> Path:
     with pytest.warns(UserWarning, match="have no date"):
         collection = rt.build_from_files(paths, bands=["A0", "A1"], filename_regex=regex, progress=False)
     return collection.save(folder / "table")
+
+
+def test_readers_find_the_way_by_the_data_source(stac_api: StacApi, range_server: RangeServer, tmp_path: Path) -> None:
+    stac_api.items = scenes(range_server.folder, "https://files.example/data/", 2, ("red",))
+    rewrite = {"https://files.example/data/": range_server.url()}
+    rt.register(id="acme/moved", stac_api=stac_api.url, collection="scenes", band_map={"R": "red"}, rewrite=rewrite)
+    built = rt.build("acme/moved", name="moved", workspace_dir=tmp_path / "ws", progress=False)
+    assert built.to_table()["assets"][0]["R"]["href"].as_py() == "https://files.example/data/scene0/red.tif"
+    bounds = (500_000.0, 5_299_360.0, 500_640.0, 5_300_000.0)
+    with rasterio.open(range_server.folder / "scene0" / "red.tif") as file:
+        expected = file.read()
+    loaded = rt.load(tmp_path / "ws" / "moved")
+    assert np.array_equal(loaded.read_window("scene0", bounds, 10.0, ["R"]).data, expected)
+    dataset = pickle.loads(pickle.dumps(rt.RasteretGeoDataset(loaded, ["R"], dtype="native")))
+    sample = dataset[bounds[0] : bounds[2], bounds[1] : bounds[3]]
+    assert np.array_equal(sample["image"].numpy(), expected)
