@@ -103,24 +103,41 @@ def _with_out(decode: Callable[..., NDArray[Any]]) -> Callable[[Layout, Buffer, 
     return image
 
 
+def _jpeg2000(layout: Layout, data: Buffer, rows: int) -> NDArray[Any]:
+    """OpenJPEG makes room for what the stream declares (ISO 15444-1, A.5.1), so that is looked at first."""
+    data = bytes(data)
+    start = data.find(b"\xff\x4f\xff\x51")
+    sides = [int.from_bytes(data[start + at : start + at + 4]) for at in (8, 12, 16, 20)]
+    if start < 0 or (sides[0] - sides[2], sides[1] - sides[3]) != (layout.tile_width, rows):
+        raise CorruptTileError(f"JPEG 2000 tile declares {sides[:2]} px, but the header {[layout.tile_width, rows]}")
+    return _with_out(imagecodecs.jpeg2k_decode)(layout, data, rows)
+
+
 def _lerc(layout: Layout, data: Buffer, rows: int) -> NDArray[Any]:
     blob = _lerc_blob(layout, data, rows)
     samples = layout.samples_per_tile
-    has_alpha = _lerc_alpha(layout)
-    decoded, *masks = imagecodecs.lerc_decode(blob, masks=True)
-    decoded = _array(decoded)
-    if decoded.ndim == 2:
-        decoded = decoded[:, :, None]
-    valid = np.asarray(masks[0], bool) if masks and masks[0] is not None else None
-    if has_alpha and decoded.shape[2] == samples - 1:
-        opaque = 2**layout.bits - 1
-        alpha = np.full(decoded.shape[:2], opaque, layout.dtype)
+    try:
+        pixels, valid = _lerc_pixels(layout, blob, (rows, layout.tile_width, samples))
+    except ValueError:  # `out` is of another shape than the blob
+        if not _lerc_alpha(layout):
+            raise
+        pixels, valid = _lerc_pixels(layout, blob, (rows, layout.tile_width, samples - 1))
+        alpha = np.full((rows, layout.tile_width, 1), 2**layout.bits - 1, layout.dtype)
         if valid is not None:
-            alpha[~valid.reshape(alpha.shape)] = 0
-        return np.concatenate([decoded, alpha[:, :, None]], axis=2)
+            alpha[~valid] = 0
+        return np.concatenate([pixels, alpha], axis=2)
     if valid is not None and layout.dtype.kind == "f":
-        decoded[~valid.reshape(decoded.shape[:2])] = np.nan
-    return decoded
+        pixels[~valid] = np.nan
+    return pixels
+
+
+def _lerc_pixels(
+    layout: Layout, blob: Buffer, shape: tuple[int, int, int]
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    out = np.empty(shape[:2] if shape[2] == 1 else shape, layout.dtype)
+    pixels, *masks = imagecodecs.lerc_decode(blob, masks=True, out=out)
+    valid = None if not masks or masks[0] is None else np.asarray(masks[0], bool).reshape(shape[:2])
+    return _array(pixels).reshape(shape), valid
 
 
 def _lerc_alpha(layout: Layout) -> bool:
@@ -154,8 +171,8 @@ _IMAGES: dict[Compression, Callable[[Layout, Buffer, int], NDArray[Any]]] = {
     Compression.JPEG: _jpeg,
     Compression.WEBP: _webp,
     Compression.LERC: _lerc,
-    Compression.JPEG2000: _with_out(imagecodecs.jpeg2k_decode),
-    Compression.JPEG2000_RGB: _with_out(imagecodecs.jpeg2k_decode),
+    Compression.JPEG2000: _jpeg2000,
+    Compression.JPEG2000_RGB: _jpeg2000,
     Compression.JPEGXL: _with_out(imagecodecs.jpegxl_decode),
     Compression.JPEGXL_DNG: _with_out(imagecodecs.jpegxl_decode),
 }

@@ -77,14 +77,20 @@ def build_layout(fields: Fields, limits: HeaderLimits, leader: int = 0) -> Layou
         lerc_parameters=_few(fields, Tag.LERC_PARAMETERS, most=16),
         leader=leader,
     )
-    if draft.photometric == Photometric.CMYK and bits == 8 and samples >= 4 and fields.integer(Tag.INK_SET, 1) == 1:
-        raise UnsupportedTiffError("PhotometricInterpretation (262) 5 (CMYK inks) is not read; convert the file to RGB")
+    _refuse_inks(fields, draft)
     offsets, counts = _tables(fields, draft)
     layout = replace(draft, offsets=offsets, counts=counts)
     if not tiled and compression == Compression.NONE and layout.tile_count == 1:
         layout = _chop(layout)
     check_layout(layout, limits)
     return layout
+
+
+def _refuse_inks(fields: Fields, draft: Layout) -> None:
+    """GDAL converts CMYK inks to RGB; other inks, and all of more than 8 bits, it hands out as stored."""
+    is_cmyk = draft.photometric == Photometric.CMYK and fields.integer(Tag.INK_SET, 1) == 1
+    if is_cmyk and draft.bits == 8 and draft.samples >= 4:
+        raise UnsupportedTiffError("PhotometricInterpretation (262) 5 (CMYK inks) is not read; convert the file to RGB")
 
 
 def _per_sample(fields: Fields, tag: Tag, samples: int) -> int:
