@@ -73,7 +73,8 @@ class Warped:
         if not (np.isfinite(rows).all() and np.isfinite(cols).all()):
             rows, cols = self.coordinates()
         inside = _inside(rows, cols, self.size) if not np.isfinite(rows).all() else np.ones(rows.shape, bool)
-        return (rows[inside].min(), rows[inside].max()), (cols[inside].min(), cols[inside].max())
+        hit_rows, hit_cols = rows[inside], cols[inside]
+        return (float(hit_rows.min()), float(hit_rows.max())), (float(hit_cols.min()), float(hit_cols.max()))
 
     def apply(self, pixels: Pixels, origin: tuple[int, int], resampling: Resampling) -> Pixels:
         """Source pixels at the target's centres; those outside the level are not valid."""
