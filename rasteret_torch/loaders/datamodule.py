@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 from torchgeo.datamodules import BaseDataModule
-from torchgeo.datasets import stack_samples
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection, load
 from rasteret_torch.loaders.combined import Sample
 from rasteret_torch.loaders.geodataset import RasteretGeoDataset
-from rasteret_torch.loaders.patches import PatchSize, RandomPatches, grid_patches
+from rasteret_torch.loaders.patches import PatchSize, RandomPatches, grid_patches, stack_chips
 from rasteret_torch.loaders.statistics import band_statistics
 from rasteret_torch.loaders.tensors import SampleDtype
 from rasteret_torch.read import ReadOptions
@@ -229,7 +228,7 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=workers,
-            collate_fn=stack_samples,
+            collate_fn=stack_chips,
             drop_last=drop_last,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0,

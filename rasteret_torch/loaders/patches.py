@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from torch.utils.data import Sampler
-from torchgeo.datasets import GeoDataset
+from torchgeo.datasets import GeoDataset, stack_samples
 from torchgeo.samplers import (
     GriddedPatchSampler,
     RandomPatchSampler,
@@ -17,6 +17,7 @@ from torchgeo.samplers import (
 )
 
 from rasteret_torch.errors import InputError
+from rasteret_torch.loaders.combined import Sample
 
 PatchSize = int | tuple[int, int]  # side, or (height, width), px
 
@@ -49,13 +50,8 @@ class RandomPatches(Sampler[Any]):
         Raises:
             InputError: no chip of this size fits inside the items.
         """
-        self.dataset, self.patch_size, self.seed, self.epoch, self.all_times = (
-            dataset,
-            patch_size,
-            seed,
-            epoch,
-            all_times,
-        )
+        self.dataset, self.patch_size, self.all_times = dataset, patch_size, all_times
+        self.seed, self.epoch = seed, epoch
         probe = RandomPatchSampler(dataset, size=patch_size, generator=0)
         if probe.series.is_empty.all():
             raise InputError(
@@ -83,3 +79,19 @@ def grid_patches(dataset: GeoDataset, patch_size: PatchSize, all_times: bool = F
     space = GriddedPatchSampler(dataset, size=patch_size, stride=patch_size)
     patches: Sampler[Any] = space if all_times else space @ SequentialTimestampSampler(dataset)
     return patches
+
+
+def stack_chips(samples: Sequence[Sample]) -> Sample:
+    """A batch of samples of one shape.
+
+    Raises:
+        InputError: time series of different lengths.
+    """
+    steps = sorted({len(sample["timestamps"]) for sample in samples if "timestamps" in sample})
+    if len(steps) > 1:
+        raise InputError(
+            f"chips of one batch have {steps} time steps; use batch_size=1, or a collection with as many items "
+            "at every place"
+        )
+    batch: Sample = stack_samples(samples)
+    return batch

@@ -1,0 +1,249 @@
+"""The data module in the hands of a real Trainer, and what it promises by itself."""
+
+import math
+import pickle
+
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+import torch
+from kornia.augmentation import RandomHorizontalFlip
+from lightning.pytorch import LightningModule, Trainer
+from tiffs import write_tiff
+from torch import nn
+from torch.nn import functional
+
+import rasteret_torch as rt
+from rasteret_torch.errors import BandNotFoundError, InputError, SplitNotFoundError
+from rasteret_torch.loaders.datamodule import augmented
+from rasteret_torch.loaders.patches import RandomPatches
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*is smaller than the logging interval"),
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec"),
+]
+BANDS = ["B02", "B03", "B04", "B08"]
+SPLITS = {"2020-01-05": "train", "2020-04-20": "val", "2020-12-31": "test"}
+
+
+class ThresholdLabels:
+    """Labels from the last band, which leaves the image."""
+
+    def __call__(self, sample):
+        image = sample["image"]
+        return {**sample, "image": image[:-1], "mask": (image[-1].int() > 4500).byte()}
+
+
+class Pixelwise(LightningModule):
+    """The smallest model that trains; keeps what it saw."""
+
+    def __init__(self, channels=3):
+        super().__init__()
+        self.model = nn.Conv2d(channels, 2, kernel_size=1)
+        self.train_bounds, self.seen = [], {"train": 0, "val": 0, "test": 0, "predict": 0}
+
+    def _loss(self, batch, role):
+        assert batch["image"].dtype == torch.float32
+        assert batch["mask"].dtype == torch.int64
+        self.seen[role] += len(batch["image"])
+        return functional.cross_entropy(self.model(batch["image"]), batch["mask"])
+
+    def training_step(self, batch, index):
+        self.train_bounds.append((self.current_epoch, batch["bounds"]))
+        return self._loss(batch, "train")
+
+    def validation_step(self, batch, index):
+        self._loss(batch, "val")
+
+    def test_step(self, batch, index):
+        self._loss(batch, "test")
+
+    def predict_step(self, batch, index):
+        return self.model(batch["image"]).argmax(dim=1)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.fixture(scope="module")
+def split_scenes(scenes):
+    days = [str(moment.date()) for moment in scenes.column("datetime").to_pylist()]
+    return scenes.with_column("split", [SPLITS[day] for day in days])
+
+
+def module_of(collection, **options):
+    settings = {"patch_size": 64, "batch_size": 4, "length": 8, "transforms": ThresholdLabels()}
+    return rt.RasteretDataModule(collection, BANDS, **(settings | options))
+
+
+def trainer_of(tmp_path, **options):
+    quiet = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+    }
+    settings = (
+        {"accelerator": "cpu", "max_epochs": 1, "num_sanity_val_steps": 0, "enable_checkpointing": False}
+        | quiet
+        | options
+    )
+    return Trainer(default_root_dir=tmp_path, **settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_trainer_runs_every_stage(split_scenes, tmp_path, workers):
+    data, model = module_of(split_scenes, predict="test", num_workers=workers), Pixelwise()
+    trainer = trainer_of(tmp_path)
+    trainer.fit(model, data)
+    trainer.test(model, data, verbose=False)
+    predicted = trainer.predict(model, data)
+    grid = len(data.test_dataloader().sampler)
+    assert model.seen == {"train": 8, "val": grid, "test": grid, "predict": 0}
+    assert sum(len(batch) for batch in predicted) == grid
+
+
+@pytest.mark.filterwarnings("ignore:Total length of `list` across ranks is zero")  # that is what val=None means
+def test_epochs_differ_and_repeat(split_scenes, tmp_path):
+    def epochs():
+        data, model = module_of(split_scenes, val=None), Pixelwise()
+        trainer_of(tmp_path, max_epochs=2).fit(model, data)
+        return [torch.cat([bounds for at, bounds in model.train_bounds if at == epoch]) for epoch in (0, 1)]
+
+    first, second = epochs(), epochs()
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+    assert not torch.equal(first[0], first[1])
+
+
+def test_each_training_chip_is_of_one_date_of_its_split(split_scenes):
+    data = module_of(split_scenes)
+    data.setup("fit")
+    january = [1577836800.0 + 86400 * 4, 1577836800.0 + 86400 * 5]  # 2020-01-05, POSIX seconds
+    for batch in data.train_dataloader():
+        assert (batch["bounds"][:, 6] >= january[0]).all()
+        assert (batch["bounds"][:, 7] <= january[1]).all()
+
+
+def test_mean_and_std_are_those_of_the_training_pixels(split_scenes):
+    data = module_of(split_scenes, transforms=None, patch_size=96)
+    data.setup("fit")
+    pixels = split_scenes.select_split("train").get_numpy(
+        split_scenes.select_split("train").bounds, BANDS
+    )  # both scenes of the date
+    values = pixels[pixels > 0]
+    assert data.mean.shape == (4,)
+    assert data.mean.numpy() == pytest.approx(values.mean(), rel=0.03)
+    assert data.std.numpy() == pytest.approx(values.std(), rel=0.03)
+
+
+def test_normalised_pixels_round_trip_and_invalid_ones_become_zero(split_scenes):
+    data = module_of(split_scenes, mean=[1.0, 2.0, 3.0], std=2.0)
+    data.setup("fit")
+    image = torch.full((2, 3, 4, 4), 7, dtype=torch.uint16)
+    valid = torch.ones(2, 4, 4, dtype=torch.uint8)
+    valid[0, 0, 0] = 0
+    out = data.normalise(image, valid)
+    assert out[1, :, 0, 0].tolist() == [3.0, 2.5, 2.0]
+    assert out[0, :, 0, 0].tolist() == [0.0, 0.0, 0.0]
+    assert torch.equal(data.denormalise(out)[1], image[1].float())
+
+
+def test_time_series_are_normalised_per_channel(split_scenes):
+    west = split_scenes.where(pc.field("tile") == "west").with_column("split", ["train"] * 3)
+    data = module_of(west, val=None, time_series=True, transforms=None, mean=[0.0, 0, 0, 1], std="none")
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    assert batch["image"].shape == (4, 3, 4, 64, 64)
+    out = data.on_after_batch_transfer(batch, 0)["image"]
+    inside = batch["mask_valid"].bool()
+    assert torch.equal(out[:, :, 3][inside], batch["image"][:, :, 3][inside].float() - 1)
+
+
+def test_time_series_of_different_lengths_do_not_stack(split_scenes):
+    data = module_of(split_scenes, time_series=True, transforms=None, mean="none", std="none", length=32, batch_size=32)
+    data.setup("fit")  # chips over both scenes have two items, others one
+    with pytest.raises(InputError, match=r"\[1, 2\] time steps"):
+        next(iter(data.train_dataloader()))
+
+
+def test_mean_and_std_travel_in_the_checkpoint(split_scenes, tmp_path):
+    data, model = module_of(split_scenes), Pixelwise()
+    trainer = trainer_of(tmp_path)
+    trainer.fit(model, data)
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    fresh = module_of(split_scenes, seed=9)
+    trainer_of(tmp_path).test(Pixelwise(), fresh, ckpt_path=tmp_path / "model.ckpt", verbose=False, weights_only=False)
+    assert torch.equal(fresh.mean, data.mean)
+
+
+def test_augmentations_move_the_masks_with_the_image():
+    image = torch.arange(16.0).reshape(1, 1, 4, 4)
+    batch = {"image": image, "mask": image[0].long(), "mask_valid": (image[0] > 3).byte(), "bounds": torch.zeros(1, 9)}
+    data = rt.RasteretDataModule("unused", train_aug=[RandomHorizontalFlip(p=1.0)])
+    out = augmented(data.train_aug, batch)
+    assert torch.equal(out["image"], image.flip(-1))
+    assert torch.equal(out["mask"], batch["mask"].flip(-1))
+    assert torch.equal(out["mask_valid"], batch["mask_valid"].flip(-1))
+    assert out["mask"].dtype == torch.int64
+    assert out["mask_valid"].dtype == torch.uint8
+    assert torch.equal(out["bounds"], batch["bounds"])
+    with pytest.raises(InputError, match="time series"):
+        augmented(data.train_aug, {"image": torch.zeros(1, 2, 1, 4, 4)})
+
+
+def test_a_path_names_the_collection(split_scenes, tmp_path):
+    data = module_of(str(split_scenes.save(tmp_path / "index")))
+    data.setup("validate")
+    assert data.in_channels == 3
+    assert sum(len(batch["image"]) for batch in data.val_dataloader()) == len(data.val_dataloader().sampler)
+    pickle.loads(pickle.dumps(data.val_dataset))
+
+
+def test_default_length_covers_every_item_once(split_scenes):
+    dataset = rt.RasteretGeoDataset(split_scenes, BANDS, split="train")
+    area_px = sum(shape.area for shape in dataset.index.geometry) / math.prod(dataset.res)
+    assert len(RandomPatches(dataset, 50, None, 0, lambda: 0)) == math.ceil(area_px / 2500)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"train": "trian"}, SplitNotFoundError, "train"),
+        ({"split_column": "fold"}, SplitNotFoundError, "fold"),
+        ({"bands": ["B99"]}, BandNotFoundError, "B02"),
+        ({"patch_size": 4000}, InputError, "patch_size"),
+        ({"mean": [1.0, 2.0]}, InputError, "channel"),
+        ({"std": 0.0}, InputError, "positive"),
+    ],
+)
+def test_mistakes_are_named_with_their_cure(split_scenes, options, error, words):
+    settings = {"bands": BANDS, "patch_size": 64, "length": 4, "batch_size": 4} | options
+    data = rt.RasteretDataModule(split_scenes, **settings)
+    with pytest.raises(error, match=words):  # noqa: PT012 - whichever of these three first meets the mistake
+        data.setup("fit")
+        batch = next(iter(data.train_dataloader()))
+        data.on_after_batch_transfer(batch, 0)
+
+
+@pytest.mark.parametrize(
+    "options", [{"iterable": True}, {"targets": "labels"}, {"batch_size": 0}, {"length": 0}, {"mean": "imagenet"}]
+)
+def test_settings_that_cannot_work_are_refused_at_once(split_scenes, options):
+    with pytest.raises(InputError, match=next(iter(options))):
+        rt.RasteretDataModule(split_scenes, BANDS, **options)
+
+
+def test_predicting_needs_a_split(split_scenes):
+    with pytest.raises(InputError, match="predict="):
+        module_of(split_scenes).setup("predict")
+
+
+def test_constant_channels_can_be_divided_by(tmp_path):
+    write_tiff(tmp_path / "flat_20200101.tif", np.full((1, 128, 128), 5, "uint8"))
+    flat = rt.build_from_files(tmp_path, filename_regex=r"flat_(?P<date>\d{8})\.tif", progress=False)
+    data = rt.RasteretDataModule(flat.with_column("split", ["train"]), val=None, patch_size=32)
+    data.setup("fit")
+    assert (data.mean.item(), data.std.item()) == (5.0, 1.0)
