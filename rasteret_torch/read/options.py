@@ -13,7 +13,7 @@ OnError = Literal["raise", "nodata", "replace"]
 LevelChoice = Literal["auto"] | int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: LightningCLI reads the fields of a default by vars()
 class ReadOptions:
     """How pixels are fetched, decoded and kept, and what happens when that fails.
 
