@@ -15,9 +15,9 @@ from rasteret_torch.errors import BandNotFoundError, FetchError, InputError
 from rasteret_torch.geo import crs_label, parse_crs
 from rasteret_torch.index import dates
 from rasteret_torch.ingest.assemble import Asset
+from rasteret_torch.ingest.stac_json import Record, links, listed, mapping, texts
 from rasteret_torch.ingest.stac_static import ground_of, resolve
 
-Record = Mapping[str, Any]
 _NO_PIXELS = ("thumbnail", "overview", "visual", "metadata")  # roles of pictures and side files
 
 
@@ -121,10 +121,10 @@ def item_of(feature: Record, base: str, bands: Bands) -> StacItem:
     properties, assets = feature.get("properties"), feature.get("assets")
     if not isinstance(feature.get("id"), str) or not isinstance(properties, Mapping):
         raise FetchError(f"a feature of {base.split('?')[0]} has no id or no properties; check that it is a STAC API")
-    entries = {key: one for key, one in (assets or {}).items() if isinstance(one, Mapping) and one.get("href")}
+    entries = {key: one for key, one in mapping(assets).items() if _has_href(one)}
     taken = _taken(entries, bands)
     home = _self_href(feature) or base
-    hrefs = {key: resolve(str(entries[key]["href"]), home) for key, _ in taken.values()}
+    hrefs = {key: resolve(entries[key]["href"], home) for key, _ in taken.values()}
     at_us, span_us = _times(properties, feature["id"])
     return StacItem(
         id=feature["id"],
@@ -138,13 +138,18 @@ def item_of(feature: Record, base: str, bands: Bands) -> StacItem:
     )
 
 
+def _has_href(entry: Any) -> bool:
+    href = mapping(entry).get("href")
+    return isinstance(href, str) and bool(href)
+
+
 def _taken(entries: Mapping[str, Record], bands: Bands) -> dict[str, tuple[str, int | None]]:
     """(asset key, sample) of each band that the item has."""
     if bands.assets:
         return {band: (key, bands.samples.get(band)) for band, key in bands.assets.items() if key in entries}
     rasters = {key: entry for key, entry in entries.items() if is_raster(entry)}
-    if any("data" in (entry.get("roles") or ()) for entry in rasters.values()):
-        rasters = {key: entry for key, entry in rasters.items() if "data" in (entry.get("roles") or ())}
+    if any("data" in (texts(entry.get("roles"))) for entry in rasters.values()):
+        rasters = {key: entry for key, entry in rasters.items() if "data" in (texts(entry.get("roles")))}
     named = {key: band_names(entry) for key, entry in rasters.items()}
     taken: dict[str, tuple[str, int | None]] = {
         key: (key, bands.samples.get(key)) for key in rasters if len(named[key]) < 2
@@ -160,7 +165,7 @@ def _taken(entries: Mapping[str, Record], bands: Bands) -> dict[str, tuple[str, 
 
 def is_raster(entry: Record) -> bool:
     """Whether an asset is a TIFF with pixels of the scene, not a picture or a side file."""
-    roles = entry.get("roles") or ()
+    roles = texts(entry.get("roles"))
     if any(role in _NO_PIXELS for role in roles) and "data" not in roles:
         return False
     path = str(entry["href"]).split("?", 1)[0].lower()
@@ -171,11 +176,9 @@ def is_raster(entry: Record) -> bool:
 def band_names(entry: Record) -> list[str]:
     """Names of the samples of an asset, from `bands` (STAC 1.1) or `eo:bands`; [] where they are not all told."""
     for key in ("bands", "eo:bands"):
-        listed = entry.get(key)
-        if not isinstance(listed, Sequence) or isinstance(listed, str):
-            continue
-        names = [one.get("name") for one in listed if isinstance(one, Mapping)]
-        if names and len(names) == len(listed) and all(isinstance(name, str) and name for name in names):
+        found = listed(entry.get(key))
+        names = [mapping(one).get("name") for one in found]
+        if names and all(isinstance(name, str) and name for name in names):
             return [str(name) for name in names] if len(set(names)) == len(names) else []
     return []
 
@@ -189,7 +192,7 @@ def check_bands(items: Sequence[StacItem], features: Sequence[Record], bands: Ba
     present = {band for item in items for band in item.assets}
     missing = {band: bands.assets.get(band, band) for band in bands.required if band not in present}
     if missing or not present:
-        keys = list(dict.fromkeys(key for feature in features for key in (feature.get("assets") or {})))
+        keys = list(dict.fromkeys(key for feature in features for key in mapping(feature.get("assets"))))
         raise BandNotFoundError(
             f"no asset for the bands {missing or list(bands.assets)} (band: asset key); the items have the assets "
             f"{keys}: correct band_map or bands"
@@ -197,8 +200,9 @@ def check_bands(items: Sequence[StacItem], features: Sequence[Record], bands: Ba
 
 
 def _self_href(feature: Record) -> str | None:
-    links = [link for link in feature.get("links") or [] if isinstance(link, Mapping) and link.get("rel") == "self"]
-    href = str(links[0].get("href") or "") if links else ""
+    """Where the item itself says it stands, if that is a URL."""
+    found = links(feature, "self")
+    href = str(found[0]["href"]) if found else ""
     return href if "://" in href and not href.startswith("file:") else None
 
 
@@ -245,9 +249,9 @@ def _shape(value: Any) -> tuple[int, int] | None:
 def _numbers(value: Any, count: int = 6) -> tuple[float, ...] | None:
     try:
         numbers = tuple(float(one) for one in value)[:count]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
-    return numbers if len(numbers) == count else None
+    return numbers if len(numbers) == count and np.isfinite(numbers).all() else None
 
 
 def _geometry(feature: Record) -> BaseGeometry | None:

@@ -15,6 +15,7 @@ from rasteret_torch.errors import FetchError, InputError, ObjectNotFoundError
 from rasteret_torch.geo import Bounds
 from rasteret_torch.index import dates
 from rasteret_torch.ingest.stac_http import Ask, JsonClient
+from rasteret_torch.ingest.stac_json import links, mapping, texts
 from rasteret_torch.store.location import redact
 
 Query = Mapping[str, Any] | Sequence[str] | str
@@ -169,18 +170,27 @@ def _pages(client: JsonClient, ask: Ask | None) -> Iterator[tuple[str, dict[str,
 
 def next_ask(page: Mapping[str, Any], current: Ask) -> Ask | None:
     """The request for the next page: the `next` link, merged with the current body where it says so."""
-    links = page.get("links") or []
-    link = next((one for one in links if isinstance(one, Mapping) and one.get("rel") == "next"), None)
-    if link is None or not link.get("href"):
+    found = links(page, "next")
+    if not found or not found[0]["href"]:
         return None
-    url = urljoin(current.url, str(link["href"]))
-    headers = tuple(sorted((str(key), str(value)) for key, value in (link.get("headers") or {}).items()))
+    link = found[0]
+    url = _joined(current.url, link["href"])
+    headers = tuple(sorted((str(key), str(value)) for key, value in mapping(link.get("headers")).items()))
     if str(link.get("method", "GET")).upper() != "POST":
         return Ask(url, headers=headers)
-    body = link.get("body") or {}
+    body = mapping(link.get("body"))
     if link.get("merge") and current.body is not None:
         body = {**json.loads(current.body), **body}
     return _posted(url, body, headers)
+
+
+def _joined(base: str, href: str) -> str:
+    try:
+        return urljoin(base, href)
+    except ValueError as error:
+        raise FetchError(
+            f"{redact(base)} leads to {href[:80]!r}, which is no URL; report it to its operator"
+        ) from error
 
 
 def _posted(url: str, body: Mapping[str, Any], headers: tuple[tuple[str, str], ...] = ()) -> Ask:
@@ -207,19 +217,19 @@ def _endpoint(client: JsonClient, api: str, search: Search) -> tuple[str, str]:
         landing = client.fetch(Ask(home))
     except ObjectNotFoundError:
         return f"{home}/search", "POST"  # an API mounted without its landing page
-    links = [one for one in landing.get("links") or [] if isinstance(one, Mapping) and one.get("rel") == "search"]
-    if not links:
+    found = links(landing, "search")
+    if not found:
         raise InputError(
             f"{redact(api)} offers no item search; pass static_catalog=True if it is a catalog of files, else check it"
         )
     _check_conditions(landing, search, api)
-    methods = {str(link.get("method", "GET")).upper(): str(link.get("href")) for link in links}
+    methods = {str(link.get("method", "GET")).upper(): link["href"] for link in found}
     method = "POST" if "POST" in methods else "GET"
-    return urljoin(home + "/", methods[method]), method
+    return _joined(home + "/", methods.get(method) or next(iter(methods.values()))), method
 
 
 def _check_conditions(landing: Mapping[str, Any], search: Search, api: str) -> None:
-    conforms = [str(one) for one in landing.get("conformsTo") or []]
+    conforms = texts(landing.get("conformsTo"))
     for part in ("query", "filter"):
         if conforms and part in json.loads(search.conditions) and not any(part in one for one in conforms):
             warnings.warn(

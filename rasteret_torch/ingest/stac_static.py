@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
+import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
@@ -20,6 +21,7 @@ from rasteret_torch.errors import FetchError, InputError
 from rasteret_torch.geo import Bounds
 from rasteret_torch.index import dates, locate
 from rasteret_torch.ingest.stac_http import Ask, JsonClient
+from rasteret_torch.ingest.stac_json import links, listed, mapping
 from rasteret_torch.ingest.stac_search import Search
 from rasteret_torch.store import StorageBackend, fetcher, is_local, pread_head, redact, runtime
 from rasteret_torch.store.location import BUCKET_SCHEMES, HTTP_SCHEMES, local_path, scheme_of
@@ -72,7 +74,10 @@ def resolve(href: str, base: str) -> str:
     if scheme_of(href):
         return local_path(href) if is_local(href) else href
     if scheme_of(base) in HTTP_SCHEMES:
-        return urljoin(base, href)
+        try:
+            return urljoin(base, href)
+        except ValueError:
+            return href  # whoever reads it says what is wrong with it
     if scheme_of(base) in BUCKET_SCHEMES:
         scheme, _, rest = base.partition("://")
         bucket, _, key = rest.partition("/")
@@ -117,8 +122,8 @@ class _Walk:
             yield href, document if document.get("collection") else {**document, "collection": collection or None}
             return
         if kind == "FeatureCollection":
-            for feature in document.get("features") or []:
-                yield from self.items(href, feature, collection, depth)
+            for feature in listed(document.get("features")):
+                yield from self.items(href, dict(mapping(feature)), collection, depth)
             return
         if depth > _MAX_DEPTH:
             raise FetchError(f"{redact(href)} lies more than {_MAX_DEPTH} catalogs deep; point stac_api at a lower one")
@@ -132,8 +137,7 @@ class _Walk:
 
 
 def _linked(document: Record, href: str) -> list[str]:
-    links = [link for link in document.get("links") or [] if isinstance(link, Mapping) and link.get("href")]
-    below = [resolve(str(link["href"]), href) for link in links if link.get("rel") in ("child", "item")]
+    below = [resolve(link["href"], href) for link in links(document, "child", "item")]
     return list(dict.fromkeys(below))
 
 
@@ -172,11 +176,13 @@ def ground_of(item: Mapping[str, Any]) -> BaseGeometry | None:
     """The footprint of an item, in two dimensions; of its bbox where it has no geometry; None without either."""
     try:
         if item.get("geometry"):
-            return shapely.force_2d(shapely.geometry.shape(item["geometry"]))
+            with np.errstate(invalid="ignore"):  # coordinates that are no numbers are looked at below
+                ground = shapely.force_2d(shapely.geometry.shape(item["geometry"]))
+            return ground if np.isfinite(shapely.get_coordinates(ground)).all() else None
         sides = [float(side) for side in item.get("bbox") or ()]
-    except (TypeError, ValueError, KeyError, AttributeError, shapely.errors.ShapelyError):
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, shapely.errors.ShapelyError):
         return None
-    if len(sides) not in (4, 6):
+    if len(sides) not in (4, 6) or not np.isfinite(sides).all():
         return None
     xmin, ymin, xmax, ymax = sides[0], sides[1], sides[len(sides) // 2], sides[len(sides) // 2 + 1]
     if xmin <= xmax:
