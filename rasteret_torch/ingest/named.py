@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyarrow.fs import FileSystem, S3FileSystem
@@ -155,8 +156,13 @@ def _from_table(
     force: bool,
 ) -> Collection:
     """Rows of a published table that lie in the box and the time."""
-    names = ds.dataset(*_place(entry), format="parquet", partitioning="hive").schema.names
     path, filesystem = _place(entry)
+    try:
+        names = ds.dataset(path, filesystem=filesystem, format="parquet", partitioning="hive").schema.names
+    except FileNotFoundError as error:
+        raise DatasetNotFoundError(f"there is no table at {entry.table}, or it cannot be reached; check it") from error
+    except (OSError, pa.ArrowInvalid) as error:
+        raise IndexCorruptError(f"{entry.table} is not readable as Parquet ({error})") from error
     return build_from_table(
         path,
         name=name,

@@ -14,7 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from rasteret_torch.errors import EmptySelectionError, ErrorBudgetExceededError, RasteretTorchError, UntrustedUriError
+from rasteret_torch.errors import (
+    EmptySelectionError,
+    ErrorBudgetExceededError,
+    FetchError,
+    RasteretTorchError,
+    UntrustedUriError,
+)
 from rasteret_torch.index import Collection
 from rasteret_torch.index import schema as s
 from rasteret_torch.ingest.headers import Outcome, read_headers
@@ -148,7 +154,7 @@ def _items(work: Work, run: _Run, bar: Any) -> Iterator[StacItem]:
 
 
 def _shard(work: Work, shards: Shards, run: _Run, position: int, items: list[StacItem]) -> None:
-    outcomes = _outcomes(work, list(dict.fromkeys(href for item in items for href in item.claims)))
+    outcomes = _outcomes(work, items)
     failures = [one for one in outcomes.values() if isinstance(one, RasteretTorchError)]
     with run.lock:
         run.outcomes += len(outcomes)
@@ -159,13 +165,17 @@ def _shard(work: Work, shards: Shards, run: _Run, position: int, items: list[Sta
     shards.add(position, rows_of(items, outcomes, work.data_source, run.disagreements))
 
 
-def _outcomes(work: Work, hrefs: list[str]) -> dict[str, Outcome]:
+def _outcomes(work: Work, items: list[StacItem]) -> dict[str, Outcome]:
     refused: dict[str, Outcome] = {}
-    for href in hrefs:
-        try:
-            check_uri(href, work.listing.root)
-        except UntrustedUriError as error:
-            refused[href] = error
+    for item in items:
+        for href in item.claims:
+            try:
+                check_uri(href, work.listing.root)
+            except UntrustedUriError as error:
+                refused[href] = error
+        if item.problem:
+            refused |= {href: FetchError(f"{item.id}: {item.problem}") for href in item.claims}
+    hrefs = dict.fromkeys(href for item in items for href in item.claims)
     allowed = [href for href in hrefs if href not in refused]
     policy = FetchPolicy(max_requests=work.max_concurrent)
     read = read_headers(allowed, backend=work.backend, policy=policy, max_concurrent=work.max_concurrent)

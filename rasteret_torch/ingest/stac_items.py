@@ -18,6 +18,7 @@ from rasteret_torch.ingest.assemble import Asset
 from rasteret_torch.ingest.stac_json import Record, links, listed, mapping, texts
 from rasteret_torch.ingest.stac_static import ground_of, resolve
 
+_ALWAYS = dates.TIME_MIN_US, (dates.TIME_MIN_US, dates.TIME_MAX_US)
 _NO_PIXELS = ("thumbnail", "overview", "visual", "metadata")  # roles of pictures and side files
 
 
@@ -64,6 +65,7 @@ class StacItem:
         claims: by href.
         geometry: in CRS84; None where it is missing or cannot be told (the file says it then).
         properties: flat, by name.
+        problem: why the item cannot be used, or "". Its files are not read.
     """
 
     id: str
@@ -74,6 +76,7 @@ class StacItem:
     claims: Mapping[str, Claim]
     geometry: BaseGeometry | None
     properties: Mapping[str, Any]
+    problem: str = ""
 
 
 def bands_of_arguments(
@@ -125,7 +128,11 @@ def item_of(feature: Record, base: str, bands: Bands) -> StacItem:
     taken = _taken(entries, bands)
     home = _self_href(feature) or base
     hrefs = {key: resolve(entries[key]["href"], home) for key, _ in taken.values()}
-    at_us, span_us = _times(properties, feature["id"])
+    problem = ""
+    try:
+        at_us, span_us = _times(properties)
+    except InputError as error:
+        (at_us, span_us), problem = _ALWAYS, f"the item has no usable date: {error}"
     return StacItem(
         id=feature["id"],
         collection=str(feature.get("collection") or ""),
@@ -135,6 +142,7 @@ def item_of(feature: Record, base: str, bands: Bands) -> StacItem:
         claims={href: _claim(entries[key], properties) for key, href in hrefs.items()},
         geometry=_geometry(feature),
         properties=_flat(properties),
+        problem=problem,
     )
 
 
@@ -206,19 +214,16 @@ def _self_href(feature: Record) -> str | None:
     return href if "://" in href and not href.startswith("file:") else None
 
 
-def _times(properties: Record, item: str) -> tuple[int, tuple[int, int] | None]:
+def _times(properties: Record) -> tuple[int, tuple[int, int] | None]:
     at, start, end = (properties.get(name) for name in ("datetime", "start_datetime", "end_datetime"))
-    try:
-        if start and end:
-            span = dates.interval(start)[0], dates.interval(end)[1]
-            if span[0] > span[1]:
-                raise InputError(f"it ends ({end}) before it starts ({start})")
-            return dates.interval(at)[0] if at else span[0], span
-        if not (at or start or end):
-            return dates.TIME_MIN_US, (dates.TIME_MIN_US, dates.TIME_MAX_US)
-        first, last = dates.interval(at or start or end)
-    except InputError as error:
-        raise FetchError(f"the item {item[:80]!r} has no usable date: {error}") from error
+    if start and end:
+        span = dates.interval(start)[0], dates.interval(end)[1]
+        if span[0] > span[1]:
+            raise InputError(f"it ends ({end}) before it starts ({start})")
+        return dates.interval(at)[0] if at else span[0], span
+    if not (at or start or end):
+        return _ALWAYS
+    first, last = dates.interval(at or start or end)
     return first, None if first == last else (first, last)
 
 

@@ -15,7 +15,7 @@ from stac_api import StacApi
 
 import rasteret_torch as rt
 from rasteret_torch.cloud import CloudBackend, EarthdataCredentials, PlanetaryComputerCredentials
-from rasteret_torch.errors import BandNotFoundError, DatasetNotFoundError, InputError
+from rasteret_torch.errors import BandNotFoundError, DatasetNotFoundError, IndexCorruptError, InputError
 from rasteret_torch.ingest import catalog
 
 NAMED = {
@@ -153,6 +153,16 @@ def test_a_published_table(tmp_path: Path) -> None:
     rt.register(id="acme/table", table=str(saved), bands={"prefix": "A", "count": 2})
     assert len(rt.build("acme/table", name="all")) == 3
     assert rt.build("acme/table", name="one", bbox=(9.0, 47.0, 9.1, 48.0)).to_table()["id"].to_pylist() == ["0"]
+
+
+def test_a_table_that_is_not_there(tmp_path: Path) -> None:
+    rt.register(id="acme/table", table=str(tmp_path / "nowhere"), bands={"prefix": "A", "count": 2})
+    with pytest.raises(DatasetNotFoundError, match="no table"):
+        rt.build("acme/table", name="all")
+    (tmp_path / "bad.parquet").write_bytes(b"text")
+    rt.register(id="acme/table", table=str(tmp_path / "bad.parquet"), bands={"prefix": "A", "count": 2})
+    with pytest.raises(IndexCorruptError, match="not readable"):
+        rt.build("acme/table", name="all")
 
 
 def _table(folder: Path) -> Path:

@@ -276,3 +276,12 @@ def test_arguments_that_make_no_sense(served: StacApi, wrong: dict[str, Any]) ->
     with pytest.raises(InputError):
         build(served, **wrong)
     assert not served.seen
+
+
+def test_an_item_without_a_date_is_a_row_with_a_reason(served: StacApi) -> None:
+    served.items[1]["properties"]["datetime"] = "yesterday"
+    served.items[2]["properties"] |= {"start_datetime": "2024-06-05", "end_datetime": "2024-06-01"}
+    with pytest.warns(UserWarning, match="4 of 10 files.*scene1: the item has no usable date: 'yesterday'"):
+        table = build(served).to_table()
+    assert table["status"].to_pylist() == ["ok", "error", "error", "ok", "ok"]
+    assert "ends (2024-06-01) before it starts" in table["error"][2].as_py()
