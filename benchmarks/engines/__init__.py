@@ -1,0 +1,1 @@
+"""One module an engine; each opens a workload as a `harness.Loader`."""
