@@ -193,7 +193,7 @@ def register_local(
 
 def backend_of(data_source: str) -> StorageBackend | None:
     """How the files of a collection are read when no backend is given: as the catalog says of its `data_source`."""
-    known = _all().get(data_source) if "/" in data_source else None
+    known = _all().get(data_source) if data_source else None
     return None if known is None else known.backend()
 
 
