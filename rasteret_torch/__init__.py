@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rasteret_torch.loaders.iterable import RasteretIterableDataset
     from rasteret_torch.loaders.iterable_loader import RasteretDataLoader
     from rasteret_torch.read import Raster, ReadOptions
+    from rasteret_torch.readers.save import save_per_geometry
     from rasteret_torch.readers.tiff import read_tiff
     from rasteret_torch.store import CloudConfig, StorageBackend, create_backend
 
@@ -53,6 +54,7 @@ _HOMES = {
     "list_datasets": "rasteret_torch.ingest",
     "load": "rasteret_torch.index",
     "read_tiff": "rasteret_torch.readers.tiff",
+    "save_per_geometry": "rasteret_torch.readers.save",
     "register": "rasteret_torch.ingest",
     "register_local": "rasteret_torch.ingest",
 }
@@ -81,6 +83,7 @@ __all__ = [
     "read_tiff",
     "register",
     "register_local",
+    "save_per_geometry",
 ]
 
 

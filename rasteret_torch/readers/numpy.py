@@ -3,150 +3,127 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
-from shapely.geometry.base import BaseGeometry
 
-from rasteret_torch.errors import BandNotFoundError, CRSMismatchError, EmptySelectionError, InputError
-from rasteret_torch.geo import Grid, parse_crs, same_crs
-from rasteret_torch.geo.crs import CRS84
+from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection
-from rasteret_torch.read import ChipPlan, ReadOptions, Resampling, pipeline, plan_chip
-from rasteret_torch.readers.areas import as_geometries, inside, project_geometry
-from rasteret_torch.readers.window import default_resampling
-from rasteret_torch.store import StorageBackend
+from rasteret_torch.read.plan import common_dtype
+from rasteret_torch.readers.layout import AreaRead, overlap_of, plan_area
+from rasteret_torch.readers.options import AreaArguments, AreaOptions, shows_area_options
+from rasteret_torch.readers.request import Request, request
+from rasteret_torch.readers.steps import GroupBy, MosaicOrder, steps_of, times_of
+from rasteret_torch.readers.stream import check_fits, stream
 
 
-class AreaRead(NamedTuple):
-    """One item over one geometry: what will be read, and the geometry in the CRS of its grid."""
-
-    plan: ChipPlan
-    geometry: BaseGeometry
-    item_id: str
-
-
+@overload
 def get_numpy(
     collection: Collection,
     geometries: Any,
     bands: str | Sequence[str],
     *,
-    bbox: tuple[float, float, float, float] | None = None,
-    date_range: tuple[str, str] | None = None,
-    cloud_cover_lt: float | None = None,
-    split: str | None = None,
-    split_column: str = "split",
-    geometry_crs: Any = CRS84,
-    res: float | tuple[float, float] | None = None,
-    all_touched: bool = False,
-    resampling: Resampling | None = None,
-    read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
-    backend: StorageBackend | None = None,
-) -> NDArray[Any]:
+    group_by: GroupBy | None = ...,
+    order: MosaicOrder = ...,
+    return_ids: Literal[False] = ...,
+    **options: Unpack[AreaArguments],
+) -> NDArray[Any]: ...
+
+
+@overload
+def get_numpy(
+    collection: Collection,
+    geometries: Any,
+    bands: str | Sequence[str],
+    *,
+    group_by: GroupBy | None = ...,
+    order: MosaicOrder = ...,
+    return_ids: Literal[True],
+    **options: Unpack[AreaArguments],
+) -> tuple[NDArray[Any], pa.Table]: ...
+
+
+@shows_area_options
+def get_numpy(
+    collection: Collection,
+    geometries: Any,
+    bands: str | Sequence[str],
+    *,
+    group_by: GroupBy | None = "item",
+    order: MosaicOrder = "index",
+    return_ids: bool = False,
+    **options: Unpack[AreaArguments],
+) -> NDArray[Any] | tuple[NDArray[Any], pa.Table]:
     """Reads every item that overlaps a geometry, cut to it.
 
     Args:
         collection: the collection.
-        geometries: one or many: bbox, shapely, GeoJSON, WKB, Arrow array or GeoDataFrame.
+        geometries: one or many polygons: bbox, shapely, GeoJSON, WKB, GeoDataFrame, Arrow, Polars, DuckDB; see
+            `as_areas`.
         bands: one name, or several.
-        bbox, date_range, cloud_cover_lt, split, split_column: filters, as for `Collection.subset`.
-        geometry_crs: CRS of the geometries; longitude and latitude unless said otherwise.
-        res: pixel size in units of the items' CRS; None takes the items'.
-        all_touched: take every pixel that a geometry touches, not only those whose centre it holds.
-        resampling: None takes the nearest pixel for integers and interpolates linearly for floats; pixels on the
-            items' own grid are never resampled.
-        read: how the bytes are fetched.
-        backend: byte source; None reads paths and URLs directly.
+        group_by: "item" reads each item for itself; "date" makes one mosaic of each UTC date, None one of all.
+        order: of a mosaic, in which the first valid pixel wins: "index" (the collection's), "latest", "least_cloud".
+        return_ids: also return what each entry of the first axis is.
+        **options: see `AreaOptions`.
 
     Returns:
-        [N, H, W] for one band name, [N, C, H, W] for a sequence of names, in the dtype of the files. N counts geometry
-        after geometry, and within one its items in order of time. Pixels outside the geometry or not valid hold nodata
-        (else 0).
+        [N, H, W] for one band name, [N, C, H, W] for a sequence of names, in the dtype of the files (one that holds all
+        of them, if they differ). N counts geometry after geometry, and within one its items (dates) in order of time.
+        H and W are the whole pixels of the first item's grid that hold the geometry. Pixels outside of the geometry, of
+        all items, or not valid, hold nodata (else 0). With `return_ids`, also a table of N rows: geometry_id,
+        record_id (list, where items are grouped), datetime.
 
     Raises:
         EmptySelectionError: no item overlaps any of the geometries.
-        InputError: the geometries give arrays of different sizes, which do not stack: call once for each.
+        InputError: the geometries give arrays of different sizes, which do not stack, or no polygons.
         BandNotFoundError, CRSMismatchError: unknown bands; items of one geometry in several CRSs.
     """
-    names = [bands] if isinstance(bands, str) else list(bands)
-    unknown = [band for band in names if band not in collection.bands]
-    if unknown or not names:
-        raise BandNotFoundError(f"no band {unknown or '(none given)'}; the collection has {collection.bands}")
-    chosen = collection.subset(
-        bbox=bbox, date_range=date_range, cloud_cover_lt=cloud_cover_lt, split=split, split_column=split_column
-    )
-    areas = as_geometries(geometries)
-    reads = [
-        area
-        for geometry in areas
-        for area in _plan_area(chosen, geometry, names, parse_crs(geometry_crs), res, resampling, read)
-    ]
+    asked = request(collection, geometries, bands, AreaOptions(**options))
+    reads = [read for number in range(len(asked.areas)) for read in _planned(asked, number, group_by, order)]
     if not reads:
-        raise EmptySelectionError(
-            f"none of the {len(chosen)} items overlaps the {len(areas)} geometries; the items cover {chosen.bounds} "
-            "(longitude and latitude): check geometry_crs"
-        )
-    shapes = {area.plan.grid.shape for area in reads}
-    if len(shapes) > 1:
-        raise InputError(f"the arrays have {len(shapes)} different sizes {sorted(shapes)[:3]}; call once per geometry")
-    pixels = pipeline(read, backend).read([area.plan for area in reads])
-    result = np.stack(
-        [_cut(area, chip.data[0], all_touched=all_touched) for area, chip in zip(reads, pixels, strict=True)]
-    )
-    return result[:, 0] if isinstance(bands, str) else result
+        raise asked.nothing_found()
+    result = _empty(asked, reads)
+    first = 0
+    for read, (chip,) in stream(asked, reads, len(reads)):
+        result[first : first + len(read.steps)] = chip.data
+        first += len(read.steps)
+    pixels = result[:, 0] if isinstance(bands, str) else result
+    return (pixels, _ids(asked, reads, group_by)) if return_ids else pixels
 
 
-def _plan_area(
-    collection: Collection,
-    geometry: BaseGeometry,
-    bands: Sequence[str],
-    geometry_crs: Any,
-    res: float | tuple[float, float] | None,
-    resampling: Resampling | None,
-    read: ReadOptions,
-) -> list[AreaRead]:
-    """One read for every item that overlaps the geometry, all on the grid of the first."""
-    runtime = collection.runtime
-    rows = []
-    for row in np.argsort(runtime.start_us, kind="stable"):
-        own = runtime.grid(int(row), bands[0])
-        if own.crs is None:
-            raise CRSMismatchError(f"item {runtime.ids[int(row)]!r} has no CRS; read it with rt.read_tiff")
-        projected = project_geometry(geometry, geometry_crs, own.crs)
-        xmin, ymin, xmax, ymax = own.bounds
-        left, bottom, right, top = projected.bounds
-        if left < xmax and right > xmin and bottom < ymax and top > ymin:
-            rows.append((int(row), own, projected))
-    if not rows:
+def _planned(asked: Request, number: int, group_by: GroupBy | None, order: MosaicOrder) -> list[AreaRead]:
+    overlap = overlap_of(asked, number)
+    if overlap is None:
         return []
-    _, first, area = rows[0]
-    other = next((own for _, own, _ in rows if not same_crs(own.crs, first.crs)), None)
-    if other is not None:
-        raise CRSMismatchError(f"a geometry overlaps items in {first.crs} and {other.crs}; select items of one CRS")
-    grid = _grid_over(first, area, res)
-    kernel = (lambda dtype: resampling) if resampling is not None else default_resampling
-    reads = []
-    for row, _, _ in rows:
-        sources = [runtime.source(row, band) for band in bands]
-        plan = plan_chip(grid, [[sources]], resampling=kernel, level=read.level)
-        reads.append(AreaRead(plan, area, str(runtime.ids[row])))
-    return reads
+    steps = steps_of(asked.collection, overlap.rows.tolist(), group_by, order)
+    return [plan_area(asked, overlap, steps, [asked.bands])]
 
 
-def _grid_over(own: Grid, area: BaseGeometry, res: float | tuple[float, float] | None) -> Grid:
-    """The smallest grid of whole pixels that holds the geometry: the item's own pixels, or pixels of `res`."""
-    window = own.window_of(area.bounds)
-    cropped = own.crop(window)
-    if res is None:
-        return cropped
-    pixel = (float(res), float(res)) if isinstance(res, (int, float)) else res
-    return Grid.from_bounds(cropped.bounds, pixel, own.crs)
+def _empty(asked: Request, reads: Sequence[AreaRead]) -> NDArray[Any]:
+    shapes = {read.mask.shape for read in reads}
+    if len(shapes) > 1:
+        few = ", ".join(f"{read.mask.shape[0]} x {read.mask.shape[1]} (geometry {read.number})" for read in reads[:4])
+        raise InputError(
+            f"the geometries give arrays of {len(shapes)} different sizes, which do not stack: {few}, ...; call "
+            "once for each geometry, pass boxes of one size in the items' CRS, or use get_xarray or get_gdf"
+        )
+    dtype = common_dtype([read.plans[0].dtype for read in reads])
+    shape = (sum(len(read.steps) for read in reads), len(asked.bands), *reads[0].mask.shape)
+    check_fits(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize, f"an array of {shape} {dtype} pixels")
+    return np.empty(shape, dtype)
 
 
-def _cut(area: AreaRead, data: NDArray[Any], *, all_touched: bool) -> NDArray[Any]:
-    """Blanks what lies outside the geometry."""
-    outside = ~inside(area.geometry, area.plan.grid, all_touched=all_touched)
-    for band, fill in enumerate(area.plan.fills):
-        data[band][outside] = fill
-    return data
+def _ids(asked: Request, reads: Sequence[AreaRead], group_by: GroupBy | None) -> pa.Table:
+    """What each entry of the first axis is."""
+    names, ids = asked.areas.ids, asked.collection.runtime.ids
+    steps = [step for read in reads for step in read.steps]
+    records: list[Any] = [[ids[row] for row in step] for step in steps]
+    return pa.table(
+        {
+            "geometry_id": pa.array([names[read.number] for read in reads for _ in read.steps]),
+            "record_id": pa.array([one[0] for one in records] if group_by == "item" else records),
+            "datetime": pa.array(times_of(asked.collection, steps), pa.timestamp("us", tz="UTC")),
+        }
+    )

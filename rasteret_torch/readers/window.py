@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
 
-import numpy as np
-
-from rasteret_torch.errors import BandNotFoundError, InputError
-from rasteret_torch.geo import Bounds, Grid, parse_crs
-from rasteret_torch.index import Collection
+from rasteret_torch.errors import CRSMismatchError, InputError
+from rasteret_torch.geo import Bounds, Grid, parse_crs, same_crs
+from rasteret_torch.index import Collection, RuntimeIndex
 from rasteret_torch.read import Raster, ReadOptions, Resampling, pipeline, plan_chip
-from rasteret_torch.store import StorageBackend
+from rasteret_torch.read.access import backend_for
+from rasteret_torch.readers.options import pixel_of
+from rasteret_torch.readers.request import default_resampling
+from rasteret_torch.readers.steps import GroupBy, steps_of
+from rasteret_torch.store import CloudConfig, StorageBackend
 
-GroupBy = Literal["item", "date"]
-DAY_US = 86_400_000_000
+_rows_by_id: WeakKeyDictionary[RuntimeIndex, Mapping[str, int]] = WeakKeyDictionary()
 
 
 def read_window(
@@ -29,6 +31,7 @@ def read_window(
     resampling: Resampling | None = None,
     read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
     backend: StorageBackend | None = None,
+    cloud_config: CloudConfig | None = None,
 ) -> Raster:
     """Reads items onto one grid, all in one gather.
 
@@ -43,6 +46,7 @@ def read_window(
         resampling: None takes the nearest pixel for integers and interpolates linearly for floats.
         read: how the bytes are fetched.
         backend: byte source; None reads paths and URLs directly.
+        cloud_config: makes a backend where none is given.
 
     Returns:
         data and valid (band, row, col), or (time, band, row, col) with `group_by`; north-up grid. Pixels that no item
@@ -51,30 +55,21 @@ def read_window(
     Raises:
         InputError: unknown ids or empty bounds.
         BandNotFoundError: unknown bands.
-        CRSMismatchError: items in other CRSs.
+        CRSMismatchError: items in several CRSs, and no `target_crs`.
     """
-    names = [bands] if isinstance(bands, str) else list(bands)
-    unknown = [band for band in names if band not in collection.bands]
-    if unknown or not names:
-        raise BandNotFoundError(f"no band {unknown or '(none given)'}; the collection has {collection.bands}")
+    names = collection.check_bands(bands)
     rows = rows_of(collection, [item_ids] if isinstance(item_ids, str) else item_ids)
     runtime = collection.runtime
-    crs = parse_crs(target_crs) if target_crs is not None else runtime.grid(rows[0], names[0]).crs
-    pixel = (float(res), float(res)) if isinstance(res, (int, float)) else res
-    grid = Grid.from_bounds(bounds, pixel, crs)
+    crs = _crs_of(collection, rows, names[0]) if target_crs is None else parse_crs(target_crs)
+    grid = Grid.from_bounds(bounds, pixel_of(res), crs)
     steps = [
         [[runtime.source(row, band) for band in names] for row in step]
-        for step in grouped(rows, runtime.start_us, group_by)
+        for step in steps_of(collection, rows, group_by, None)
     ]
     kernel = (lambda dtype: resampling) if resampling is not None else default_resampling
     plan = plan_chip(grid, steps, resampling=kernel, level=read.level)
-    data, valid = pipeline(read, backend).read([plan])[0]
+    data, valid = pipeline(read, backend_for(collection, backend, cloud_config)).read([plan])[0]
     return Raster(data, valid, grid) if group_by is not None else Raster(data[0], valid[0], grid)
-
-
-def default_resampling(dtype: np.dtype[Any]) -> Resampling:
-    """Nearest for integers, bilinear for floats."""
-    return "bilinear" if dtype.kind == "f" else "nearest"
 
 
 def rows_of(collection: Collection, item_ids: Sequence[str]) -> list[int]:
@@ -83,24 +78,25 @@ def rows_of(collection: Collection, item_ids: Sequence[str]) -> list[int]:
     Raises:
         InputError: ids that are not there, or none.
     """
-    rows = {name: row for row, name in enumerate(collection.runtime.ids)}
+    rows = _rows_by_id.get(collection.runtime)
+    if rows is None:
+        rows = _rows_by_id[collection.runtime] = {name: row for row, name in enumerate(collection.runtime.ids)}
     missing = [name for name in item_ids if name not in rows]
     if missing or not item_ids:
-        few = ", ".join(list(rows)[:3])
-        raise InputError(f"no item {missing or '(none given)'} in the collection; its ids are like {few}")
+        few = ", ".join(list(collection.runtime.ids[:3]))
+        raise InputError(f"no item {missing[:5] or '(none given)'} in the collection; its ids are like {few}")
     return [rows[name] for name in item_ids]
 
 
-def grouped(rows: Sequence[int], start_us: Any, group_by: GroupBy | None) -> list[list[int]]:
-    """Rows as time steps: all in one, one each, or one per UTC date; ascending in time, else in the order given."""
-    if group_by is None:
-        return [list(rows)]
-    if group_by not in ("item", "date"):
-        raise InputError(f"group_by is {group_by!r}; choose None, 'item' or 'date'")
-    ordered = sorted(rows, key=lambda row: int(start_us[row]))
-    if group_by == "item":
-        return [[row] for row in ordered]
-    steps: dict[int, list[int]] = {}
-    for row in ordered:
-        steps.setdefault(int(start_us[row]) // DAY_US, []).append(row)
-    return list(steps.values())
+def _crs_of(collection: Collection, rows: Sequence[int], band: str) -> Any:
+    """The CRS that all the items lie in."""
+    runtime = collection.runtime
+    first = runtime.grid(rows[0], band).crs
+    for row in rows[1:]:
+        other = runtime.grid(row, band).crs
+        if not same_crs(first, other) and first is not other:
+            names = [crs.name if crs else "no CRS" for crs in (first, other)]
+            raise CRSMismatchError(
+                f"the items lie in {names[0]} and {names[1]}; say with target_crs= where to read them"
+            )
+    return first

@@ -1,0 +1,242 @@
+"""Pixels at points: grouped by file and tile, read in bounded batches, gathered with one index a tile.
+
+Every tile that holds a point is read once, and only the rectangle of it that its points span.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from rasteret_torch.errors import NotGeoreferencedError
+from rasteret_torch.geo import Window
+from rasteret_torch.index.source import Source
+from rasteret_torch.read import ChipPixels, ChipPlan, plan_window
+from rasteret_torch.read.plan import checked_sample
+from rasteret_torch.readers.request import Request
+from rasteret_torch.readers.stream import BATCH_NBYTES, BATCHES_IN_FLIGHT
+from rasteret_torch.tiff.model import Layout
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+STRIP_ROWS = 256  # strips are read at least this many rows together
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """Points and the items that they may lie in, sorted by item.
+
+    Attributes:
+        row: of the collection.
+        x, y: of the point, in the CRS of the item.
+    """
+
+    row: Ints
+    x: Floats
+    y: Floats
+
+    def take(self, at: Ints) -> Pairs:
+        """Some of them."""
+        return Pairs(self.row[at], self.x[at], self.y[at])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """For every pair and band its pixel: values and valid, both (pair, band)."""
+
+    values: NDArray[Any]
+    valid: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Patch:
+    """A rectangle of a file and the points that take a pixel of it.
+
+    Attributes:
+        plan: of the rectangle.
+        bands: for each sample of the plan its position among the bands asked for.
+        pairs: positions among the pairs.
+        cols, rows: where the points lie, in pixels of the rectangle (whole numbers are pixel edges).
+        res: pixel size, along x and y.
+    """
+
+    plan: ChipPlan
+    bands: tuple[int, ...]
+    pairs: Ints
+    cols: Floats
+    rows: Floats
+    res: tuple[float, float]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of data and valid once read."""
+        height, width = self.plan.grid.shape
+        return height * width * len(self.bands) * (self.plan.dtype.itemsize + 1)
+
+
+def gather(request: Request, pairs: Pairs, dtype: np.dtype[Any], distance_px: int = 0) -> Found:
+    """The pixel that holds each point, in each band.
+
+    Args:
+        request: bands and how to read.
+        pairs: sorted by item.
+        dtype: of the values; holds those of all files exactly.
+        distance_px: where that pixel is not valid, take the nearest valid one at most this many rows or columns off.
+    """
+    shape = (len(pairs.row), len(request.bands))
+    found = Found(np.zeros(shape, dtype), np.zeros(shape, bool))
+    _read(request, _patches(request, pairs, None, 0), found, 0)
+    if distance_px:
+        _read(request, _patches(request, pairs, found.valid.copy(), distance_px), found, distance_px)
+    return found
+
+
+def pixel_positions(source: Source, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """(col, row) of points (in the CRS of the file), in pixels of the file; whole numbers are pixel edges.
+
+    Raises:
+        NotGeoreferencedError: the file has no transform.
+    """
+    if source.header.transform is None:
+        raise NotGeoreferencedError(f"item {source.item_id!r}, band {source.band!r} has no transform; use rt.read_tiff")
+    inverse: Affine = ~source.header.transform
+    return x * inverse.a + y * inverse.b + inverse.c, x * inverse.d + y * inverse.e + inverse.f
+
+
+def _patches(request: Request, pairs: Pairs, known: NDArray[np.bool_] | None, reach: int) -> Iterator[Patch]:
+    """Item after item, file after file, tile after tile.
+
+    Args:
+        known: (pair, band), the pixels that are found already; None for none.
+        reach: how many pixels around each point are wanted.
+    """
+    starts = np.flatnonzero(np.r_[True, pairs.row[1:] != pairs.row[:-1]]) if len(pairs.row) else np.empty(0, np.int64)
+    for start, stop in zip(starts, np.r_[starts[1:], len(pairs.row)], strict=True):
+        row = int(pairs.row[start])
+        files: dict[str, list[tuple[int, Source]]] = {}
+        for band, name in enumerate(request.bands):
+            source = request.collection.runtime.source(row, name)
+            files.setdefault(source.href, []).append((band, source))
+        at = np.arange(start, stop)
+        for members in files.values():
+            bands = [band for band, _ in members]
+            wanted = at if known is None else at[~known[start:stop, bands].all(axis=1)]
+            if len(wanted):
+                yield from _file_patches(pairs, wanted, members, reach)
+
+
+def _file_patches(pairs: Pairs, at: Ints, members: Sequence[tuple[int, Source]], reach: int) -> Iterator[Patch]:
+    source = members[0][1]
+    layout, transform = source.header.image, source.header.transform
+    cols, rows = pixel_positions(source, pairs.x[at], pairs.y[at])
+    inside = (cols >= 0) & (rows >= 0) & (cols < layout.width) & (rows < layout.height)
+    at, cols, rows = at[inside], cols[inside], rows[inside]
+    samples = [checked_sample(member) for _, member in members]
+    assert transform is not None
+    res = float(np.hypot(transform.a, transform.d)), float(np.hypot(transform.b, transform.e))
+    for part in _by_tile(layout, cols, rows):
+        left, top = int(cols[part].min()) - reach, int(rows[part].min()) - reach
+        right, bottom = int(cols[part].max()) + reach, int(rows[part].max()) + reach
+        window = Window(top, left, bottom - top + 1, right - left + 1).clip((layout.height, layout.width))
+        assert window is not None
+        yield Patch(
+            plan_window(source.href, source.header, window, level=0, samples=samples),
+            tuple(band for band, _ in members),
+            at[part],
+            cols[part] - window.col,
+            rows[part] - window.row,
+            res,
+        )
+
+
+def _by_tile(layout: Layout, cols: Floats, rows: Floats) -> list[Ints]:
+    """Positions of points, grouped by the tile they lie in."""
+    if not len(cols):
+        return []
+    height = layout.tile_height if layout.tiled else max(layout.tile_height, STRIP_ROWS)
+    across = -(-layout.width // layout.tile_width)
+    tile = (rows // height).astype(np.int64) * across + (cols // layout.tile_width).astype(np.int64)
+    order = np.argsort(tile, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(tile[order])) + 1)
+
+
+def _read(request: Request, patches: Iterator[Patch], found: Found, reach: int) -> None:
+    """Reads patches batch after batch, the next one already on its way, and takes the pixels of their points."""
+    pipeline = request.pipeline
+    flights: deque[tuple[list[Patch], Future[list[ChipPixels]]]] = deque()
+    with tqdm(unit="tile", desc="sampling", disable=not request.options.progress) as bar:
+        try:
+            for batch in _batches(patches):
+                flights.append((batch, pipeline.submit([patch.plan for patch in batch])))
+                if len(flights) >= BATCHES_IN_FLIGHT:
+                    _take_all(*flights.popleft(), found, reach)
+                bar.update(len(batch))
+            while flights:
+                _take_all(*flights.popleft(), found, reach)
+        finally:
+            for _, future in flights:
+                future.cancel()
+
+
+def _batches(patches: Iterator[Patch]) -> Iterator[list[Patch]]:
+    batch: list[Patch] = []
+    nbytes = 0
+    for patch in patches:
+        if batch and nbytes + patch.nbytes > BATCH_NBYTES:
+            yield batch
+            batch, nbytes = [], 0
+        batch.append(patch)
+        nbytes += patch.nbytes
+    if batch:
+        yield batch
+
+
+def _take_all(batch: Sequence[Patch], future: Future[list[ChipPixels]], found: Found, reach: int) -> None:
+    for patch, chip in zip(batch, future.result(), strict=True):
+        for sample, band in enumerate(patch.bands):
+            data, valid = chip.data[0, sample], chip.valid[0, sample]
+            if reach:
+                _take_nearest(patch, data, valid, found, band, reach)
+                continue
+            rows, cols = patch.rows.astype(np.int64), patch.cols.astype(np.int64)
+            found.values[patch.pairs, band] = data[rows, cols]
+            found.valid[patch.pairs, band] = valid[rows, cols]
+
+
+def _take_nearest(
+    patch: Patch, data: NDArray[Any], valid: NDArray[np.bool_], found: Found, band: int, reach: int
+) -> None:
+    """Ring after ring around each point that has no pixel yet; within a ring the nearest centre wins."""
+    left = np.flatnonzero(~found.valid[patch.pairs, band])
+    for ring in range(1, reach + 1):
+        if not len(left):
+            return
+        down, right = _ring(ring)
+        rows = patch.rows[left].astype(np.int64)[:, None] + down
+        cols = patch.cols[left].astype(np.int64)[:, None] + right
+        inside = (rows >= 0) & (cols >= 0) & (rows < data.shape[0]) & (cols < data.shape[1])
+        counts = inside & valid[np.where(inside, rows, 0), np.where(inside, cols, 0)]
+        far = np.hypot(
+            (cols + 0.5 - patch.cols[left, None]) * patch.res[0], (rows + 0.5 - patch.rows[left, None]) * patch.res[1]
+        )
+        best = np.where(counts, far, np.inf).argmin(axis=1)
+        hit = counts[np.arange(len(left)), best]
+        at, best = np.flatnonzero(hit), best[hit]
+        found.values[patch.pairs[left[at]], band] = data[rows[at, best], cols[at, best]]
+        found.valid[patch.pairs[left[at]], band] = True
+        left = left[~hit]
+
+
+def _ring(radius: int) -> tuple[Ints, Ints]:
+    """(row, col) offsets of the pixels `radius` rows or columns away, row by row."""
+    down, right = np.mgrid[-radius : radius + 1, -radius : radius + 1].reshape(2, -1)
+    edge = np.maximum(abs(down), abs(right)) == radius
+    return down[edge], right[edge]

@@ -1,0 +1,137 @@
+"""`AreaOptions`: what every reader can be told, in one frozen value; the keywords of the readers are its fields."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypedDict, cast, get_args
+
+from rasteret_torch.errors import InputError
+from rasteret_torch.geo import Bounds
+from rasteret_torch.read import ReadOptions, Resampling
+from rasteret_torch.store import CloudConfig, StorageBackend, create_backend
+
+
+class AreaArguments(TypedDict, total=False):
+    """Keywords of every reader; `AreaOptions` says what they mean."""
+
+    bbox: Bounds | None
+    date_range: Any
+    cloud_cover_lt: float | None
+    split: Any
+    split_column: str
+    geometry_crs: Any
+    geometry_column: str | None
+    target_crs: Any
+    res: float | tuple[float, float] | None
+    all_touched: bool
+    resampling: Resampling | None
+    read: ReadOptions
+    backend: StorageBackend | None
+    cloud_config: CloudConfig | None
+    progress: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AreaOptions:
+    """Which items are read, on which ground, and how.
+
+    Attributes:
+        bbox, date_range, cloud_cover_lt, split, split_column: filters, all of which an item must pass; see
+            `Collection.subset`. `bbox` is in lon/lat; a date-only end includes that whole day.
+        geometry_crs: CRS of the geometries. None takes the one they state (GeoPandas, GeoArrow, GeoParquet); boxes,
+            shapely, GeoJSON, WKB and WKT are in lon/lat.
+        geometry_column: the geometry column of a table; None finds it.
+        target_crs: CRS of the result; None keeps the items'.
+        res: pixel size (one number or x, y) in units of the result's CRS; None keeps the items'. Where it is coarser
+            than an item, the overview that suits it is read.
+        all_touched: take every pixel that a geometry touches, not only those whose centre it holds.
+        resampling: None takes the nearest pixel for integers and interpolates linearly for floats. Pixels on the items'
+            own grid are never resampled.
+        read: how bytes are fetched and what happens when that fails.
+        backend: byte source; None reads paths and URLs directly.
+        cloud_config: makes a backend where none is given.
+        progress: shows a progress bar.
+    """
+
+    bbox: Bounds | None = None
+    date_range: Any = None
+    cloud_cover_lt: float | None = None
+    split: Any = None
+    split_column: str = "split"
+    geometry_crs: Any = None
+    geometry_column: str | None = None
+    target_crs: Any = None
+    res: float | tuple[float, float] | None = None
+    all_touched: bool = False
+    resampling: Resampling | None = None
+    read: ReadOptions = ReadOptions()  # noqa: RUF009 - frozen
+    backend: StorageBackend | None = None
+    cloud_config: CloudConfig | None = None
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses values that could not work.
+
+        Raises:
+            InputError: naming the keyword.
+        """
+        if self.resampling is not None and self.resampling not in get_args(Resampling):
+            raise InputError(f"resampling is {self.resampling!r}; choose one of {get_args(Resampling)}")
+        if self.read.on_error == "replace":
+            raise InputError("ReadOptions.on_error='replace' is for training samples; choose 'raise' or 'nodata'")
+        _ = self.pixel
+
+    @property
+    def pixel(self) -> tuple[float, float] | None:
+        """`res` along x and y.
+
+        Raises:
+            InputError: not one or two positive numbers.
+        """
+        return None if self.res is None else pixel_of(self.res)
+
+    @property
+    def source(self) -> StorageBackend | None:
+        """The backend to read with."""
+        return source_of(self.backend, self.cloud_config)
+
+
+def pixel_of(res: Any) -> tuple[float, float]:
+    """A pixel size along x and y from one number or two.
+
+    Raises:
+        InputError: not one or two positive numbers.
+    """
+    try:
+        x, y = (res, res) if isinstance(res, int | float) else res
+        sides = float(x), float(y)
+    except (TypeError, ValueError):
+        raise InputError(f"res={res!r} is no pixel size; pass one number or (x, y)") from None
+    if not (0 < sides[0] < float("inf") and 0 < sides[1] < float("inf")):
+        raise InputError(f"res={res!r} must be positive and finite, in units of the CRS of the result")
+    return sides
+
+
+def source_of(backend: StorageBackend | None, cloud_config: CloudConfig | None) -> StorageBackend | None:
+    """The backend given, or one made of the configuration (the same one every time), or None."""
+    return _backend_of(cloud_config) if backend is None and cloud_config is not None else backend
+
+
+@functools.lru_cache(16)
+def _backend_of(cloud_config: CloudConfig) -> StorageBackend:
+    return create_backend(cloud_config=cloud_config)
+
+
+def shows_area_options[**P, R](reader: Callable[P, R]) -> Callable[P, R]:
+    """Spells the keywords of `AreaOptions` out in the signature that `help()` and editors show."""
+    own = inspect.signature(reader)
+    shared = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in inspect.signature(AreaOptions).parameters.values()
+    ]
+    kept = [one for one in own.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    cast(Any, reader).__signature__ = own.replace(parameters=[*kept, *shared])
+    return reader

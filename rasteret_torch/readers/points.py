@@ -1,0 +1,235 @@
+"""`sample_points`: pixel values at points, as an Arrow table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, Unpack, get_args
+
+import numpy as np
+import pyarrow as pa
+import shapely
+from numpy.typing import NDArray
+
+from rasteret_torch.errors import InputError
+from rasteret_torch.geo import crs_label, project_points
+from rasteret_torch.index import Collection
+from rasteret_torch.read.plan import common_dtype
+from rasteret_torch.readers.gather import Floats, Ints, Pairs, gather, pixel_positions
+from rasteret_torch.readers.options import AreaArguments, AreaOptions, shows_area_options
+from rasteret_torch.readers.point_input import as_points
+from rasteret_torch.readers.request import Request, request
+from rasteret_torch.readers.steps import times_of
+from rasteret_torch.readers.stream import check_fits
+
+Match = Literal["all", "latest"]
+MAX_DISTANCE_PX = 1024
+EXACT_FLOAT_BITS = 53  # whole numbers of more bits are not exact in a double
+COLUMNS = ("point_index", "point_x", "point_y", "record_id", "datetime", "band", "value", "raster_crs")
+_ROW_NBYTES = 100  # of the result, about
+
+
+class Hits(NamedTuple):
+    """Which point lies in which item (collection row), sorted by point and then by time, ascending."""
+
+    point: Ints
+    row: Ints
+
+
+class Samples(NamedTuple):
+    """Rows of the result: point numbers, collection rows, band numbers, values, and whether those are valid."""
+
+    point: Ints
+    row: Ints
+    band: Ints
+    values: NDArray[Any]
+    valid: NDArray[np.bool_]
+
+
+@shows_area_options
+def sample_points(
+    collection: Collection,
+    points: Any,
+    bands: str | Sequence[str],
+    *,
+    match: Match = "all",
+    max_distance_pixels: int = 0,
+    x_column: str | None = None,
+    y_column: str | None = None,
+    **options: Unpack[AreaArguments],
+) -> pa.Table:
+    """Takes, at every point, the pixel that contains it.
+
+    Args:
+        collection: the collection.
+        points: (x, y) or many, an array [N, 2], shapely, GeoJSON, WKB, a GeoDataFrame, or a table (Arrow, Polars,
+            DuckDB, pandas) with a geometry column or two columns of coordinates.
+        bands: one name, or several.
+        match: "all" takes every item that holds the point; "latest" the newest one whose pixel there is valid.
+        max_distance_pixels: where the pixel is not valid, the nearest valid one at most this many rows or columns away
+            stands in: the closest ring of pixels first, and in a ring the closest centre.
+        x_column, y_column: the coordinate columns of a table; None finds x and y, or lon and lat.
+        **options: see `AreaOptions`; points have no use for `target_crs`, `res`, `resampling` and `all_touched`.
+
+    Returns:
+        One row per point, item (ascending in time) and band; with "latest", one per point and band. Columns:
+        point_index (from 0), point_x, point_y (as given), record_id, datetime (UTC), band, value (in the dtype of the
+        files; null where nothing is valid), raster_crs, then the input's own columns but for the geometry; one called
+        like one of these gets `_input` behind its name. Points that no item holds have no row.
+
+    Raises:
+        EmptySelectionError: no item holds any of the points.
+        InputError: no points, or bands whose values no common type holds exactly.
+    """
+    chosen = AreaOptions(**options)
+    _check(chosen, match, max_distance_pixels)
+    places = as_points(
+        points,
+        crs=chosen.geometry_crs,
+        column=chosen.geometry_column,
+        names=(x_column, y_column) if x_column or y_column else (),
+    )
+    asked = request(collection, places, bands, chosen)
+    hits = _hits(asked)
+    if not len(hits.point):
+        raise asked.nothing_found()
+    dtype = _common(asked, np.unique(hits.row))
+    check_fits(len(hits.point) * len(asked.bands) * _ROW_NBYTES, f"a table of {len(hits.point)} points and items")
+    taken = _all if match == "all" else _latest
+    return _table(asked, taken(asked, hits, dtype, max_distance_pixels))
+
+
+def _check(options: AreaOptions, match: str, distance_px: int) -> None:
+    if match not in get_args(Match):
+        raise InputError(f"match is {match!r}; choose one of {get_args(Match)}")
+    if not isinstance(distance_px, int | np.integer) or not 0 <= distance_px <= MAX_DISTANCE_PX:
+        raise InputError(f"max_distance_pixels is {distance_px!r}; choose a whole number from 0 to {MAX_DISTANCE_PX}")
+    for name in ("target_crs", "res", "resampling"):
+        if getattr(options, name) is not None:
+            raise InputError(f"sample_points takes pixels as they are in the files; leave {name}= out")
+
+
+def _hits(asked: Request) -> Hits:
+    """Finds the items of every point: boxes first, then the pixels of the first band's grid."""
+    shapes, runtime = asked.areas.shapes, asked.collection.runtime
+    x, y = shapely.get_x(shapes), shapely.get_y(shapes)
+    rows = asked.candidates((float(x.min()), float(y.min()), float(x.max()), float(y.max())))
+    crs_ids, boxes = runtime.grids(asked.bands[0])[2][rows], runtime.bounds(None, asked.bands)[rows]
+    points, owners = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for crs_id in np.unique(crs_ids):
+        own = rows[crs_ids == crs_id]
+        if crs_id < 0:
+            runtime.source(int(own[0]), asked.bands[0])  # says what is wrong with it
+            continue
+        px, py = project_points(x, y, asked.areas.crs, runtime.crs_list[crs_id])
+        known = np.flatnonzero(np.isfinite(px) & np.isfinite(py))
+        tree = shapely.STRtree(shapely.box(*boxes[crs_ids == crs_id].T))
+        point, box = tree.query(shapely.points(px[known], py[known]))
+        point, owner = known[point], own[box]
+        held = _held(asked, owner, px[point], py[point])
+        points.append(point[held])
+        owners.append(owner[held])
+    point, row = np.concatenate(points), np.concatenate(owners)
+    order = np.lexsort((row, runtime.start_us[row], point))
+    return Hits(point[order], row[order])
+
+
+def _held(asked: Request, rows: Ints, x: Floats, y: Floats) -> NDArray[np.bool_]:
+    """Whether the grid of each row has a pixel that contains the point."""
+    held = np.zeros(len(rows), bool)
+    order = np.argsort(rows, kind="stable")
+    for part in np.split(order, np.flatnonzero(np.diff(rows[order])) + 1):
+        if len(part):
+            row = int(rows[part[0]])
+            source = asked.collection.runtime.source(row, asked.bands[0])
+            cols, lines = pixel_positions(source, x[part], y[part])
+            height, width = source.header.image.height, source.header.image.width
+            held[part] = (cols >= 0) & (lines >= 0) & (cols < width) & (lines < height)
+    return held
+
+
+def _common(asked: Request, rows: Ints) -> np.dtype[Any]:
+    """The dtype of column `value`, which holds the pixels of all files exactly."""
+    runtime = asked.collection.runtime
+    dtypes = {runtime.source(int(row), band).header.image.dtype for row in rows for band in asked.bands}
+    dtype = common_dtype(sorted(dtypes, key=str))
+    widest = max((kind.itemsize * 8 for kind in dtypes if kind.kind in "iu"), default=0)
+    if dtype.kind not in "iufb" or (dtype.kind == "f" and widest > EXACT_FLOAT_BITS):
+        names = ", ".join(sorted(str(kind) for kind in dtypes))
+        raise InputError(f"no column holds {names} exactly; sample bands of different dtypes in separate calls")
+    return dtype
+
+
+def _gathered(
+    asked: Request, hits: Hits, dtype: np.dtype[Any], distance_px: int
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """(hit, band) values and valid, in the order of the hits."""
+    runtime = asked.collection.runtime
+    order = np.argsort(hits.row, kind="stable")
+    row, shapes = hits.row[order], asked.areas.shapes[hits.point[order]]
+    x, y = shapely.get_x(shapes), shapely.get_y(shapes)
+    crs_ids = runtime.grids(asked.bands[0])[2][row]
+    for crs_id in np.unique(crs_ids):
+        at = crs_ids == crs_id
+        x[at], y[at] = project_points(x[at], y[at], asked.areas.crs, runtime.crs_list[crs_id])
+    found = gather(asked, Pairs(row, x, y), dtype, distance_px)
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return found.values[back], found.valid[back]
+
+
+def _all(asked: Request, hits: Hits, dtype: np.dtype[Any], distance_px: int) -> Samples:
+    values, valid = _gathered(asked, hits, dtype, distance_px)
+    count = len(asked.bands)
+    band = np.tile(np.arange(count), len(hits.point))
+    return Samples(np.repeat(hits.point, count), np.repeat(hits.row, count), band, values.ravel(), valid.ravel())
+
+
+def _latest(asked: Request, hits: Hits, dtype: np.dtype[Any], distance_px: int) -> Samples:
+    """Round after round: the newest item of each point, then the next newest of those that still miss a band."""
+    count = len(asked.bands)
+    last = np.flatnonzero(np.r_[hits.point[1:] != hits.point[:-1], True])
+    first = np.r_[0, last[:-1] + 1]
+    points = hits.point[last]
+    row = np.repeat(hits.row[last][:, None], count, axis=1)
+    values, valid = np.zeros(row.shape, dtype), np.zeros(row.shape, bool)
+    missing, at = np.arange(len(points)), last.copy()
+    while len(missing):
+        tried = at[missing]
+        new, counts = _gathered(asked, Hits(hits.point[tried], hits.row[tried]), dtype, distance_px)
+        take = counts & ~valid[missing]
+        values[missing] = np.where(take, new, values[missing])
+        row[missing] = np.where(take, hits.row[tried][:, None], row[missing])
+        valid[missing] |= take
+        at[missing] -= 1
+        missing = missing[~valid[missing].all(axis=1) & (at[missing] >= first[missing])]
+    band = np.tile(np.arange(count), len(points))
+    return Samples(np.repeat(points, count), row.ravel(), band, values.ravel(), valid.ravel())
+
+
+def _table(asked: Request, samples: Samples) -> pa.Table:
+    runtime, shapes = asked.collection.runtime, asked.areas.shapes
+    rows, position = np.unique(samples.row, return_inverse=True)
+    crs_ids = runtime.grids(asked.bands[0])[2][rows]
+    labels = [crs_label(runtime.crs_list[crs_id]) for crs_id in crs_ids.tolist()]
+    times = pa.array(times_of(asked.collection, [[row] for row in rows.tolist()]), pa.timestamp("us", tz="UTC"))
+    at = pa.array(position.ravel())
+    columns = dict(
+        zip(
+            COLUMNS,
+            (
+                pa.array(samples.point),
+                pa.array(shapely.get_x(shapes)[samples.point]),
+                pa.array(shapely.get_y(shapes)[samples.point]),
+                pa.array([runtime.ids[row] for row in rows.tolist()], pa.string()).take(at),
+                times.take(at),
+                pa.array(list(asked.bands)).take(pa.array(samples.band)),
+                pa.array(samples.values, mask=~samples.valid),
+                pa.array(labels, pa.string()).take(at),
+            ),
+            strict=True,
+        )
+    )
+    if asked.areas.columns is not None:
+        own = asked.areas.columns.take(pa.array(samples.point))
+        columns |= {f"{name}_input" if name in COLUMNS else name: own.column(name) for name in own.column_names}
+    return pa.table(columns)

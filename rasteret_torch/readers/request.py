@@ -1,0 +1,141 @@
+"""`Request`: a collection, geometries, bands and options, checked once for every reader."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from rasteret_torch.errors import CRSMismatchError, EmptySelectionError, InputError, RasteretTorchError
+from rasteret_torch.geo import Bounds, parse_crs, project_bounds
+from rasteret_torch.geo.crs import CRS84
+from rasteret_torch.index import Collection
+from rasteret_torch.read import Pipeline, Resampling, pipeline
+from rasteret_torch.read.access import backend_for
+from rasteret_torch.readers.areas import Areas, as_areas
+from rasteret_torch.readers.options import AreaOptions
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What a reader was asked for.
+
+    Attributes:
+        collection: the items that pass the filters.
+        areas: the geometries.
+        bands: names, in the order of the result.
+        options: everything else.
+    """
+
+    collection: Collection
+    areas: Areas
+    bands: tuple[str, ...]
+    options: AreaOptions
+
+    @functools.cached_property
+    def target_crs(self) -> CRS | None:
+        """CRS of the result, or None for the items' own.
+
+        Raises:
+            InputError: not a CRS.
+        """
+        return None if self.options.target_crs is None else parse_crs(self.options.target_crs)
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The one way to pixels."""
+        backend = backend_for(self.collection, self.options.backend, self.options.cloud_config)
+        return pipeline(self.options.read, backend)
+
+    def resampling(self, dtype: np.dtype[Any]) -> Resampling:
+        """The kernel for files of a dtype."""
+        return self.options.resampling or default_resampling(dtype)
+
+    def candidates(self, bounds: Bounds) -> Rows:
+        """Rows whose box touches `bounds` (in the CRS of the areas), ascending in time.
+
+        Raises:
+            RasteretTorchError: an item there that could not be indexed, or has no place of its own.
+        """
+        crs, runtime = self.areas.crs, self.collection.runtime
+        box = wrapped(bounds, crs)
+        if len(self._unplaced):
+            self._check_unplaced(box)
+        rows = runtime.find(box, crs=crs)
+        return rows[np.argsort(runtime.start_us[rows], kind="stable")]
+
+    @functools.cached_property
+    def _unplaced(self) -> Rows:
+        """Rows without a grid: their headers could not be read, or state no place."""
+        return np.flatnonzero(np.isnan(self.collection.runtime.bounds()).any(axis=1))
+
+    def _check_unplaced(self, box: Bounds) -> None:
+        """An item that is known to lie here but cannot be read is an error, or left out with a warning."""
+        runtime = self.collection.runtime
+        lonlat = project_bounds(box, self.areas.crs, parse_crs(CRS84)) if box[0] <= box[2] else box
+        for row in np.intersect1d(self._unplaced, runtime.find(lonlat)):
+            error = self._obstacle(int(row))
+            if self.options.read.on_error == "raise":
+                raise error
+            warnings.warn(f"left out: {error}", stacklevel=2)
+
+    def _obstacle(self, row: int) -> RasteretTorchError:
+        """Why a row has no grid."""
+        try:
+            self.collection.runtime.grid(row, self.bands[0])
+        except RasteretTorchError as error:
+            return error
+        item = self.collection.runtime.ids[row]
+        return CRSMismatchError(f"item {item!r} states no CRS, so no geometry can be laid over it; use rt.read_tiff")
+
+    def nothing_found(self) -> EmptySelectionError:
+        """What to say when no geometry meets an item."""
+        first = self.areas.shapes[0].bounds
+        return EmptySelectionError(
+            f"none of the {len(self.collection)} items overlaps any of the {len(self.areas)} geometries (the first has "
+            f"bounds {tuple(round(side, 6) for side in first)} in {self.areas.crs.name}); the items cover "
+            f"{self.collection.bounds} in lon/lat: check geometry_crs, or use all_touched=True for tiny geometries"
+        )
+
+
+def request(collection: Collection, geometries: Any, bands: str | Sequence[str], options: AreaOptions) -> Request:
+    """Checks what a reader was given, in the order that gives the clearest errors.
+
+    Raises:
+        BandNotFoundError, SplitNotFoundError, EmptySelectionError, InputError: see `Collection.subset`, `as_areas`.
+    """
+    names = tuple(collection.check_bands(bands))
+    if len(set(names)) < len(names):
+        raise InputError(f"bands {list(names)} name one twice; name each band once")
+    areas = as_areas(geometries, crs=options.geometry_crs, column=options.geometry_column)
+    chosen = collection.subset(
+        bbox=options.bbox,
+        date_range=options.date_range,
+        cloud_cover_lt=options.cloud_cover_lt,
+        split=options.split,
+        split_column=options.split_column,
+    )
+    return Request(chosen, areas, names, options)
+
+
+def default_resampling(dtype: np.dtype[Any]) -> Resampling:
+    """Nearest for integers, bilinear for floats."""
+    return "bilinear" if dtype.kind == "f" else "nearest"
+
+
+def wrapped(bounds: Bounds, crs: CRS) -> Bounds:
+    """Bounds in the convention of the index: xmin > xmax across the antimeridian."""
+    xmin, ymin, xmax, ymax = bounds
+    if not crs.is_geographic or -180.0 <= xmin <= xmax <= 180.0:
+        return bounds
+    if xmax - xmin >= 360.0:
+        return -180.0, ymin, 180.0, ymax
+    return (xmin + 180.0) % 360.0 - 180.0, ymin, (xmax + 180.0) % 360.0 - 180.0, ymax

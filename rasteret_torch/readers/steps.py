@@ -1,0 +1,71 @@
+"""Items as time steps, and in which order those of one step lie over each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import pyarrow.compute as pc
+
+from rasteret_torch.errors import InputError
+from rasteret_torch.index import Collection
+from rasteret_torch.index.dates import TIME_MAX_US, TIME_MIN_US
+
+GroupBy = Literal["item", "date"]
+MosaicOrder = Literal["index", "latest", "least_cloud"]
+CLOUD_COVER = "eo:cloud_cover"
+DAY_US = 86_400_000_000
+
+
+def steps_of(
+    collection: Collection, rows: Sequence[int], group_by: GroupBy | None, order: MosaicOrder | None = "index"
+) -> list[list[int]]:
+    """Rows as time steps, ascending in time.
+
+    Args:
+        collection: of the rows.
+        rows: row numbers.
+        group_by: None makes one step of all, "item" one of each, "date" one of each UTC date.
+        order: within a step the first valid pixel wins: "index" in the order of the collection, "latest" the newest
+            first, "least_cloud" the smallest `eo:cloud_cover` first; None keeps the order of `rows`.
+
+    Raises:
+        InputError: unknown words, or no cloud cover to go by.
+    """
+    if group_by is not None and group_by not in get_args(GroupBy):
+        raise InputError(f"group_by is {group_by!r}; choose None, 'item' or 'date'")
+    start_us = collection.runtime.start_us
+    ranked = _ranked(collection, rows, order)
+    if group_by is None:
+        return [ranked]
+    if group_by == "item":
+        return [[row] for row in sorted(ranked, key=lambda row: int(start_us[row]))]
+    days: dict[int, list[int]] = {}
+    for row in ranked:
+        days.setdefault(int(start_us[row]) // DAY_US, []).append(row)
+    return [days[day] for day in sorted(days)]
+
+
+def _ranked(collection: Collection, rows: Sequence[int], order: MosaicOrder | None) -> list[int]:
+    ascending = sorted(int(row) for row in rows)
+    if order is None:
+        return [int(row) for row in rows]
+    if order == "index":
+        return ascending
+    if order == "latest":
+        start_us = collection.runtime.start_us
+        return sorted(ascending, key=lambda row: -int(start_us[row]))
+    if order == "least_cloud":
+        cover = pc.fill_null(collection.column(CLOUD_COVER), float("inf")).to_numpy()
+        return sorted(ascending, key=lambda row: float(cover[row]))
+    raise InputError(f"order is {order!r}; choose one of {get_args(MosaicOrder)}")
+
+
+def times_of(collection: Collection, steps: Sequence[Sequence[int]]) -> np.ndarray[tuple[int], np.dtype[np.datetime64]]:
+    """The time of each step, UTC: that of its earliest item; NaT where none has a date."""
+    start_us = collection.runtime.start_us
+    earliest = np.array([min(int(start_us[row]) for row in step) for step in steps], np.int64)
+    times = earliest.astype("datetime64[us]")
+    times[(earliest <= TIME_MIN_US) | (earliest >= TIME_MAX_US)] = np.datetime64("NaT")
+    return times
