@@ -175,4 +175,5 @@ def predictions(model: nn.Module, data: RasteretDataModule, count: int = 4) -> l
 def _quiet() -> None:
     """Leaves out Lightning's advice; that on workers does not apply, since starting them takes longer than the demo."""
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")  # Lightning's, of PyTorch
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
