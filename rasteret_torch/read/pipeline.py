@@ -26,6 +26,7 @@ from rasteret_torch.read.plan import ChipPlan
 from rasteret_torch.read.stats import ReadStats
 from rasteret_torch.read.tiles import TileRef, tiles_of
 from rasteret_torch.store import (
+    ByteBudget,
     Fetcher,
     ObjectStamp,
     StorageBackend,
@@ -103,6 +104,7 @@ class Pipeline:
             options.decode_threads or len(os.sched_getaffinity(0)), thread_name_prefix="rasteret-decode"
         )
         self._flights: dict[TileKey, TileNeed] = {}
+        self._undecoded = ByteBudget(options.max_inflight_nbytes)
 
     def read(self, plans: Sequence[ChipPlan]) -> list[ChipPixels]:
         """Reads a batch and waits for it.
@@ -279,7 +281,17 @@ class Pipeline:
     async def _read_remote(
         self, source: Fetcher, href: str, span: tuple[int, int], parts: list[tuple[TileNeed, int]]
     ) -> None:
-        """One request; its tiles are decoded as soon as it is answered."""
+        """One request; its tiles are decoded as soon as it is answered.
+
+        The bytes count until then: the fetcher's own budget ends where it hands them over, and a store that is faster
+        than the decoder would fill the memory with them.
+        """
+        async with self._undecoded.hold(span[1]):
+            await self._fetch_and_decode(source, href, span, parts)
+
+    async def _fetch_and_decode(
+        self, source: Fetcher, href: str, span: tuple[int, int], parts: list[tuple[TileNeed, int]]
+    ) -> None:
         began = time.perf_counter()
         self.stats.requests += 1
         try:
