@@ -60,7 +60,7 @@ class Workload:
         return (Query((edge, NORTH - CHIP_PX * RES_M, edge + CHIP_PX * RES_M, NORTH), days.first, days.last),)
 
 
-def train(batches: int = 10) -> Workload:
+def train(batches: int = 6) -> Workload:
     """Random chips of four bands from thirty scenes."""
     random = np.random.default_rng(SEED)
     archive = scenes("32633", 30)
@@ -83,7 +83,7 @@ def multi_aoi() -> Workload:
     random = np.random.default_rng(SEED + 2)
     archive = scenes("32633", 30)
     areas = random.integers(0, SIZE_PX - 1024, (5, 2))
-    corners = areas[random.integers(0, 5, 40)] + random.integers(0, 1024 - CHIP_PX, (40, 2))
+    corners = areas[random.integers(0, 5, 20)] + random.integers(0, 1024 - CHIP_PX, (20, 2))
     return _series("multi_aoi", archive, corners, 4)
 
 

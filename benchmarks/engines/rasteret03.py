@@ -21,8 +21,8 @@ class Images(Dataset[Any]):
 
     def __getitem__(self, query: Query) -> torch.Tensor:
         xmin, ymin, xmax, ymax = query.bounds
-        last = pd.Timestamp(query.last) + pd.Timedelta(hours=23)
-        time = slice(pd.Timestamp(query.first), last, 1)
+        first, last = (pd.Timestamp(day, tz="UTC") for day in (query.first, query.last))
+        time = slice(first, last + pd.Timedelta(hours=23), 1)
         image: torch.Tensor = self.dataset[slice(xmin, xmax, 10.0), slice(ymin, ymax, 10.0), time]["image"]
         return image
 
