@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any, TypedDict, cast, get_args
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import Bounds
 from rasteret_torch.read import ReadOptions, Resampling
-from rasteret_torch.store import CloudConfig, StorageBackend, create_backend
+from rasteret_torch.store import CloudConfig, StorageBackend
 
 
 class AreaArguments(TypedDict, total=False):
@@ -51,8 +50,8 @@ class AreaOptions:
         resampling: None takes the nearest pixel for integers and interpolates linearly for floats. Pixels on the items'
             own grid are never resampled.
         read: how bytes are fetched and what happens when that fails.
-        backend: byte source; None reads paths and URLs directly.
-        cloud_config: makes a backend where none is given.
+        backend: byte source; None takes what the catalog says of the collection's `data_source`, else nothing but URLs.
+        cloud_config: makes a backend; instead of `backend`.
         progress: shows a progress bar.
     """
 
@@ -93,11 +92,6 @@ class AreaOptions:
         """
         return None if self.res is None else pixel_of(self.res)
 
-    @property
-    def source(self) -> StorageBackend | None:
-        """The backend to read with."""
-        return source_of(self.backend, self.cloud_config)
-
 
 def pixel_of(res: Any) -> tuple[float, float]:
     """A pixel size along x and y from one number or two.
@@ -113,16 +107,6 @@ def pixel_of(res: Any) -> tuple[float, float]:
     if not (0 < sides[0] < float("inf") and 0 < sides[1] < float("inf")):
         raise InputError(f"res={res!r} must be positive and finite, in units of the CRS of the result")
     return sides
-
-
-def source_of(backend: StorageBackend | None, cloud_config: CloudConfig | None) -> StorageBackend | None:
-    """The backend given, or one made of the configuration (the same one every time), or None."""
-    return _backend_of(cloud_config) if backend is None and cloud_config is not None else backend
-
-
-@functools.lru_cache(16)
-def _backend_of(cloud_config: CloudConfig) -> StorageBackend:
-    return create_backend(cloud_config=cloud_config)
 
 
 def shows_area_options[**P, R](reader: Callable[P, R]) -> Callable[P, R]:

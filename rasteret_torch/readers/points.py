@@ -110,27 +110,45 @@ def _check(options: AreaOptions, match: str, distance_px: int) -> None:
 
 def _hits(asked: Request) -> Hits:
     """Finds the items of every point: boxes first, then the pixels of the first band's grid."""
-    shapes, runtime = asked.areas.shapes, asked.collection.runtime
-    x, y = shapely.get_x(shapes), shapely.get_y(shapes)
+    runtime = asked.collection.runtime
+    x, y = _coordinates(asked)
     rows = asked.candidates((float(x.min()), float(y.min()), float(x.max()), float(y.max())))
-    crs_ids, boxes = runtime.grids(asked.bands[0])[2][rows], runtime.bounds(None, asked.bands)[rows]
-    points, owners = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    if not len(rows):
+        return Hits(rows, rows)
+    point, owner = _near(asked, rows, x, y)
+    crs_ids = runtime.grids(asked.bands[0])[2][owner]
+    held = np.zeros(len(point), bool)
     for crs_id in np.unique(crs_ids):
-        own = rows[crs_ids == crs_id]
+        at = np.flatnonzero(crs_ids == crs_id)
         if crs_id < 0:
-            runtime.source(int(own[0]), asked.bands[0])  # says what is wrong with it
+            runtime.source(int(owner[at[0]]), asked.bands[0])  # says what is wrong with it
             continue
-        px, py = project_points(x, y, asked.areas.crs, runtime.crs_list[crs_id])
-        known = np.flatnonzero(np.isfinite(px) & np.isfinite(py))
-        tree = shapely.STRtree(shapely.box(*boxes[crs_ids == crs_id].T))
-        point, box = tree.query(shapely.points(px[known], py[known]))
-        point, owner = known[point], own[box]
-        held = _held(asked, owner, px[point], py[point])
-        points.append(point[held])
-        owners.append(owner[held])
-    point, row = np.concatenate(points), np.concatenate(owners)
+        distinct, back = np.unique(point[at], return_inverse=True)
+        px, py = project_points(x[distinct], y[distinct], asked.areas.crs, runtime.crs_list[crs_id])
+        held[at] = _held(asked, owner[at], px[back.ravel()], py[back.ravel()])
+    point, row = point[held], owner[held]
     order = np.lexsort((row, runtime.start_us[row], point))
     return Hits(point[order], row[order])
+
+
+def _coordinates(asked: Request) -> tuple[Floats, Floats]:
+    """x and y of all points; longitudes from -180 to 180."""
+    x, y = shapely.get_x(asked.areas.shapes), shapely.get_y(asked.areas.shapes)
+    if asked.areas.crs.is_geographic:
+        beyond = (x < -180.0) | (x > 180.0)
+        x[beyond] = (x[beyond] + 180.0) % 360.0 - 180.0
+    return x, y
+
+
+def _near(asked: Request, rows: Ints, x: Floats, y: Floats) -> tuple[Ints, Ints]:
+    """(point, row) for all points in the boxes of rows, in the CRS of the points, with some slack."""
+    boxes = asked.collection.runtime.bounds(asked.areas.crs, asked.bands)[rows].copy()
+    around = np.isnan(boxes).any(axis=1) | (boxes[:, 0] > boxes[:, 2])  # no place, or across the antimeridian
+    boxes[around] = (x.min(), y.min(), x.max(), y.max())
+    boxes += np.array([-1.0, -1.0, 1.0, 1.0]) * asked.slack
+    tree = shapely.STRtree(np.atleast_1d(shapely.box(*boxes.T)))
+    point, box = tree.query(shapely.points(x, y))
+    return point, rows[box]
 
 
 def _held(asked: Request, rows: Ints, x: Floats, y: Floats) -> NDArray[np.bool_]:
@@ -165,8 +183,8 @@ def _gathered(
     """(hit, band) values and valid, in the order of the hits."""
     runtime = asked.collection.runtime
     order = np.argsort(hits.row, kind="stable")
-    row, shapes = hits.row[order], asked.areas.shapes[hits.point[order]]
-    x, y = shapely.get_x(shapes), shapely.get_y(shapes)
+    row, point = hits.row[order], hits.point[order]
+    x, y = (side[point] for side in _coordinates(asked))
     crs_ids = runtime.grids(asked.bands[0])[2][row]
     for crs_id in np.unique(crs_ids):
         at = crs_ids == crs_id

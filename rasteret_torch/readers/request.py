@@ -22,6 +22,7 @@ from rasteret_torch.readers.areas import Areas, as_areas
 from rasteret_torch.readers.options import AreaOptions
 
 Rows = NDArray[np.int64]
+CURVATURE_SHARE = 1e-3  # of an item's size
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,17 +61,29 @@ class Request:
         return self.options.resampling or default_resampling(dtype)
 
     def candidates(self, bounds: Bounds) -> Rows:
-        """Rows whose box touches `bounds` (in the CRS of the areas), ascending in time.
+        """Rows that may have pixels in `bounds` (in the CRS of the areas), ascending in time.
 
         Raises:
             RasteretTorchError: an item there that could not be indexed, or has no place of its own.
         """
         crs, runtime = self.areas.crs, self.collection.runtime
-        box = wrapped(bounds, crs)
+        xmin, ymin, xmax, ymax = bounds
+        slack = self.slack
+        box = wrapped((xmin - slack, ymin - slack, xmax + slack, ymax + slack), crs)
         if len(self._unplaced):
             self._check_unplaced(box)
         rows = runtime.find(box, crs=crs)
         return rows[np.argsort(runtime.start_us[rows], kind="stable")]
+
+    @functools.cached_property
+    def slack(self) -> float:
+        """In units of the areas' CRS: how far an item may reach beyond its box there.
+
+        The edges of an item are curves in another CRS, and its box is known from points along them.
+        """
+        boxes = self.collection.runtime.bounds(self.areas.crs)
+        sizes = boxes[:, 2:] - boxes[:, :2]
+        return 0.0 if np.isnan(sizes).all() else float(max(np.nanmax(sizes), 0.0)) * CURVATURE_SHARE
 
     @functools.cached_property
     def _unplaced(self) -> Rows:

@@ -97,7 +97,7 @@ def _per_time(part: xr.Dataset) -> Iterator[tuple[str, xr.Dataset]]:
         return
     for number in range(part.sizes["time"]):
         step = part.isel(time=number)
-        moment = step.coords["time"].values if "time" in step.coords else np.datetime64("NaT")
+        moment = step.coords["time"].values if "time" in step.coords else np.datetime64("NaT", "s")
         text = f"{number:03d}" if np.isnat(moment) else str(moment.astype("datetime64[s]"))
         yield "_" + text.replace("-", "").replace(":", "").removesuffix("T000000"), step
 

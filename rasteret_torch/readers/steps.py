@@ -67,5 +67,5 @@ def times_of(collection: Collection, steps: Sequence[Sequence[int]]) -> np.ndarr
     start_us = collection.runtime.start_us
     earliest = np.array([min(int(start_us[row]) for row in step) for step in steps], np.int64)
     times = earliest.astype("datetime64[us]")
-    times[(earliest <= TIME_MIN_US) | (earliest >= TIME_MAX_US)] = np.datetime64("NaT")
+    times[(earliest <= TIME_MIN_US) | (earliest >= TIME_MAX_US)] = np.datetime64("NaT", "us")
     return times

@@ -45,8 +45,8 @@ def read_window(
         group_by: None makes one mosaic; "item" or "date" (UTC) makes one step each, ascending in time.
         resampling: None takes the nearest pixel for integers and interpolates linearly for floats.
         read: how the bytes are fetched.
-        backend: byte source; None reads paths and URLs directly.
-        cloud_config: makes a backend where none is given.
+        backend: byte source; None takes what the catalog says of the collection's `data_source`, else nothing but URLs.
+        cloud_config: makes a backend; instead of `backend`.
 
     Returns:
         data and valid (band, row, col), or (time, band, row, col) with `group_by`; north-up grid. Pixels that no item

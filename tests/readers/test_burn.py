@@ -1,0 +1,78 @@
+"""Masks of polygons equal GDAL's."""
+
+import numpy as np
+import pytest
+import rasterio.features
+import shapely
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rasteret_torch.errors import InputError
+from rasteret_torch.geo import Grid
+from rasteret_torch.readers.burn import burn, check_polygon
+
+GRID = Grid(Affine(10, 0, 1000, 0, -10, 5000), (20, 25))
+COORDINATE = st.tuples(
+    st.floats(900, 1350, allow_nan=False) | st.integers(180, 270).map(lambda n: n * 5.0),
+    st.floats(4700, 5100, allow_nan=False) | st.integers(940, 1020).map(lambda n: n * 5.0),
+)
+
+
+def gdal(geometry, *, all_touched=False, grid=GRID):
+    return rasterio.features.geometry_mask([geometry], grid.shape, grid.transform, invert=True, all_touched=all_touched)
+
+
+@given(st.lists(COORDINATE, min_size=3, max_size=8))
+@settings(max_examples=300, deadline=None)
+def test_centres_equal_gdal_ties_included(points):
+    polygon = shapely.Polygon(points)
+    if polygon.is_valid and polygon.area > 0:
+        np.testing.assert_array_equal(burn(polygon, GRID), gdal(polygon))
+
+
+@given(COORDINATE, COORDINATE)
+@settings(max_examples=200, deadline=None)
+def test_boxes_equal_gdal_ties_included(one, other):
+    box = shapely.box(min(one[0], other[0]), min(one[1], other[1]), max(one[0], other[0]), max(one[1], other[1]))
+    np.testing.assert_array_equal(burn(box, GRID), gdal(box))
+
+
+def test_holes_and_parts():
+    ring = shapely.Point(1100, 4900).buffer(70).difference(shapely.Point(1100, 4900).buffer(30))
+    several = shapely.MultiPolygon([ring, shapely.box(1200, 4850, 1235, 4990)])
+    np.testing.assert_array_equal(burn(several, GRID), gdal(several))
+    collection = shapely.GeometryCollection([several, shapely.Point(1001, 4999)])
+    np.testing.assert_array_equal(burn(collection, GRID), gdal(several))
+
+
+def test_rotated_grids():
+    grid = Grid(Affine(7, 2, 1000, 1, -9, 5000), (20, 25))
+    shape = shapely.Point(1100, 4930).buffer(55)
+    np.testing.assert_array_equal(burn(shape, grid), gdal(shape, grid=grid))
+
+
+@given(st.lists(st.tuples(st.floats(900, 1350), st.floats(4700, 5100)), min_size=3, max_size=7))
+@settings(max_examples=200, deadline=None)
+def test_all_touched_takes_every_pixel_with_ground_in_common(points):
+    polygon = shapely.Polygon(points)
+    if not polygon.is_valid or polygon.area < 1:
+        return
+    col, row = np.meshgrid(np.arange(25), np.arange(20))
+    boxes = shapely.box(1000 + col * 10, 5000 - row * 10 - 10, 1000 + col * 10 + 10, 5000 - row * 10)
+    common = shapely.area(shapely.intersection(polygon, boxes))
+    mask = burn(polygon, GRID, all_touched=True)
+    assert mask[common > 1e-4].all()
+    assert not mask[shapely.distance(polygon, boxes) > 1e-6].any()
+
+
+def test_a_box_on_pixel_edges_touches_no_neighbours():
+    mask = burn(shapely.box(1050, 4900, 1100, 4950), GRID, all_touched=True)
+    assert mask.sum() == 25
+    assert mask[5:10, 5:10].all()
+
+
+@pytest.mark.parametrize("geometry", [shapely.Point(0, 0), shapely.LineString([(0, 0), (1, 1)])])
+def test_points_and_lines_have_no_pixels(geometry):
+    with pytest.raises(InputError, match="buffer"):
+        check_polygon(geometry)

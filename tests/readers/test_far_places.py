@@ -1,0 +1,109 @@
+"""The antimeridian, items in lon/lat, remote bytes, and real files of all kinds."""
+
+import warnings
+
+import numpy as np
+import pytest
+import rasterio
+import rasterio.mask
+import shapely
+from affine import Affine
+from rasterio.warp import transform_geom
+from scenes import DATED, write_tiff
+
+import rasteret_torch as rt
+from rasteret_torch.errors import InputError
+
+FIJI = (179.99, -17.02, -179.99, -17.0)
+
+
+@pytest.fixture
+def fiji(tmp_path):
+    """UTM 60 S, over the antimeridian near 17 S."""
+    place = Affine(10.0, 0.0, 815_000.0, 0.0, -10.0, 8_119_000.0)
+    path = write_tiff(tmp_path / "scene_20200101.tif", shape=(400, 900), crs="EPSG:32760", transform=place)
+    return rt.build_from_files(path, filename_regex=DATED, progress=False)
+
+
+def test_a_box_across_the_antimeridian(fiji):
+    pixels = fiji.get_numpy(FIJI, "B1")
+    beyond = fiji.get_numpy(shapely.box(179.99, -17.02, 180.01, -17.0), "B1")
+    np.testing.assert_array_equal(pixels, beyond)
+    assert (pixels != 0).mean() > 0.9
+    width = 0.02 * 111_320 * np.cos(np.deg2rad(17)) / 10
+    assert abs(pixels.shape[2] - width) < 5
+    ds = fiji.get_xarray(FIJI, "B1")
+    assert ds.sizes["time"] == 1
+
+
+def test_points_on_both_sides_of_the_antimeridian(fiji):
+    points = [(179.995, -17.01), (-179.995, -17.01), (180.005, -17.01)]
+    table = fiji.sample_points(points, "B1")
+    assert table.column("point_index").to_pylist() == [0, 1, 2]
+    values = table.column("value").to_pylist()
+    assert values[1] == values[2]
+    assert table.column("point_x").to_pylist() == [179.995, -179.995, 180.005]
+
+
+def test_items_in_lonlat_refuse_boxes_across_the_antimeridian(tmp_path):
+    place = Affine(0.001, 0.0, 179.9, 0.0, -0.001, -17.0)
+    path = write_tiff(tmp_path / "scene_20200101.tif", shape=(50, 100), crs="EPSG:4326", transform=place)
+    collection = rt.build_from_files(path, filename_regex=DATED, progress=False)
+    with pytest.raises(InputError, match="cut it in two"):
+        collection.get_numpy(FIJI, "B1")
+    assert collection.get_numpy((179.95, -17.02, 179.97, -17.0), "B1").shape == (1, 20, 20)
+
+
+def test_remote_items_read_the_same(range_server):
+    path = write_tiff(range_server.folder / "scene_20200101.tif", shape=(100, 120))
+    remote = rt.build_from_files([range_server.url("scene_20200101.tif")], filename_regex=DATED, progress=False)
+    local = rt.build_from_files(path, filename_regex=DATED, progress=False)
+    shape = shapely.Point(500_500, 4_999_500).buffer(300)
+    np.testing.assert_array_equal(
+        remote.get_numpy(shape, "B1", geometry_crs=32632), local.get_numpy(shape, "B1", geometry_crs=32632)
+    )
+    points = [(500_105.0 + 7 * n, 4_999_895.0 - 5 * n) for n in range(100)]
+    assert (
+        remote.sample_points(points, "B1", geometry_crs=32632).column("value").to_pylist()
+        == local.sample_points(points, "B1", geometry_crs=32632).column("value").to_pylist()
+    )
+
+
+REAL = [
+    "copdem30_N00E006/Copernicus_DSM_COG_10_N00_00_E006_00_DEM.tif",
+    "landsat_c2_LC08_008059/LC08_L2SP_008059_20191201_20200825_02_T1_SR_B4.TIF",
+    "modis/MCD43A4.A2017006.h21v11.006.2017018074804_B01.TIF",
+    "naip_4709963/m_4709963_se_14_1_20140720.tif",
+    "s2_29RKH/B04.tif",
+    "s2_utm31_10m/ref_input_S2_B04.tif",
+    "sen1floods11/Spain_7370579_S1Hand.tif",
+    "worldcover_N00E006/ESA_WorldCover_10m_2021_v200_N00E006_Map.tif",
+    "zion_nlcd_srtm/srtm.tif",
+]
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_files_equal_rasterio(shared_data, name):
+    path = shared_data / "geotiff" / "imagery" / name
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of files without a date
+        collection = rt.build_from_files(path, progress=False)
+    band = collection.bands[0]
+    with rasterio.open(path) as file:
+        rows, cols = min(300, file.height // 2), min(300, file.width // 2)
+        transform = file.transform @ Affine.translation(file.width // 3 + 0.3, file.height // 3 + 0.3)
+        corners = [transform @ corner for corner in ((0, 0), (cols, rows // 4), (cols * 0.7, rows), (0, rows * 0.6))]
+        shape = shapely.Polygon(corners)
+        expected = rasterio.mask.mask(file, [shape], crop=True, indexes=[1], filled=False)[0]
+        steps = zip(range(0, cols, 7), range(rows), strict=False)
+        points = np.array([transform @ (col + 0.13, row + 0.57) for col, row in steps])
+        sampled = np.array([value[0] for value in file.sample(points.tolist(), indexes=[1])])
+        crs = file.crs.to_wkt()
+        lonlat = shapely.geometry.shape(transform_geom(file.crs, "OGC:CRS84", shape))
+    pixels = collection.get_numpy(shape, band, geometry_crs=crs)
+    counts = ~expected.mask[0] if expected.mask.ndim else np.ones(expected.shape[1:], bool)
+    np.testing.assert_array_equal(pixels[0][counts], expected.data[0][counts])
+    table = collection.sample_points(points, band, geometry_crs=crs)
+    valid = table.column("value").is_valid().to_numpy()
+    np.testing.assert_array_equal(table.column("value").to_numpy()[valid], sampled[valid])
+    assert collection.get_numpy(lonlat, band).shape[0] == 1

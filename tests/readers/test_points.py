@@ -1,0 +1,194 @@
+"""`sample_points` against rasterio.sample."""
+
+import time
+
+import geopandas as gpd
+import numpy as np
+import pyarrow as pa
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+from scenes import UTM, write_tiff
+
+import rasteret_torch as rt
+from rasteret_torch.errors import EmptySelectionError, InputError
+
+UTM14 = "EPSG:26914"
+COLUMNS = ["point_index", "point_x", "point_y", "record_id", "datetime", "band", "value", "raster_crs"]
+RNG = np.random.default_rng(5)
+
+
+def scattered(count, bounds=(485_700.0, 5_206_000.0, 490_500.0, 5_209_400.0)):
+    xmin, ymin, xmax, ymax = bounds
+    return np.column_stack([RNG.uniform(xmin, xmax, count), RNG.uniform(ymin, ymax, count)])
+
+
+def test_every_value_equals_rasterio_sample(naip):
+    points = scattered(600)
+    table = naip.sample_points(points, ["R", "N"], geometry_crs=UTM14)
+    assert table.column_names == COLUMNS
+    frame = table.to_pandas()
+    assert table.schema.field("value").type == pa.uint8()
+    paths = {name: naip.runtime.source(row, "R").href for row, name in enumerate(naip.runtime.ids)}
+    held = 0
+    for name, path in paths.items():
+        with rasterio.open(path) as file:
+            left, bottom, right, top = file.bounds
+            inside = (points[:, 0] >= left) & (points[:, 0] < right) & (points[:, 1] > bottom) & (points[:, 1] <= top)
+            own = frame[frame.record_id == name]
+            assert sorted(set(own.point_index)) == np.flatnonzero(inside).tolist()
+            held += int(inside.sum())
+            for band, index in (("R", 1), ("N", 4)):
+                part = own[own.band == band]
+                expected = [
+                    value[0] for value in file.sample(zip(part.point_x, part.point_y, strict=True), indexes=[index])
+                ]
+                np.testing.assert_array_equal(part.value.fillna(0).to_numpy(), expected)
+    assert table.num_rows == 2 * held
+
+
+def test_rows_are_in_order_of_point_time_and_band(naip):
+    frame = naip.sample_points(scattered(50), ["N", "R"], geometry_crs=UTM14).to_pandas()
+    order = frame.assign(rank=frame.band.map({"N": 0, "R": 1})).sort_values(["point_index", "datetime", "rank"])
+    assert order.index.tolist() == list(range(len(frame)))
+
+
+def test_the_input_keeps_its_columns(naip):
+    points = gpd.GeoDataFrame(
+        {"label": ["a", "b"], "value": [1.5, 2.5]},
+        geometry=gpd.points_from_xy([-99.17, -99.16], [47.02, 47.02]),
+        crs=4326,
+    )
+    table = naip.sample_points(points, "R", date_range="2012")
+    assert table.column_names == [*COLUMNS, "label", "value_input"]
+    assert table.column("label").to_pylist() == ["a", "b"]
+    assert table.column("value_input").to_pylist() == [1.5, 2.5]
+    np.testing.assert_allclose(table.column("point_x").to_numpy(), [-99.17, -99.16])
+
+
+def test_nodata_is_null_and_latest_falls_through(dated):
+    transform = dated.runtime.grid(0, "B1").transform
+    x, y = transform @ (25.5, 22.5)  # a hole in the items of 2020-02-19 and 2021, in neither in 2020-01-01
+    every = dated.sample_points((x, y), "B1", geometry_crs=UTM).to_pylist()
+    with_values = [row["value"] is not None for row in every]
+    assert with_values == [True, False, False]
+    latest = dated.sample_points((x, y), ["B1", "B2"], geometry_crs=UTM, match="latest").to_pylist()
+    assert [row["record_id"] for row in latest] == ["scene_20200101"] * 2
+    assert latest[0]["value"] == every[0]["value"]
+    clear = dated.sample_points(transform @ (2.5, 2.5), "B1", geometry_crs=UTM, match="latest").to_pylist()
+    assert clear[0]["record_id"] == "scene_20210630"
+
+
+def test_a_point_without_any_valid_pixel_has_one_null_row(tmp_path):
+    write_tiff(tmp_path / "a_20200101.tif", nodata=7)
+    with rasterio.open(tmp_path / "a_20200101.tif", "r+") as file:
+        file.write(np.full((1, 40, 50), 7, "uint16"))
+    collection = rt.build_from_files(tmp_path, filename_regex=r"a_(?P<date>\d{8})\.tif", progress=False)
+    rows = collection.sample_points((500_105, 4_999_895), "B1", geometry_crs=UTM, match="latest").to_pylist()
+    assert [(row["value"], row["record_id"]) for row in rows] == [(None, "a_20200101")]
+
+
+@pytest.mark.parametrize("distance", [1, 3, 12])
+def test_rings_take_the_nearest_valid_pixel(dated, distance):
+    one = dated.head(1)
+    grid = one.runtime.grid(0, "B1")
+    with rasterio.open(one.runtime.source(0, "B1").href) as file:
+        data = file.read(1)
+    places = np.column_stack([RNG.uniform(0, 80, 300), RNG.uniform(0, 60, 300)])
+    points = [grid.transform @ (col, row) for col, row in places]
+    values = one.sample_points(points, "B1", geometry_crs=UTM, max_distance_pixels=distance).column("value").to_pylist()
+    assert None in values or distance == 12
+    for (col, row), value in zip(places, values, strict=True):
+        assert value == nearest(data, row, col, distance)
+
+
+def nearest(data, row, col, distance):
+    at_row, at_col = int(row), int(col)
+    for ring in range(distance + 1):
+        found = []
+        for r in range(at_row - ring, at_row + ring + 1):
+            for c in range(at_col - ring, at_col + ring + 1):
+                inside = 0 <= r < data.shape[0] and 0 <= c < data.shape[1]
+                if inside and max(abs(r - at_row), abs(c - at_col)) == ring and data[r, c] != 7:
+                    found.append((np.hypot(r + 0.5 - row, c + 0.5 - col), r, c))
+        if found:
+            _, r, c = min(found)
+            return data[r, c]
+    return None
+
+
+def test_int64_is_exact(tmp_path):
+    path = write_tiff(tmp_path / "a_20200101.tif", dtype="int64")
+    big = 2**62 + 1
+    with rasterio.open(path, "r+") as file:
+        file.write(np.full((1, 40, 50), big, "int64"))
+    collection = rt.build_from_files(path, filename_regex=r"a_(?P<date>\d{8})\.tif", progress=False)
+    table = collection.sample_points((500_105, 4_999_895), "B1", geometry_crs=UTM)
+    assert table.schema.field("value").type == pa.int64()
+    assert table.column("value").to_pylist() == [big]
+
+
+def test_rotated_files_and_two_zones(two_zones, tmp_path):
+    table = two_zones.sample_points((12.005, 44.995), "B1")
+    assert table.column("raster_crs").to_pylist() == ["EPSG:32632", "EPSG:32633"]
+    for row in table.to_pylist():
+        number = list(two_zones.runtime.ids).index(row["record_id"])
+        with rasterio.open(two_zones.runtime.source(number, "B1").href) as file:
+            (x,), (y,) = rasterio.warp.transform("EPSG:4326", file.crs, [12.005], [44.995])
+            assert row["value"] == next(file.sample([(x, y)]))[0]
+    rotated = Affine(8, 3, 500_000, 3, -8, 5_000_000)
+    path = write_tiff(tmp_path / "turned" / "a.tif", transform=rotated)
+    with pytest.warns(UserWarning, match=r"."):
+        collection = rt.build_from_files(path, progress=False)
+    place = rotated @ (20.5, 30.5)
+    with rasterio.open(path) as file:
+        assert (
+            collection.sample_points(place, "B1", geometry_crs=UTM).column("value")[0].as_py() == file.read(1)[30, 20]
+        )
+
+
+def test_strips(tmp_path):
+    path = write_tiff(tmp_path / "a_20200101.tif", shape=(700, 30), tiled=False, blockysize=1)
+    collection = rt.build_from_files(path, filename_regex=r"a_(?P<date>\d{8})\.tif", progress=False)
+    points = scattered(200, (500_000, 4_993_000, 500_300, 5_000_000))
+    values = collection.sample_points(points, "B1", geometry_crs=UTM).column("value").to_pylist()
+    with rasterio.open(path) as file:
+        assert values == [value[0] for value in file.sample(points.tolist())]
+
+
+def test_points_in_no_item(naip):
+    with pytest.raises(EmptySelectionError, match="none of the 24 items"):
+        naip.sample_points((0.0, 0.0), "R")
+    some = naip.sample_points([(0.0, 0.0), (-99.17, 47.02)], "R", date_range="2012")
+    assert some.column("point_index").to_pylist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"match": "first"}, "match"),
+        ({"max_distance_pixels": -1}, "max_distance_pixels"),
+        ({"max_distance_pixels": 1.5}, "max_distance_pixels"),
+        ({"target_crs": 3857}, "target_crs"),
+        ({"res": 10}, "res"),
+        ({"points": shapely.box(-99.2, 47, -99.1, 47.1)}, "not a point"),
+    ],
+    ids=str,
+)
+def test_wrong_arguments(naip, words, message):
+    with pytest.raises(InputError, match=message):
+        naip.sample_points(**({"points": (-99.17, 47.02), "bands": "R"} | words))
+
+
+@pytest.mark.slow
+def test_time_is_linear_in_the_number_of_points(naip):
+    few, many = scattered(1000), scattered(16_000)
+    naip.sample_points(few, "R", geometry_crs=UTM14)
+    assert cpu_s(naip, many) <= 20 * max(cpu_s(naip, few), 0.01)
+
+
+def cpu_s(naip, points):
+    began = time.process_time()
+    naip.sample_points(points, "R", geometry_crs=UTM14)
+    return time.process_time() - began

@@ -1,0 +1,53 @@
+"""`read_window`: chosen items on a grid of one's own."""
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.windows import from_bounds
+
+from rasteret_torch.errors import BandNotFoundError, CRSMismatchError, InputError
+
+
+def test_one_item_equals_rasterio(dated):
+    grid = dated.runtime.grid(0, "B1")
+    west, south, *_ = grid.bounds
+    box = (west + 100, south + 50, west + 400, south + 250)
+    raster = dated.read_window("scene_20200219", box, 10, ["B2", "B1"])
+    with rasterio.open(dated.runtime.source(1, "B1").href) as file:
+        np.testing.assert_array_equal(raster.data, file.read([2, 1], window=from_bounds(*box, file.transform)))
+    np.testing.assert_array_equal(raster.valid, raster.data != 7)
+    assert raster.grid.bounds == box
+    assert raster.grid.crs is not None
+
+
+def test_ids_are_in_mosaic_order_and_steps_in_time_order(dated):
+    box = dated.runtime.grid(0, "B1").bounds
+    ids = ["scene_20210630", "scene_20200101"]
+    first, second = (dated.read_window(name, box, 10, "B1") for name in ids)
+    both = dated.read_window(ids, box, 10, "B1")
+    np.testing.assert_array_equal(both.data, np.where(first.valid, first.data, second.data))
+    steps = dated.read_window(ids, box, 10, "B1", group_by="item")
+    np.testing.assert_array_equal(steps.data, np.stack([second.data, first.data]))
+
+
+def test_zones(two_zones):
+    ids = list(two_zones.runtime.ids)
+    with pytest.raises(CRSMismatchError, match="target_crs="):
+        two_zones.read_window(ids, (12.0, 44.99, 12.01, 45.0), 0.0001, "B1")
+    raster = two_zones.read_window(ids, (12.0, 44.99, 12.01, 45.0), 0.0001, "B1", target_crs=4326, group_by="date")
+    assert raster.data.shape == (2, 1, 100, 100)
+    assert raster.valid.all()
+
+
+def test_wrong_arguments(dated):
+    box = dated.runtime.grid(0, "B1").bounds
+    with pytest.raises(InputError, match="scene_20200101"):
+        dated.read_window("scene_19990101", box, 10, "B1")
+    with pytest.raises(InputError, match="none given"):
+        dated.read_window([], box, 10, "B1")
+    with pytest.raises(BandNotFoundError, match="B1"):
+        dated.read_window("scene_20200101", box, 10, "B9")
+    with pytest.raises(InputError, match="res"):
+        dated.read_window("scene_20200101", box, "fine", "B1")
+    with pytest.raises(InputError, match="empty"):
+        dated.read_window("scene_20200101", (1, 1, 0, 0), 10, "B1")

@@ -1,0 +1,164 @@
+"""`get_xarray` and `save_per_geometry`."""
+
+import numpy as np
+import pytest
+import rasterio
+import shapely
+import xarray as xr
+
+import rasteret_torch as rt
+from rasteret_torch.errors import CRSMismatchError, InputError, NotGeoreferencedError
+
+UTM14 = "EPSG:26914"
+PLOT = shapely.Point(486_660, 5_208_367).buffer(290)
+SMALL = shapely.Point(486_100, 5_208_700).buffer(63)
+
+
+def test_one_geometry_through_time(naip):
+    ds = naip.get_xarray(PLOT, ["R", "N"], geometry_crs=UTM14)
+    assert ds.R.dims == ("time", "y", "x")
+    assert list(ds.data_vars) == ["R", "N"]
+    pixels = naip.get_numpy(PLOT, ["R", "N"], geometry_crs=UTM14)
+    np.testing.assert_array_equal(np.stack([ds.R, ds.N], axis=1), pixels)
+    assert ds.R.dtype == np.uint8
+    assert ds.time.values.astype("datetime64[D]").astype(str).tolist() == [
+        "2009-08-18",
+        "2012-07-31",
+        "2014-07-20",
+        "2016-08-16",
+    ]
+    assert ds.record_id.values[0] == "m_4709963_se_14_1_20090818_a"
+    file = rasterio.open(naip.runtime.source(0, "R").href)
+    with file:
+        row, col = file.index(ds.x.values[3], ds.y.values[7])
+        assert file.xy(row, col) == (ds.x.values[3], ds.y.values[7])
+    assert rasterio.crs.CRS.from_wkt(ds.spatial_ref.attrs["crs_wkt"]).to_epsg() == 26914
+    assert ds.R.attrs["grid_mapping"] == "spatial_ref"
+
+
+def test_nodata_is_named_and_nan_on_request(dated):
+    ds = dated.get_xarray(dated.bounds, ["B1", "B2"])
+    assert ds.B1.attrs["_FillValue"] == 7
+    assert ds.B1.dtype == np.int16
+    holes = ds.B1.values == 7
+    assert (~ds.valid.values)[holes].all()
+    floats = dated.get_xarray(dated.bounds, ["B1", "B2"], mask_nan=True)
+    assert floats.B1.dtype == np.float32
+    np.testing.assert_array_equal(np.isnan(floats.B1.values), holes)
+    np.testing.assert_array_equal(floats.B1.values[~holes], ds.B1.values[~holes])
+    assert xr.decode_cf(ds).B1.isnull().values.sum() == holes.sum()
+
+
+def test_mosaics_by_date_and_of_everything(dated):
+    one = dated.get_xarray(dated.bounds, "B1", group_by=None, order="latest")
+    assert one.B1.shape[0] == 1
+    each = dated.get_xarray(dated.bounds, "B1")
+    newest = each.B1.values[2]
+    expected = np.where(newest != 7, newest, np.where(each.B1.values[1] != 7, each.B1.values[1], each.B1.values[0]))
+    np.testing.assert_array_equal(one.B1.values[0], expected)
+
+
+def test_several_geometries_are_stacked(naip):
+    ds = naip.get_xarray([PLOT, SMALL], ["R"], geometry_crs=UTM14)
+    assert ds.R.dims == ("geometry", "time", "y", "x")
+    for number, shape in enumerate((PLOT, SMALL)):
+        alone = naip.get_xarray(shape, ["R"], geometry_crs=UTM14)
+        rows, cols = int(ds.rows[number]), int(ds.cols[number])
+        assert (rows, cols) == alone.R.shape[1:]
+        np.testing.assert_array_equal(ds.R.values[number, :, :rows, :cols], alone.R.values)
+        np.testing.assert_array_equal(ds.y.values[number, :rows], alone.y.values)
+        np.testing.assert_array_equal(ds.x.values[number, :cols], alone.x.values)
+        assert not ds.valid.values[number, :, rows:].any()
+
+
+def test_several_geometries_on_one_grid(naip):
+    ds = naip.get_xarray([PLOT, SMALL], ["R"], geometry_crs=UTM14, combine="mosaic")
+    assert ds.R.dims == ("time", "y", "x")
+    for shape in (PLOT, SMALL):
+        alone = naip.get_xarray(shape, ["R"], geometry_crs=UTM14)
+        part = ds.sel(x=alone.x, y=alone.y)
+        inside = alone.valid.values
+        np.testing.assert_array_equal(part.R.values[inside], alone.R.values[inside])
+
+
+def test_geometries_in_other_tiles_share_times(naip):
+    far = shapely.Point(488_500, 5_208_400).buffer(60)
+    ds = naip.get_xarray([PLOT, far], ["R"], geometry_crs=UTM14)
+    assert ds.sizes["time"] == 8  # items of two tiles
+    assert ds.valid.values.any(axis=(2, 3)).sum() == 8
+    by_date = naip.get_xarray([PLOT, far], ["R"], geometry_crs=UTM14, group_by="date")
+    assert by_date.sizes["time"] == 4
+    assert by_date.valid.values.any(axis=(2, 3)).all()
+
+
+def test_zones_need_a_target(two_zones):
+    place = (12.0, 44.99, 12.01, 45.0)
+    with pytest.raises(CRSMismatchError, match="target_crs="):
+        two_zones.get_xarray(place, "B1")
+    ds = two_zones.get_xarray(place, "B1", target_crs=4326)
+    assert ds.y.attrs["units"] == "degrees_north"
+    assert abs(float(ds.x[0]) - 12.0) < 0.001
+    assert ds.sizes["time"] == 2
+
+
+def test_goes_through_netcdf_like_any_dataset(naip, tmp_path):
+    pytest.importorskip("scipy")
+    ds = naip.get_xarray(PLOT, ["R"], geometry_crs=UTM14, mask_nan=True)
+    ds.drop_vars("valid").to_netcdf(tmp_path / "a.nc", engine="scipy")
+    with xr.open_dataset(tmp_path / "a.nc", engine="scipy") as back:
+        np.testing.assert_array_equal(back.R.values, ds.R.values)
+
+
+def test_wrong_words(naip):
+    with pytest.raises(InputError, match="combine"):
+        naip.get_xarray(PLOT, "R", geometry_crs=UTM14, combine="first")
+
+
+def test_saved_per_geometry(naip, tmp_path):
+    ds = naip.get_xarray([PLOT, SMALL], ["R", "N"], geometry_crs=UTM14)
+    paths = rt.save_per_geometry(ds, tmp_path / "out", file_prefix="naip_")
+    assert sorted(paths) == [0, 1]
+    assert [path.name for path in paths[1]] == [
+        "naip_1_20090818.tif",
+        "naip_1_20120731.tif",
+        "naip_1_20140720.tif",
+        "naip_1_20160816.tif",
+    ]
+    alone = naip.get_xarray(SMALL, ["R", "N"], geometry_crs=UTM14)
+    with rasterio.open(paths[1][2]) as file:
+        np.testing.assert_array_equal(file.read(), np.stack([alone.R[2], alone.N[2]]))
+        assert file.descriptions == ("R", "N")
+        assert file.crs.to_epsg() == 26914
+        assert file.bounds[0] == alone.x.values[0] - 2.5
+        assert file.bounds[3] == alone.y.values[0] + 2.5
+        valid = file.read_masks(1) != 0
+    np.testing.assert_array_equal(valid, alone.R.values[2] != 0)
+    back = rt.read_tiff(paths[1][2])
+    np.testing.assert_array_equal(back.data[0], alone.R.values[2])
+
+
+def test_saved_results_of_arithmetic(naip, tmp_path):
+    ds = naip.get_xarray(PLOT, ["R", "N"], geometry_crs=UTM14, mask_nan=True)
+    ndvi = ((ds.N - ds.R) / (ds.N + ds.R)).to_dataset(name="ndvi")
+    (paths,) = rt.save_per_geometry(ndvi.mean("time"), tmp_path).values()
+    assert len(paths) == 1
+    with rasterio.open(paths[0]) as file:
+        np.testing.assert_array_equal(file.read(1), ndvi.ndvi.mean("time").values)
+        assert np.isnan(file.nodata)
+
+
+def test_saving_refuses_what_has_no_place(naip, tmp_path):
+    ds = naip.get_xarray(PLOT, ["R"], geometry_crs=UTM14)
+    with pytest.raises(InputError, match="no variable"):
+        rt.save_per_geometry(ds, tmp_path, data_var="X")
+    with pytest.raises(NotGeoreferencedError, match="spatial_ref"):
+        rt.save_per_geometry(ds.drop_vars("spatial_ref"), tmp_path)
+    with pytest.raises(InputError, match="data_var="):
+        rt.save_per_geometry(ds.assign(F=ds.R.astype("float32")), tmp_path)
+
+
+def test_names_stay_in_the_folder(naip, tmp_path):
+    ds = naip.get_xarray(PLOT, ["R"], geometry_crs=UTM14, date_range="2012").assign_coords(geometry_id="../../up")
+    (paths,) = rt.save_per_geometry(ds, tmp_path / "out").values()
+    assert paths[0].parent == tmp_path / "out"
+    assert paths[0].resolve().parent == (tmp_path / "out").resolve()
