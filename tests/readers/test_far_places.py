@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import rasterio
 import rasterio.mask
@@ -107,3 +108,23 @@ def test_real_files_equal_rasterio(shared_data, name):
     valid = table.column("value").is_valid().to_numpy()
     np.testing.assert_array_equal(table.column("value").to_numpy()[valid], sampled[valid])
     assert collection.get_numpy(lonlat, band).shape[0] == 1
+
+
+def test_an_item_known_to_lie_here_that_cannot_be_read_is_not_passed_over(dated):
+    table = dated.to_table()
+    headers = table.column("B1_metadata").to_pylist()
+    place = table.schema.get_field_index("B1_metadata")
+    broken = pa.array([headers[0], None, headers[2]], table.schema.field(place).type)
+    others = table.drop_columns(["B2_metadata"]).set_column(place, table.schema.field(place), broken)
+    collection = rt.as_collection(others)
+    for read in (collection.get_numpy, collection.get_xarray, collection.get_gdf):
+        with pytest.raises(InputError, match="scene_20200219"):
+            read(dated.bounds, "B1")
+        with pytest.warns(UserWarning, match="left out: item 'scene_20200219'"):
+            assert read(dated.bounds, "B1", read=rt.ReadOptions(on_error="nodata")) is not None
+    centre = (dated.bounds[0] + dated.bounds[2]) / 2, (dated.bounds[1] + dated.bounds[3]) / 2
+    with pytest.raises(InputError, match="scene_20200219"):
+        collection.sample_points(centre, "B1")
+    away = (dated.bounds[0] + 1, 45.0, dated.bounds[0] + 1.1, 45.1)
+    with pytest.raises(rt.errors.EmptySelectionError):
+        collection.get_numpy(away, "B1")

@@ -101,14 +101,6 @@ def test_zones_need_a_target(two_zones):
     assert ds.sizes["time"] == 2
 
 
-def test_goes_through_netcdf_like_any_dataset(naip, tmp_path):
-    pytest.importorskip("scipy")
-    ds = naip.get_xarray(PLOT, ["R"], geometry_crs=UTM14, mask_nan=True)
-    ds.drop_vars("valid").to_netcdf(tmp_path / "a.nc", engine="scipy")
-    with xr.open_dataset(tmp_path / "a.nc", engine="scipy") as back:
-        np.testing.assert_array_equal(back.R.values, ds.R.values)
-
-
 def test_wrong_words(naip):
     with pytest.raises(InputError, match="combine"):
         naip.get_xarray(PLOT, "R", geometry_crs=UTM14, combine="first")
