@@ -22,7 +22,8 @@ class Images(Dataset[Any]):
     def __getitem__(self, query: Query) -> torch.Tensor:
         xmin, ymin, xmax, ymax = query.bounds
         first, last = (pd.Timestamp(day, tz="UTC") for day in (query.first, query.last))
-        time = slice(first, last + pd.Timedelta(hours=23), 1)
+        hour = pd.Timedelta(hours=1)  # its items are instants, and its intervals do not hold their start
+        time = slice(first - hour, last + hour, 1)
         image: torch.Tensor = self.dataset[slice(xmin, xmax, 10.0), slice(ymin, ymax, 10.0), time]["image"]
         return image
 

@@ -31,10 +31,10 @@ def build(workload: Workload, root: str, backend: Any) -> Any:
     table = table.set_column(
         table.column_names.index("datetime"), "datetime", table.column("datetime").cast(pa.timestamp("us", tz="UTC"))
     )
-    folder = tempfile.mkdtemp(prefix="bench-rasteret-")
-    return rasteret.build_from_table(
-        table, name="bench", workspace_dir=f"{folder}/bench", enrich_cog=True, band_codes=list(BANDS), backend=backend
-    )
+    built = rasteret.build_from_table(table, enrich_cog=True, band_codes=list(BANDS), backend=backend)
+    path = tempfile.mkdtemp(prefix="bench-rasteret-")
+    built.export(path)
+    return rasteret.load(path)  # what lies on disk reaches workers
 
 
 def _row(scene: Scene, root: str) -> dict[str, Any]:
