@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import rasterio
+import rasterio.warp
 import shapely
 from affine import Affine
 from scenes import UTM, write_tiff
