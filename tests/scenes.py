@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import rasterio
 from affine import Affine
+from rasterio.errors import NotGeoreferencedWarning
 
 UTM = "EPSG:32632"
 
@@ -30,8 +32,10 @@ def write_tiff(
     profile |= {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"}
     if crs is not None:
         profile |= {"crs": crs, "transform": place}
-    with rasterio.open(path, "w", **(profile | options)) as file:
-        file.write(pixels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, "w", **(profile | options)) as file:
+            file.write(pixels)
     return path
 
 

@@ -30,13 +30,18 @@ def footprint_of(header: TiffHeader) -> BaseGeometry | None:
 def footprint(transform: tuple[float, ...], shape: tuple[int, int], crs: str) -> BaseGeometry | None:
     """The ground of a grid in CRS84: a Polygon or, cut at the antimeridian, a MultiPolygon."""
     source, lonlat = parse_crs(crs), parse_crs(CRS84)
-    per_edge = 2 if same_crs(source, lonlat) else outline.PER_EDGE
+    straight = same_crs(source, lonlat)
+    per_edge = 2 if straight else outline.PER_EDGE
     x, y = outline.rings(np.array([transform]), np.array([shape]), per_edge)
     lon, lat = outline.projected(x, y, source, lonlat)
     known = ~np.isnan(lon[0])
     if known.sum() < 3:
         return None
-    return _polygon(lon[:, known], np.clip(lat[0, known], -90.0, 90.0))
+    clipped = np.clip(lat[0, known], -90.0, 90.0)
+    if straight:
+        return _polygon(lon[0, known], 0.0, clipped)
+    around, turn = outline.continuous(lon[:, known])
+    return _polygon(around[0], float(turn[0]), clipped)
 
 
 def bbox_of(ground: BaseGeometry | None) -> Bounds | None:
@@ -52,9 +57,8 @@ def bbox_of(ground: BaseGeometry | None) -> Bounds | None:
     return xmin, ymin, xmax, ymax
 
 
-def _polygon(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> BaseGeometry | None:
-    rings, turns = outline.continuous(lon)
-    around, turn = rings[0], float(turns[0])
+def _polygon(around: NDArray[np.float64], turn: float, lat: NDArray[np.float64]) -> BaseGeometry | None:
+    """The ground within a ring whose longitudes are continuous and turn by 360 degrees around a pole."""
     if abs(turn) > 180.0:  # the ring goes once around a pole: close it along the pole
         pole = 90.0 if lat.mean() > 0 else -90.0
         around = np.concatenate([around, around[:1] + turn, around[:1] + turn, around[:1]])

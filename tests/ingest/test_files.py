@@ -1,0 +1,267 @@
+"""`build_from_files`: what becomes an item, a band and a date; and one clear sentence for what cannot be indexed."""
+
+import datetime as dt
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+import rasterio
+from scenes import DATED, write_dated, write_tiff
+
+from rasteret_torch.errors import (
+    BandNotFoundError,
+    ErrorBudgetExceededError,
+    InputError,
+    NotATiffError,
+    NotGeoreferencedError,
+    ObjectNotFoundError,
+)
+from rasteret_torch.index import Collection, dates, load
+from rasteret_torch.ingest import build_from_files
+
+NAIP = r"m_(?P<quad>\d+)_.._\d+_\d+_(?P<date>\d{8})\.tif"
+
+
+def build(paths, **options) -> Collection:
+    return build_from_files(paths, progress=False, **({"filename_regex": DATED} | options))
+
+
+def period(collection: Collection, row: int = 0) -> tuple[dt.datetime, dt.datetime]:
+    runtime = collection.runtime
+    return tuple(dates.moment(int(side[row])).replace(tzinfo=None) for side in (runtime.start_us, runtime.end_us))
+
+
+def test_naip(shared_data):
+    c = build(shared_data / "geotiff/imagery/naip_4709963", bands=["R", "G", "B", "NIR"], filename_regex=NAIP)
+    assert len(c) == 5
+    assert c.bands == ["R", "G", "B", "NIR"]
+    assert c.epsg == [26914]
+    assert c.column("quad").to_pylist() == ["4709963"] * 5
+    assert [str(day)[:10] for day in c.column("datetime").to_pylist()] == [
+        "2009-08-18", "2012-07-31", "2014-07-20", "2015-09-26", "2016-08-16",
+    ]  # fmt: skip
+    for row in range(5):
+        source = c.runtime.source(row, "NIR")
+        with rasterio.open(source.href) as file:
+            assert tuple(c.runtime.bounds()[row]) == pytest.approx(tuple(file.bounds), abs=1e-6)
+            assert c.runtime.grid(row, "NIR").transform == file.transform
+        assert source.sample == 3
+
+
+def test_real_files_in_their_own_places(shared_data):
+    with warnings.catch_warnings(action="ignore"):
+        c = build(sorted((shared_data / "geotiff/imagery").rglob("*.tif")), filename_regex=None)
+    assert len(c) > 25
+    for row in np.flatnonzero(np.array(c.column("status").to_pylist()) == "ok").tolist():
+        source = c.runtime.source(row, "B1")
+        with rasterio.open(source.href) as file:
+            assert tuple(c.runtime.bounds(band="B1")[row]) == pytest.approx(tuple(file.bounds), rel=1e-9)
+            assert source.header.image.samples == file.count
+
+
+@pytest.mark.parametrize("form", ["folder", "glob", "list", "one", "url"])
+def test_paths_of_many_kinds(tmp_path, form):
+    files = write_dated(tmp_path / "deep" / "tiffs")
+    given = {
+        "folder": tmp_path,
+        "glob": str(tmp_path / "**" / "*.tif"),
+        "list": [str(files[0]), files[1], files[2].parent],
+        "one": files[0],
+        "url": files[0].as_uri(),
+    }[form]
+    c = build(given)
+    assert len(c) == (1 if form in ("one", "url") else 3)
+    assert c.runtime.source(0, "B1").href.endswith("scene_20200101.tif")
+
+
+def test_over_http(range_server):
+    for number, day in enumerate(("20200101", "20200219")):
+        write_tiff(range_server.folder / f"scene_{day}.tif", seed=number)
+    urls = [range_server.url(f"scene_{day}.tif") for day in ("20200101", "20200219")]
+    c = build([*urls, urls[0]])
+    assert len(c) == 2
+    header = c.runtime.source(1, "B1").header
+    assert header.etag
+    assert header.file_size == (range_server.folder / "scene_20200219.tif").stat().st_size
+    assert header.last_modified is not None
+
+
+def test_bands_of_one_file_share_one_parse(range_server):
+    write_tiff(range_server.folder / "scene_20200303.tif", bands=4)
+    c = build([range_server.url("scene_20200303.tif")], bands=["a", "b", "c", "d"])
+    assert len([hit for hit in range_server.hits if "scene_20200303" in hit.target]) == 1
+    assert [c.runtime.source(0, band).sample for band in c.bands] == [0, 1, 2, 3]
+
+
+def test_files_that_differ_in_their_band_are_one_item(tmp_path):
+    for band in ("B02", "B03", "B8A"):
+        for day in ("20200101", "20200219"):
+            write_tiff(tmp_path / f"T32_{day}_{band}_10m.tif")
+    regex = r"T32_(?P<date>\d{8})_(?P<band>B\w\w)_(?P<resolution>\d+)m\.tif"
+    c = build(tmp_path, filename_regex=regex)
+    assert c.column("id").to_pylist() == ["T32_20200101_m", "T32_20200219_m"]
+    assert c.bands == ["B02", "B03", "B8A"]
+    assert c.runtime.source(1, "B8A").href.endswith("T32_20200219_B8A_10m.tif")
+    two = build(tmp_path, filename_regex=regex, bands=["B8A", "B02"])
+    assert two.bands == ["B8A", "B02"]
+    with pytest.raises(BandNotFoundError, match=r"no file name has band \['B99'\]; they have \['B02', 'B03', 'B8A'\]"):
+        build(tmp_path, filename_regex=regex, bands=["B99"])
+
+
+def test_two_files_of_one_band_are_refused(tmp_path):
+    for version in (1, 2):
+        write_tiff(tmp_path / f"s_20200101_B02.v{version}.tif")
+    with pytest.raises(InputError, match="two files of item"):
+        build(
+            [
+                tmp_path / "s_20200101_B02.v1.tif",
+                tmp_path / "s_20200101_B02.v1.tif",
+                tmp_path / "s_20200101_B02.v2.tif",
+            ],
+            filename_regex=r"s_(?P<date>\d{8})_(?P<band>B\d\d)(?P<resolution>\.v\d)\.tif",
+        )
+
+
+def test_bands_by_number(tmp_path):
+    write_tiff(tmp_path / "scene_20200101.tif", bands=3)
+    assert build(tmp_path).bands == ["B1", "B2", "B3"]
+    some = build(tmp_path, bands={"nir": 2})
+    assert some.bands == ["nir"]
+    assert some.runtime.source(0, "nir").sample == 2
+    with pytest.raises(InputError, match=r"has 3 samples but bands=\['r', 'g'\] names 2"):
+        build(tmp_path, bands=["r", "g"])
+    with pytest.raises(InputError, match="not among them"):
+        build(tmp_path, bands={"nir": 3})
+    with pytest.raises(InputError, match="each once"):
+        build(tmp_path, bands=["r", "r", "g"])
+
+
+def test_equal_names_get_ids_of_their_folders(tmp_path):
+    for folder in ("north", "south"):
+        write_tiff(tmp_path / folder / "scene_20200101.tif")
+    assert build(tmp_path).column("id").to_pylist() == ["north_scene_20200101", "south_scene_20200101"]
+
+
+@pytest.mark.parametrize(
+    ("name", "date_format", "start", "end"),
+    [
+        ("x_2020", "%Y", "2020-01-01T00:00:00", "2020-12-31T23:59:59.999999"),
+        ("x_202002", "%Y%m", "2020-02-01T00:00:00", "2020-02-29T23:59:59.999999"),
+        ("x_20200219", "%Y%m%d", "2020-02-19T00:00:00", "2020-02-19T23:59:59.999999"),
+        ("x_2020050", "%Y%j", "2020-02-19T00:00:00", "2020-02-19T23:59:59.999999"),
+        ("x_2020021910", "%Y%m%d%H", "2020-02-19T10:00:00", "2020-02-19T10:59:59.999999"),
+        ("x_202002191030", "%Y%m%d%H%M", "2020-02-19T10:30:00", "2020-02-19T10:30:59.999999"),
+        ("x_20200219103015", "%Y%m%d%H%M%S", "2020-02-19T10:30:15", "2020-02-19T10:30:15.999999"),
+    ],
+)
+def test_partial_dates_cover_their_period(tmp_path, name, date_format, start, end):
+    write_tiff(tmp_path / f"{name}.tif")
+    c = build(tmp_path, filename_regex=r"x_(?P<date>\d+)", date_format=date_format)
+    assert period(c) == (dt.datetime.fromisoformat(start), dt.datetime.fromisoformat(end))
+
+
+def test_start_and_stop(tmp_path):
+    write_tiff(tmp_path / "x_20200101_20200131.tif")
+    c = build(tmp_path, filename_regex=r"x_(?P<start>\d{8})_(?P<stop>\d{8})")
+    assert period(c) == (dt.datetime(2020, 1, 1), dt.datetime(2020, 1, 31, 23, 59, 59, 999999))
+
+
+def test_dates_of_the_tiff_and_of_the_file(tmp_path):
+    path = write_tiff(tmp_path / "a.tif")
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(TIFFTAG_DATETIME="2019:07:08 09:10:11")
+    c = build(tmp_path, filename_regex=None)
+    assert period(c) == (dt.datetime(2019, 7, 8, 9, 10, 11),) * 2
+    os.utime(write_tiff(tmp_path / "b.tif"), (1_600_000_000, 1_600_000_000))
+    with pytest.warns(UserWarning, match=r"1 files \(such as 'b.tif'\) have no date"):
+        c = build(tmp_path, filename_regex=None)
+    assert period(c, 1) == (dt.datetime(2020, 9, 13, 12, 26, 40),) * 2
+
+
+def test_names_that_do_not_match_are_left_out(tmp_path):
+    write_dated(tmp_path)
+    write_tiff(tmp_path / "thumbnail.tif")
+    assert len(build(tmp_path)) == 3
+    with pytest.raises(InputError, match=r"matches none of 4 names such as 'scene_20200101\.tif'"):
+        build(tmp_path, filename_regex="nothing")
+    with pytest.raises(InputError, match="not a regular expression"):
+        build(tmp_path, filename_regex="(")
+    with pytest.raises(InputError, match=r"does not fit date_format='%d\.%m\.%Y'"):
+        build(tmp_path, date_format="%d.%m.%Y")
+
+
+def test_one_bad_file_is_one_row(tmp_path):
+    write_dated(tmp_path, bands=2)
+    (tmp_path / "scene_20200505.tif").write_text("this is text")
+    write_tiff(tmp_path / "scene_20200606.tif", bands=2, crs=None)
+    with pytest.warns(UserWarning, match="2 of 5 files could not be indexed"):
+        c = build(tmp_path)
+    assert c.bands == ["B1", "B2"]
+    assert c.column("status").to_pylist() == ["ok", "ok", "error", "error", "ok"]
+    assert "NotATiffError" in c.value(2, "error")
+    assert "3 items" in repr(c.where(pc.field("status") == "ok"))
+    with pytest.raises(NotATiffError):
+        c.runtime.source(2, "B2")
+    with pytest.raises(NotGeoreferencedError, match="is not georeferenced"):
+        c.runtime.source(3, "B1")
+    assert "errors  2 items" in repr(c)
+    with warnings.catch_warnings(action="ignore"), pytest.raises(ErrorBudgetExceededError, match="2 of 5"):
+        build(tmp_path, max_error_fraction=0.1)
+
+
+def test_bad_input_is_one_sentence(tmp_path):
+    (tmp_path / "a.tif").write_text("this is text")
+    with pytest.raises(NotATiffError, match=r"a\.tif"):
+        build(tmp_path, filename_regex=None)
+    with pytest.raises(NotGeoreferencedError, match="is not georeferenced; an index needs a place"):
+        build(write_tiff(tmp_path / "b.tif", crs=None), filename_regex=None)
+    with pytest.raises(ObjectNotFoundError, match="there is no file"):
+        build(tmp_path / "missing.tif")
+    with pytest.raises(ObjectNotFoundError):
+        build(str(tmp_path / "*.nothing"))
+    with pytest.raises(InputError, match="no paths"):
+        build([])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no TIFFs"):
+        build(tmp_path / "empty")
+    with pytest.raises(InputError, match="remote folder"):
+        build("https://example.com/folder/")
+
+
+def test_ground_control_points_are_no_grid(shared_data):
+    paths = sorted((shared_data / "geotiff/imagery/s1_grd").glob("*.tif*"))
+    with pytest.raises(NotGeoreferencedError, match="ground control points"):
+        build(paths, filename_regex=None)
+
+
+def test_workspace(tmp_path):
+    write_dated(tmp_path / "tiffs")
+    options = {"workspace_dir": tmp_path / "work", "name": "dated"}
+    first = build(tmp_path / "tiffs", **options)
+    assert first.path == tmp_path / "work" / "dated"
+    written = (first.path / "_manifest.json").stat().st_mtime_ns
+    again = build(tmp_path / "tiffs", **options)
+    assert again.path == first.path
+    assert (first.path / "_manifest.json").stat().st_mtime_ns == written
+    write_tiff(tmp_path / "tiffs" / "scene_20220101.tif")
+    with pytest.raises(InputError, match="built from other inputs; pass force=True"):
+        build(tmp_path / "tiffs", **options)
+    assert len(build(tmp_path / "tiffs", force=True, **options)) == 4
+    assert len(load(first.path)) == 4
+
+
+@pytest.mark.parametrize("name", ["", "../up", ".hidden", "a/b", "a b", "-x"])
+def test_names_are_safe(tmp_path, name):
+    write_dated(tmp_path / "tiffs")
+    with pytest.raises(InputError, match="must begin with a letter or digit"):
+        build(tmp_path / "tiffs", workspace_dir=tmp_path / "work", name=name)
+    assert not (tmp_path / "work").exists()
+
+
+def test_local_headers_need_no_network_code(tmp_path):
+    """A folder of local files is indexed without a store."""
+    c = build(write_dated(tmp_path))
+    assert all(Path(c.runtime.source(row, "B1").href).is_file() for row in range(3))

@@ -1,0 +1,224 @@
+"""`build_from_table`: any table of rasters, with or without headers."""
+
+import datetime as dt
+import warnings
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+import shapely
+from scenes import write_dated, write_tiff
+
+from rasteret_torch.errors import DatasetNotFoundError, InputError, NotATiffError
+from rasteret_torch.index import Collection
+from rasteret_torch.index import schema as s
+from rasteret_torch.ingest import (
+    add_band_metadata_columns,
+    build_collection_from_table,
+    build_from_table,
+    build_url_index_from_assets,
+    enrich_table_with_cog_metadata,
+    read_headers,
+)
+
+
+def build(table, **options) -> Collection:
+    return build_from_table(table, progress=False, **options)
+
+
+@pytest.fixture
+def files(tmp_path) -> list[Path]:
+    return write_dated(tmp_path / "tiffs", bands=2)
+
+
+@pytest.fixture
+def records(files) -> pa.Table:
+    """What people have: a name, a year, a path."""
+    return pa.table(
+        {
+            "scene": ["a", "b", "c"],
+            "year": [2020, 2020, 2021],
+            "path": [str(file) for file in files],
+            "score": [0.1, 0.2, 0.3],
+        }
+    )
+
+
+MAPPED = {
+    "column_map": {"scene": "id", "year": "datetime"},
+    "href_column": "path",
+    "band_index_map": {"red": 0, "nir": 1},
+}
+
+
+def test_a_table_of_paths(records):
+    c = build(records, enrich_cog=True, name="mine", data_source="survey", **MAPPED)
+    assert (c.name, c.bands, c.epsg) == ("mine", ["red", "nir"], [32632])
+    assert c.column("score").to_pylist() == [0.1, 0.2, 0.3]
+    assert c.column("scene").to_pylist() == ["a", "b", "c"]
+    assert c.column("collection").to_pylist() == ["survey"] * 3
+    assert c.runtime.source(2, "nir").sample == 1
+    assert len(c.subset(date_range=("2020-12-31", "2020-12-31"))) == 2  # a year is that whole year
+    assert len(c.subset(bbox=(8.9, 45.1, 9.1, 45.2))) == 3
+    assert c.column("datetime").type == s.TIMESTAMP
+
+
+def test_without_headers_it_is_a_table(records):
+    c = build(records.append_column("bbox", pa.array([[9.0, 45.1, 9.1, 45.2]] * 3)), **MAPPED)
+    assert c.bands == ["red", "nir"]
+    assert shapely.from_wkb(c.geometry[0].as_py()).bounds == (9.0, 45.1, 9.1, 45.2)
+    with pytest.raises(InputError, match="enrich_cog=True"):
+        c.runtime.source(0, "red")
+
+
+@pytest.mark.parametrize("form", ["parquet", "folder", "dataset", "reader", "polars", "batch"])
+def test_tables_of_many_kinds(records, tmp_path, form):
+    pq.write_table(records, tmp_path / "records.parquet")
+    pq.write_to_dataset(records, tmp_path / "folder", partition_cols=["year"])
+    given = {
+        "parquet": tmp_path / "records.parquet",
+        "folder": str(tmp_path / "folder"),
+        "dataset": ds.dataset(tmp_path / "records.parquet"),
+        "reader": records.to_reader(),
+        "polars": pl.DataFrame(records),
+        "batch": records.to_batches()[0],
+    }[form]
+    c = build(given, enrich_cog=True, **MAPPED)
+    assert sorted(c.column("id").to_pylist()) == ["a", "b", "c"]
+    assert c.runtime.source(0, "nir").header.image.width == 50
+
+
+def test_streams_are_read_in_batches(records):
+    """Batches are indexed as they come; the types of the first hold for all."""
+    schema = records.schema
+    seen = []
+
+    def batches():
+        for number in range(3):
+            seen.append(number)
+            yield records.slice(number, 1).to_batches()[0]
+
+    c = build(pa.RecordBatchReader.from_batches(schema, batches()), enrich_cog=True, **MAPPED)
+    assert seen == [0, 1, 2]
+    assert c.column("id").to_pylist() == ["a", "b", "c"]
+
+
+def test_columns_and_filters(records, tmp_path):
+    pq.write_table(records, tmp_path / "records.parquet")
+    c = build(
+        tmp_path / "records.parquet", columns=["scene", "year", "path"], filter_expr=pc.field("score") > 0.15, **MAPPED
+    )
+    assert c.column("id").to_pylist() == ["b", "c"]
+    assert "score" not in c.schema.names
+    with pytest.raises(InputError, match="do not fit the table"):
+        build(tmp_path / "records.parquet", columns=["nope"], **MAPPED)
+    with pytest.raises(InputError, match="no rows"):
+        build(records, filter_expr=pc.field("score") > 9, **MAPPED)
+
+
+def test_dates_of_many_kinds(records):
+    days = pa.array([dt.date(2020, 2, 19)] * 3)
+    for column in (
+        days,
+        pa.array(["2020-02-19"] * 3),
+        pa.array(["2020-02-19T12:00:00Z"] * 3),
+        pa.array([20200219] * 3),
+    ):
+        c = build(records.append_column("datetime", column), **(MAPPED | {"column_map": {"scene": "id"}}))
+        assert len(c.subset(date_range=("2020-02-19", "2020-02-19"))) == 3, column.type
+        assert c.value(0, "month") == 2
+    with pytest.raises(InputError, match="not a date"):
+        build(records.append_column("datetime", pa.array(["soon"] * 3)), **(MAPPED | {"column_map": {"scene": "id"}}))
+
+
+def test_missing_columns_say_what_to_map(records):
+    with pytest.raises(InputError, match="no column 'id'"):
+        build(records)
+    with pytest.raises(InputError, match="no column 'datetime'"):
+        build(records, column_map={"scene": "id"})
+    with pytest.raises(InputError, match="href_column"):
+        build(records, column_map=MAPPED["column_map"])
+    with pytest.raises(InputError, match="column_map names 'nope'"):
+        build(records, column_map={"nope": "id"})
+    with pytest.raises(InputError, match="not available"):
+        build(records, engine="ray", **MAPPED)
+    with pytest.raises(DatasetNotFoundError, match="no table at"):
+        build("/no/such/table.parquet")
+
+
+def test_hrefs_are_rewritten(records, tmp_path):
+    moved = records.set_column(
+        2, "path", pc.replace_substring(records.column("path"), str(tmp_path), "s3://bucket/data")
+    )
+    c = build(moved, enrich_cog=True, url_rewrite_patterns={"s3://bucket/data": str(tmp_path)}, **MAPPED)
+    assert c.runtime.source(0, "red").href == str(tmp_path / "tiffs" / "scene_20200101.tif")
+
+
+def test_many_samples_without_a_map_are_an_error(records):
+    c = build(records, enrich_cog=True, column_map=MAPPED["column_map"], href_column="path")
+    with pytest.raises(InputError, match="band_index_map"):
+        c.runtime.source(0, "B1")
+
+
+def test_a_bad_file_keeps_its_row(records, files):
+    files[1].write_text("text")
+    with pytest.warns(UserWarning, match="1 of 3"):
+        c = build(records, enrich_cog=True, **MAPPED)
+    assert c.column("status").to_pylist() == ["ok", "error", "ok"]
+    assert c.value(1, "geometry") is None
+    assert len(c.subset(bbox=(8.9, 45.1, 9.1, 45.2))) == 2
+    for file in files:
+        file.write_text("text")
+    with warnings.catch_warnings(action="ignore"), pytest.raises(NotATiffError, match="none of which"):
+        build(records, enrich_cog=True, **MAPPED)
+
+
+def test_workspace(records, tmp_path):
+    options = MAPPED | {"workspace_dir": tmp_path / "work", "name": "mine"}
+    first = build(records, **options)
+    assert build(records, **options).path == first.path
+    with pytest.raises(InputError, match="other inputs"):
+        build(records.slice(1), **options)
+    with pytest.raises(InputError, match="other inputs"):
+        build(records.to_reader(), **options)
+    assert len(build(records.slice(1), force=True, **options)) == 2
+
+
+def test_the_steps_by_themselves(records):
+    bare = build_collection_from_table(records, **MAPPED).to_table()
+    index = build_url_index_from_assets(bare)
+    assert (index["b"]["nir"].href, index["b"]["nir"].sample) == (records.column("path")[1].as_py(), 1)
+    assert list(build_url_index_from_assets(bare, ["red"])["a"]) == ["red"]
+    with pytest.raises(InputError, match="no assets"):
+        build_url_index_from_assets(bare, ["blue"])
+    headers = read_headers([index["a"]["red"].href])
+    added = add_band_metadata_columns(bare, ["red"], {"a": {"red": headers[0]}})
+    assert [value is None for value in added.column("red_metadata").to_pylist()] == [False, True, True]
+    enriched = enrich_table_with_cog_metadata(bare, band_codes=["nir"])
+    assert enriched.column("proj:epsg").to_pylist() == [32632] * 3
+    assert "red_metadata" not in enriched.column_names
+
+
+def test_single_band_assets(tmp_path):
+    write_tiff(tmp_path / "a.tif")
+    table = pa.table(
+        {
+            "id": ["a"],
+            "datetime": [dt.datetime(2020, 1, 1)],
+            "geometry": [shapely.to_wkb(shapely.box(9, 45, 9.1, 45.2))],
+            "assets": [
+                {
+                    "B04": {"href": str(tmp_path / "a.tif"), "type": "image/tiff"},
+                    "thumbnail": {"href": None, "type": None},
+                }
+            ],
+        }
+    )
+    c = build(table, enrich_cog=True, band_codes=["B04"])
+    assert c.bands == ["B04"]
+    assert c.runtime.source(0, "B04").sample == 0
+    assert c.runtime.source(0, "B04").header.crs == "EPSG:32632"
