@@ -61,16 +61,17 @@ class Permutation:
     def __call__(self, positions: ArrayLike) -> Numbers:
         """What stands at these positions."""
         words = np.atleast_1d(np.asarray(positions)).astype(np.uint64)
+        keys = mixed(np.arange(_ROUNDS), self.key)
         outside = np.ones(words.shape, bool)
         while outside.any():
-            words[outside] = self._network(words[outside])
+            words[outside] = self._network(words[outside], keys)
             outside = words >= self.length
         return words.astype(np.int64)
 
-    def _network(self, words: Words) -> Words:
+    def _network(self, words: Words, keys: Words) -> Words:
         half = max(1, -(-(self.length - 1).bit_length() // 2))
         shift, mask = np.uint64(half), np.uint64((1 << half) - 1)
         left, right = words >> shift, words & mask
-        for number in range(_ROUNDS):
-            left, right = right, left ^ (_finalized(right + np.uint64(key_of(self.key, number))) & mask)
+        for key in keys:
+            left, right = right, left ^ (_finalized(right + key) & mask)
         return (left << shift) | right

@@ -1,0 +1,69 @@
+"""Shares: the sequence is the same whoever reads it, and can be taken up anywhere by anyone."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rasteret_torch.chips.share import Cut, steps_of_worker
+
+SIZES = st.integers(1, 9)
+WORLDS = st.sampled_from([1, 2, 3, 4, 8])
+WORKERS = st.sampled_from([1, 2, 3, 4])
+
+
+def handed_out(cut: Cut, rank: int, workers: int) -> list[np.ndarray]:
+    """Batches of a rank in the order in which a DataLoader asks its workers for them."""
+    shares = [list(steps_of_worker(cut.steps, worker, workers)) for worker in range(workers)]
+    batches = []
+    turn = 0
+    while any(shares):
+        if shares[turn % workers]:
+            batches.append(cut.positions(shares[turn % workers].pop(0), rank))
+        turn += 1
+    return batches
+
+
+def sequence(cut: Cut, workers: int) -> list[int]:
+    """All ranks' batches laid end to end."""
+    ranks = [handed_out(cut, rank, workers) for rank in range(cut.world_size)]
+    assert len({len(batches) for batches in ranks}) == 1
+    steps = zip(*ranks, strict=True)
+    for step in (list(step) for step in steps):
+        assert len({len(batch) for batch in step}) == 1
+    return [int(position) for step in zip(*ranks, strict=True) for batch in step for position in batch]
+
+
+@given(st.integers(1, 200), SIZES, WORLDS, WORKERS)
+def test_the_sequence_does_not_depend_on_who_reads(length, batch_size, world, workers):
+    found = sequence(Cut(length, 0, world, batch_size), workers)
+    assert found[:length] == list(range(length))
+    assert len(found) - length < world
+    assert found[length:] == list(range(length, len(found)))
+
+
+@given(st.integers(1, 200), SIZES, WORLDS, WORKERS)
+def test_dropping_the_last_step(length, batch_size, world, workers):
+    found = sequence(Cut(length, 0, world, batch_size, drop_last=True), workers)
+    assert found == list(range(length - length % (world * batch_size)))
+
+
+@given(st.integers(1, 120), SIZES, WORLDS, SIZES, WORLDS, WORKERS, st.data())
+def test_resuming_with_others_gives_the_tail(length, batch_size, world, other_size, other_world, workers, data):
+    before = Cut(length, 0, world, batch_size)
+    done = data.draw(st.integers(0, before.steps))
+    position = before.position_after(done)
+    found = sequence(Cut(length, position, other_world, other_size), workers)
+    assert found[: length - position] == list(range(position, length))
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize("workers", [0, 1, 2, 4])
+def test_the_combinations_that_are_promised(world, workers):
+    assert sequence(Cut(96, 0, world, 4), max(1, workers)) == list(range(96))
+
+
+def test_a_worker_goes_on_in_its_own_steps():
+    assert list(steps_of_worker(10, 1, 3)) == [1, 4, 7]
+    assert list(steps_of_worker(10, 1, 3, first=7)) == [7]
+    assert list(steps_of_worker(10, 1, 3, first=10)) == []

@@ -1,0 +1,68 @@
+"""Samples that fail: raised, left invalid, or replaced, always within a budget and never changing lengths."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+import torch
+from tiffs import write_tiff
+
+import rasteret_torch as rt
+from rasteret_torch.errors import ErrorBudgetExceededError, StoreError, TiffError
+
+
+@pytest.fixture
+def damaged(tmp_path) -> rt.Collection:
+    """Four items of one value each; the pixels of the second are cut off after it was indexed."""
+    for value in range(1, 5):
+        data = np.full((1, 64, 64), value, "uint8")
+        write_tiff(tmp_path / f"x{value}_2020010{value}.tif", data, origin=(5000.0 * value, 0.0))
+    collection = rt.build_from_files(tmp_path, bands=["v"], filename_regex=r"x\d_(?P<date>\d{8})", progress=False)
+    (tmp_path / "x2_20200102.tif").unlink()
+    return collection
+
+
+def stream(collection, on_error, bad=100, **options):
+    read = rt.ReadOptions(on_error=on_error, max_bad_samples=bad, tile_cache_nbytes=0)
+    return rt.RasteretIterableDataset(collection, sampler="grid", patch_size=32, read=read, **options)
+
+
+@pytest.mark.parametrize("batch_size", [None, 3])
+def test_raise(damaged, batch_size):
+    with pytest.raises((StoreError, TiffError), match="x2_2020"):
+        list(stream(damaged, "raise", batch_size=batch_size))
+
+
+def test_nodata(damaged):
+    samples = list(stream(damaged, "nodata"))
+    assert sorted(int(sample["index"]) for sample in samples) == list(range(16))
+    bad = [sample for sample in samples if not sample["mask_valid"].all()]
+    assert sorted(int(sample["index"]) for sample in bad) == [4, 5, 6, 7]
+    assert all(sample["image"].max() == 0 and sample["mask_valid"].max() == 0 for sample in bad)
+    batches = list(stream(damaged, "nodata", batch_size=4))
+    assert torch.equal(torch.cat([batch["image"] for batch in batches]), torch.stack([s["image"] for s in samples]))
+
+
+def test_replace(damaged):
+    samples = list(stream(damaged, "replace"))
+    assert len(samples) == 16
+    assert all(sample["mask_valid"].all() for sample in samples)
+    for sample in samples:  # the number is that of the chip that is shown
+        assert sample["image"].unique().tolist() == [int(sample["index"]) // 4 + 1]
+        assert int(sample["index"]) not in (4, 5, 6, 7)
+    again = list(stream(damaged, "replace", batch_size=5))
+    assert [n for batch in again for n in batch["index"].tolist()] == [int(sample["index"]) for sample in samples]
+    assert torch.equal(torch.cat([batch["image"] for batch in again]), torch.stack([s["image"] for s in samples]))
+
+
+@pytest.mark.parametrize("on_error", ["nodata", "replace"])
+def test_budget(damaged, on_error):
+    with pytest.raises(ErrorBudgetExceededError, match="max_bad_samples=2"):
+        list(stream(damaged, on_error, bad=2, batch_size=4))
+
+
+def test_nothing_to_replace_with(damaged):
+    only = damaged.where(pc.match_substring(pc.field("id"), "x2"))
+    with pytest.raises(ErrorBudgetExceededError):
+        list(stream(only, "replace"))

@@ -1,0 +1,225 @@
+"""The loader: workers, epochs, state that belongs to the batch last handed out, Lightning, and what breaks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+import rasteret_torch as rt
+from rasteret_torch.loaders.iterable_loader import worker_context
+
+BANDS = ["B02", "B08"]
+
+
+def stream(collection, **options):
+    defaults = {"sampler": "random", "patch_size": 32, "length": 30, "batch_size": 4}
+    return rt.RasteretIterableDataset(collection, BANDS, **(defaults | options))
+
+
+def equal(left: list, right: list) -> bool:
+    pairs = zip(left, right, strict=True)
+    return all(one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one) for one, two in pairs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_size", [4, None])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(scenes, workers, batch_size):
+    alone = rt.RasteretDataLoader(stream(scenes, batch_size=batch_size))
+    expected = [list(alone) for _ in range(2)]
+    assert not torch.equal(expected[0][0]["bounds"], expected[1][0]["bounds"])
+    shared = rt.RasteretDataLoader(stream(scenes, batch_size=batch_size), num_workers=workers)
+    assert len(shared) == len(expected[0])
+    for epoch in expected:
+        assert equal(list(shared), epoch)
+    assert shared.epoch == 2
+
+
+@pytest.mark.slow
+def test_a_state_moves_between_numbers_of_workers(scenes):
+    whole = list(rt.RasteretDataLoader(stream(scenes)))
+    states = {}
+    for workers in (0, 2):
+        loader = rt.RasteretDataLoader(stream(scenes), num_workers=workers)
+        states[workers] = [loader.state_dict() for _ in loader]
+    assert states[0] == states[2]
+    for workers, done in ((2, 3), (1, 6), (0, 1), (0, 8)):
+        resumed = rt.RasteretDataLoader(stream(scenes), num_workers=workers)
+        resumed.load_state_dict(json.loads(json.dumps(states[2][done - 1])))
+        assert len(resumed) == len(whole)
+        assert equal(list(resumed), whole[done:])
+        assert resumed.epoch == 1
+
+
+def test_epochs_follow_each_other(scenes):
+    loader = rt.RasteretDataLoader(dataset := stream(scenes))
+    first = [batch["index"].tolist() for batch in loader]
+    assert loader.epoch == 1
+    loader.set_epoch(0)
+    assert [batch["index"].tolist() for batch in loader] == first
+    dataset.set_epoch(5)
+    for _ in zip(range(3), loader, strict=False):
+        assert loader.epoch == 5
+    assert loader.epoch == 5
+    assert loader.state_dict()["position"] == 12
+    restarted = [batch["index"].tolist() for batch in loader]  # an iteration that was left starts over
+    assert len(restarted) == len(loader)
+    assert loader.state_dict() == rt.RasteretDataLoader(stream(scenes)).dataset.state_dict() | {"epoch": 6}
+
+
+def test_a_state_of_the_end(scenes):
+    loader = rt.RasteretDataLoader(stream(scenes))
+    last = [loader.state_dict() for _ in loader][-1]
+    loader.load_state_dict(last)
+    assert loader.epoch == 0
+    assert list(loader) == []
+    assert loader.epoch == 1
+    assert len(list(loader)) == len(loader)
+    loader.load_state_dict(last)
+    loader.set_epoch(1)  # what Lightning does
+    assert len(list(loader)) == len(loader)
+
+
+class Workers:
+    """What torchdata's StatefulDataLoader does: keeps the state of the dataset in each of its workers."""
+
+    def __init__(self, make, workers: int) -> None:
+        self.loader = torch.utils.data.DataLoader(
+            _Reporting(make()), batch_size=None, num_workers=workers, multiprocessing_context=worker_context()
+        )
+
+    def run(self, states: list | None, count: int | None):
+        self.loader.dataset.states = states
+        kept = dict(enumerate(states)) if states else {}
+        out = []
+        for number, (worker, state, batch) in enumerate(self.loader):
+            if number == count:
+                break
+            kept[worker] = state
+            out.append(batch)
+        return out, [kept[worker] for worker in sorted(kept)]
+
+
+class _Reporting(torch.utils.data.IterableDataset):
+    def __init__(self, inner) -> None:
+        self.inner = inner
+        self.states = None
+
+    def __iter__(self):
+        worker = torch.utils.data.get_worker_info().id
+        if self.states:
+            self.inner.load_state_dict(json.loads(json.dumps(self.states[worker])))
+        for batch in self.inner:
+            yield worker, self.inner.state_dict(), batch
+
+
+@pytest.mark.slow
+def test_states_kept_in_workers(scenes):
+    whole = [batch["index"].tolist() for batch in stream(scenes)]
+    first, states = Workers(lambda: stream(scenes), 2).run(None, 4)
+    rest, _ = Workers(lambda: stream(scenes), 2).run(states, None)
+    assert [batch["index"].tolist() for batch in first + rest] == whole
+
+
+# Lightning ------------------------------------------------------------------------------------------------------------
+
+
+class Recorder(pl.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.seen = []
+
+    def training_step(self, batch, number):
+        self.seen.append((self.current_epoch, number, batch["index"].tolist()))
+        return self.layer(batch["image"].float().mean().reshape(1, 1)).sum()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=1e-9)
+
+
+def fit(scenes, folder, checkpoint: ModelCheckpoint, resume=None, epochs=2, **limits) -> list:
+    model = Recorder()
+    trainer = pl.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+        callbacks=[checkpoint],
+        **limits,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's advice on workers and folders
+        trainer.fit(model, rt.RasteretDataLoader(stream(scenes)), ckpt_path=resume)
+    return model.seen
+
+
+@pytest.mark.slow
+def test_lightning_goes_on_where_a_checkpoint_was_saved(scenes, tmp_path):
+    every = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=1, save_top_k=-1)
+    whole = fit(scenes, tmp_path, every)
+    assert [(epoch, number) for epoch, number, _ in whole] == [(epoch, n) for epoch in range(2) for n in range(8)]
+    assert sorted(i for epoch, _, batch in whole for i in batch if epoch == 1) == list(range(30))
+    for step in (1, 3, 7, 8, 9, 12):
+        path = tmp_path / f"step={step}.ckpt"
+        resumed = fit(scenes, tmp_path / "again", ModelCheckpoint(tmp_path / "again"), resume=path)
+        assert resumed == whole[step:], step
+
+
+@pytest.mark.slow
+def test_lightning_goes_on_after_an_epoch(scenes, tmp_path):
+    whole = fit(scenes, tmp_path, ModelCheckpoint(tmp_path / "other"), epochs=3)
+    saver = ModelCheckpoint(tmp_path, filename="{epoch}", save_on_train_epoch_end=True, save_top_k=-1)
+    fit(scenes, tmp_path, saver, epochs=2)
+    resumed = fit(scenes, tmp_path, ModelCheckpoint(tmp_path / "x"), tmp_path / "epoch=1.ckpt", epochs=3)
+    assert resumed == whole[16:]
+
+
+# What breaks ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_an_error(scenes):
+    loader = rt.RasteretDataLoader(stream(scenes, length=100_000), num_workers=2)
+    batches = iter(loader)
+    next(batches)
+    os.kill(loader._iterator._workers[0].pid, signal.SIGKILL)
+    with pytest.raises(RuntimeError, match="worker"):
+        for _ in batches:
+            pass
+
+
+_INTERRUPTED = """
+import sys
+import rasteret_torch as rt
+if __name__ == "__main__":
+    dataset = rt.RasteretIterableDataset(sys.argv[1], sampler="random", patch_size=32, length=10**6, batch_size=4)
+    for number, batch in enumerate(rt.RasteretDataLoader(dataset, num_workers=int(sys.argv[2]))):
+        if number == 3:
+            print("running", flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1])
+def test_ctrl_c_ends_it(scenes, tmp_path, workers):
+    script = tmp_path / "train.py"
+    script.write_text(_INTERRUPTED)
+    command = [sys.executable, str(script), str(scenes.save(tmp_path / "saved")), str(workers)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline().strip() == "running"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in errors
