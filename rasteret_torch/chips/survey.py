@@ -48,10 +48,11 @@ class Survey:
     def rows_at(self, box: Bounds, start_us: int, end_us: int, first: int | None = None) -> Numbers:
         """Rows that overlap a box and a time, ascending, except that `first` comes first."""
         rows = self._boxes.touching(box)
-        runtime, bounds = self.runtime, self.bounds
-        west, south, east, north = (bounds[rows, side] for side in range(4))
+        if first is not None and len(rows) <= 1:
+            return np.array([first])
+        west, south, east, north = self.bounds[rows].T
         inside = (west < box[2]) & (east > box[0]) & (south < box[3]) & (north > box[1])
-        rows = rows[inside & (runtime.start_us[rows] <= end_us) & (runtime.end_us[rows] >= start_us)]
+        rows = rows[inside & (self.runtime.start_us[rows] <= end_us) & (self.runtime.end_us[rows] >= start_us)]
         return rows if first is None else np.concatenate([[first], rows[rows != first]])
 
     def ground(self, chip_px: Pixels2, *, each_row: bool, each_time: bool) -> Ground:
