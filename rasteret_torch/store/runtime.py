@@ -19,7 +19,7 @@ from typing import Any
 
 from rasteret_torch.errors import ForkSafetyError, InputError, RasteretTorchError, StoreError
 
-_EXIT_PATIENCE_S = 2.0
+_EXIT_PATIENCE_S = 10.0  # on a loaded machine; the loop usually stops within milliseconds
 _FORK_MESSAGE = (
     "This process was forked from one that had already read from the network, and requests would hang in it: start "
     'workers with multiprocessing_context="forkserver" (or "spawn"), or fork before the first read.'

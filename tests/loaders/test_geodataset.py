@@ -143,7 +143,7 @@ def test_splitters_follow_the_replaced_index(dataset):
     assert len(dataset) == 6
     x, y, t = dataset.bounds
     middle = pd.Timestamp("2020-06-01")
-    early, late = time_series_split(dataset, [(t.start, middle), (middle, t.stop)])
+    early, late = time_series_split(dataset, [pd.Interval(t.start, middle), pd.Interval(middle, t.stop)])
     assert (len(early), len(late)) == (4, 2)
     assert torch.equal(late[CHIP]["image"], dataset[*CHIP, slice(middle, t.stop)]["image"])
 
