@@ -1,4 +1,4 @@
-"""rasteret 0.4, which has no dataset of its own any more: `read_window` in a torch Dataset, as its documents advise."""
+"""rasteret 0.4, which has no dataset of its own any more: `read_window` in a torch Dataset."""
 
 from __future__ import annotations
 
