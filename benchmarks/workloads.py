@@ -38,7 +38,7 @@ class Workload:
         bands: in channel order.
         batches: queries, by batch.
         time_series: [T, C, H, W] chips; otherwise one date is asked for, [C, H, W].
-        is_warped: some scenes lie in another CRS than the queries: checksums differ, and nothing here compares the pixels.
+        is_warped: some scenes lie in another CRS than the queries: checksums differ, pixels are not compared.
     """
 
     name: str
