@@ -37,8 +37,9 @@ def canonical(table: pa.Table) -> pa.Table:
     """The table with our columns in our types (id, times, geometry, bbox, assets, headers); user columns untouched.
 
     Raises:
-        IndexCorruptError: a column of ours has a type that cannot become what it must be.
+        IndexCorruptError: a column of ours has a type that cannot become what it must be, or damaged values.
     """
+    _check_values(table)
     for number, field in enumerate(table.schema):
         column = table.column(number)
         try:
@@ -53,6 +54,14 @@ def canonical(table: pa.Table) -> pa.Table:
     if "bbox" not in table.column_names and "geometry" in table.column_names:
         table = table.append_column("bbox", bbox_of(table.column("geometry")))
     return table
+
+
+def _check_values(table: pa.Table) -> None:
+    """Offsets within their buffers, text that is UTF-8: what a damaged or hostile file can break."""
+    try:
+        table.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise IndexCorruptError(f"the values of this table are damaged ({error}); build the index again") from error
 
 
 def _column(field: pa.Field, column: pa.ChunkedArray) -> pa.ChunkedArray:

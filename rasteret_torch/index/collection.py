@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rasteret_torch.errors import BandNotFoundError, EmptySelectionError, InputError
-from rasteret_torch.geo import Bounds
-from rasteret_torch.index import canonical, describe, locate, mapped, query, selection, snapshot, splits
+from rasteret_torch.geo import Bounds, crs_label, epsg_of, parse_crs
+from rasteret_torch.index import canonical, describe, locate, mapped, parquet, query, selection, snapshot, splits
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.endings import Endings
 from rasteret_torch.index.runtime import RuntimeIndex, runtime_of
@@ -272,12 +272,13 @@ class Collection(Endings):
     @property
     def crs(self) -> list[str]:
         """Labels of the CRSs that the files are in, most frequent first."""
-        return describe.crs_labels(self._light())
+        return describe.crs_labels(self._light()) or [crs_label(crs) for crs in self.runtime.crs_list]
 
     @property
     def epsg(self) -> list[int]:
         """EPSG codes of `crs`, for those that have one."""
-        return describe.epsg_codes(self._light())
+        codes = (epsg_of(parse_crs(label)) for label in self.crs)
+        return [code for code in codes if code is not None]
 
     def describe(self) -> dict[str, Any]:
         """Facts about the collection: items, bands, extent, times, CRSs, resolutions, splits, errors."""
@@ -368,6 +369,6 @@ class Collection(Endings):
 
 
 def _restored(recipe: mapped.Recipe, packed: bytes | None, about: About) -> Collection:
-    root = mapped.open_root(recipe)
+    root = mapped.open_root(recipe, parquet.reread)
     rows = selection.unpack(packed, root.table.num_rows)
     return Collection(root, rows, about)

@@ -57,11 +57,9 @@ def interval(value: Any) -> tuple[int, int]:
     Raises:
         InputError: not a date.
     """
-    if isinstance(value, np.datetime64):
-        value = value.astype("datetime64[us]").item()
-    if isinstance(value, dt.datetime):
+    if isinstance(value, dt.datetime) and value == value:  # pandas' NaT is a datetime that equals nothing
         return micros(value), micros(value)
-    if isinstance(value, dt.date):
+    if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
         return period(value.year, value.month, value.day)
     text = str(value).strip()
     try:

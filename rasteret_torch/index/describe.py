@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
 
-from rasteret_torch.geo import epsg_of, parse_crs
+from rasteret_torch.geo import parse_crs
 from rasteret_torch.index import dates, places, query
 
 if TYPE_CHECKING:
@@ -29,12 +29,6 @@ def crs_labels(table: pa.Table) -> list[str]:
     return [entry["values"] for entry in sorted(counted, key=lambda entry: -entry["counts"])]
 
 
-def epsg_codes(table: pa.Table) -> list[int]:
-    """EPSG codes of the rows' CRSs, most frequent first."""
-    codes = (epsg_of(parse_crs(label)) for label in crs_labels(table))
-    return [code for code in codes if code is not None]
-
-
 def facts(collection: Collection) -> dict[str, Any]:
     """What there is to know without reading a pixel; every value is JSON-able."""
     table = collection._light()
@@ -44,7 +38,7 @@ def facts(collection: Collection) -> dict[str, Any]:
         "data_source": collection.data_source,
         "items": len(collection),
         "bands": collection.bands,
-        "crs": crs_labels(table),
+        "crs": collection.crs,
         "bounds": None if not len(collection) else _bounds(table),
         "dates": None if not len(collection) else _days(first, last),
         "columns": list(collection.schema.names),
@@ -53,7 +47,7 @@ def facts(collection: Collection) -> dict[str, Any]:
         counts = table.column("split").value_counts().to_pylist()
         result["splits"] = {str(entry["values"]): entry["counts"] for entry in counts}
     if "status" in table.column_names and pa.types.is_string(table.schema.field("status").type):
-        result["errors"] = pc.sum(pc.not_equal(table.column("status"), "ok")).as_py() or 0
+        result["errors"] = pc.sum(pc.equal(table.column("status"), "error")).as_py() or 0
     return result
 
 

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import uuid
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,12 +35,12 @@ class Recipe:
     Attributes:
         token: names these rows within the processes of one run.
         layers: Arrow files, side by side; a column of a later one replaces an earlier one's.
-        content_hash: of all rows, where known.
+        origin: path and content hash of the saved collection that the first layer was read from, or None.
     """
 
     token: str
     layers: tuple[str, ...]
-    content_hash: str = ""
+    origin: tuple[str, str] | None = None
 
 
 class Root:
@@ -49,22 +49,29 @@ class Root:
     Large tables are mapped from Arrow files, so that the workers of a training run share their memory.
     """
 
-    def __init__(self, layers: Iterable[Layer], token: str | None = None, content_hash: str = "") -> None:
+    def __init__(
+        self, layers: Iterable[Layer], token: str | None = None, origin: tuple[str, str] | None = None
+    ) -> None:
         self._layers = tuple(layers)
         self.token = token or uuid.uuid4().hex
-        self.content_hash = content_hash
+        self._origin = origin
         self.table: pa.Table = _side_by_side([layer.table for layer in self._layers])
         _roots[self.token] = self
 
     def with_columns(self, columns: pa.Table) -> Root:
         """These rows with more columns, or other values in them; nothing is copied."""
-        kept = "" if HASHED_COLUMNS.intersection(columns.column_names) else self.content_hash
-        return Root([*self._layers, Layer(columns)], content_hash=kept)
+        return Root([*self._layers, Layer(columns)], origin=self._origin)
+
+    @property
+    def content_hash(self) -> str:
+        """Of all rows, where a manifest told it and no column that it covers was replaced; else ""."""
+        added = {name for layer in self._layers[1:] for name in layer.table.column_names}
+        return "" if self._origin is None or added & HASHED_COLUMNS else self._origin[1]
 
     def recipe(self) -> Recipe:
         """Writes what is only in memory to Arrow files, once, and names them."""
         with _lock:
-            return Recipe(self.token, tuple(layer.spilled() for layer in self._layers), self.content_hash)
+            return Recipe(self.token, tuple(layer.spilled() for layer in self._layers), self._origin)
 
     def batches(self, columns: list[str], rows: Rows | None) -> Iterator[pa.RecordBatch]:
         """The chosen rows (ascending), batch by batch."""
@@ -128,10 +135,24 @@ class Layer:
 _roots: weakref.WeakValueDictionary[str, Root] = weakref.WeakValueDictionary()
 
 
-def open_root(recipe: Recipe) -> Root:
-    """The rows of a recipe; every process opens them once."""
+def open_root(recipe: Recipe, reread: Callable[[str, str], Layer]) -> Root:
+    """The rows of a recipe; every process opens them once.
+
+    Args:
+        recipe: names them.
+        reread: (path, content hash) to the rows of a saved collection, for when the process that wrote the Arrow
+            files has ended: a pickle then still works where the collection does.
+
+    Raises:
+        IndexCorruptError: neither is there.
+    """
     known = _roots.get(recipe.token)
-    return known or Root([Layer.mapped(path) for path in recipe.layers], recipe.token, recipe.content_hash)
+    if known is not None:
+        return known
+    first, *added = recipe.layers
+    gone = recipe.origin is not None and not os.path.exists(first)
+    base = reread(*recipe.origin) if gone and recipe.origin else Layer.mapped(first)
+    return Root([base, *map(Layer.mapped, added)], recipe.token, recipe.origin)
 
 
 def _side_by_side(tables: list[pa.Table]) -> pa.Table:

@@ -168,3 +168,19 @@ class BoxIndex:
         parts = [bounds] if xmin <= xmax else [(xmin, ymin, 180.0, ymax), (-180.0, ymin, xmax, ymax)]
         hits = [self._tree.query(shapely.box(*part)) for part in parts]
         return np.unique(self._owners[np.concatenate(hits)])
+
+
+class TimeIndex:
+    """Search over closed intervals, each array [N] in microseconds: the few that may touch, by binary search."""
+
+    def __init__(self, start_us: NDArray[np.int64], end_us: NDArray[np.int64]) -> None:
+        self._order = np.argsort(start_us, kind="stable")
+        self._starts, self._ends = start_us[self._order], end_us[self._order]
+        self._latest = np.maximum.accumulate(self._ends)  # ascending: before its first place >= t, all have ended
+
+    def touching(self, start_us: int, end_us: int) -> NDArray[np.int64]:
+        """Row numbers whose interval touches the closed interval, ascending."""
+        first = np.searchsorted(self._latest, start_us)
+        stop = np.searchsorted(self._starts, end_us, side="right")
+        some = slice(int(first), int(stop))
+        return np.sort(self._order[some][self._ends[some] >= start_us])

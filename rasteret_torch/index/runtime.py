@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import threading
 import weakref
 from collections.abc import Sequence
@@ -15,7 +16,13 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rasteret_torch import errors
-from rasteret_torch.errors import BandNotFoundError, InputError, NotGeoreferencedError, RasteretTorchError
+from rasteret_torch.errors import (
+    BandNotFoundError,
+    IndexCorruptError,
+    InputError,
+    NotGeoreferencedError,
+    RasteretTorchError,
+)
 from rasteret_torch.geo import Bounds, Grid, parse_crs
 from rasteret_torch.index import contents, dates, mapped, places, query
 from rasteret_torch.index import schema as s
@@ -32,7 +39,7 @@ _runtimes: weakref.WeakValueDictionary[tuple[str, bytes], RuntimeIndex] = weakre
 
 def runtime_of(root: mapped.Root, rows: mapped.Rows | None) -> RuntimeIndex:
     """The runtime form of these rows; one per process, however many collections ask."""
-    key = root.token, b"" if rows is None else rows.tobytes()
+    key = root.token, b"" if rows is None else hashlib.blake2b(rows.tobytes()).digest()
     with _lock:
         found = _runtimes.get(key)
         if found is None:
@@ -62,6 +69,7 @@ class RuntimeIndex:
         }
         self._cached_source = functools.lru_cache(_SOURCES_KEPT)(self._read_source)
         self._trees: dict[str, places.BoxIndex] = {}
+        self._known_bounds: dict[tuple[str, tuple[str, ...]], NDArray[np.float64]] = {}
 
     def __len__(self) -> int:
         return self.count
@@ -155,7 +163,10 @@ class RuntimeIndex:
         if band not in self._headers:
             raise InputError(f"this collection has no headers of band {band!r}; build it with enrich_cog=True")
         chunk, place = self._stored(row, band)
-        record = chunk.record(place)
+        try:
+            record = chunk.record(place)
+        except (OverflowError, UnicodeDecodeError) as error:
+            raise IndexCorruptError(f"item {item!r}, band {band!r}: its header is damaged ({error})") from error
         if record is None:
             raise InputError(f"item {item!r} has no header of band {band!r}; build the index with enrich_cog=True")
         if record.get("error"):
@@ -233,14 +244,14 @@ class RuntimeIndex:
             nan for items without a place; xmin > xmax where a geographic box crosses the antimeridian.
         """
         names = tuple(self._headers) if band is None else (band,) if isinstance(band, str) else tuple(band)
-        return self._bounds(None if crs is None else parse_crs(crs), names)
-
-    @functools.lru_cache(8)  # noqa: B019 - a runtime lives as long as its process
-    def _bounds(self, crs: CRS | None, bands: tuple[str, ...]) -> NDArray[np.float64]:
-        grids = [self.grids(name) for name in bands]
-        bounds = places.bounds_of_grids(grids, self.crs_list, crs, self.count)
-        bounds.flags.writeable = False
-        return bounds
+        target = None if crs is None else parse_crs(crs)
+        key = "" if target is None else target.to_wkt(), names
+        if key not in self._known_bounds:
+            grids = [self.grids(name) for name in names]
+            bounds = places.bounds_of_grids(grids, self.crs_list, target, self.count)
+            bounds.flags.writeable = False
+            self._known_bounds[key] = bounds
+        return self._known_bounds[key]
 
     def res(self, band: str) -> tuple[float, float]:
         """Pixel size (x, y) of the first row that has the band, in units of its CRS.
@@ -262,11 +273,20 @@ class RuntimeIndex:
             date_range: (start, end), a date-only end includes that day.
             crs: compares exact grid bounds in this CRS.
         """
-        rows = np.arange(self.count) if bbox is None else self._tree(crs).touching(query.bounds_of(bbox))
+        if bbox is None:
+            return np.arange(self.count) if date_range is None else self._calendar.touching(*dates.range_of(date_range))
+        box = query.bounds_of(bbox)
+        if box[0] > box[2] and crs is not None and not parse_crs(crs).is_geographic:
+            raise InputError(f"box {box} has xmin > xmax, which only longitudes may have; swap them")
+        rows = self._tree(crs).touching(box)
         if date_range is None:
             return rows
         start, end = dates.range_of(date_range)
         return rows[(self.start_us[rows] <= end) & (self.end_us[rows] >= start)]
+
+    @functools.cached_property
+    def _calendar(self) -> places.TimeIndex:
+        return places.TimeIndex(self.start_us, self.end_us)
 
     def _tree(self, crs: object) -> places.BoxIndex:
         key = "" if crs is None else parse_crs(crs).to_wkt()

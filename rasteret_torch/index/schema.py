@@ -46,6 +46,7 @@ LAYOUT_FIELDS: tuple[tuple[str, pa.DataType], ...] = (
     ("lerc_parameters", _INTS),
     ("leader", pa.int32()),
 )
+_NEEDED = tuple(name for name, _ in LAYOUT_FIELDS[:9] if name != "predictor")  # without these a header is none
 LAYOUT = pa.struct(LAYOUT_FIELDS)
 TILE_TABLES = ("tile_offsets", "tile_byte_counts")
 
@@ -100,7 +101,7 @@ def is_header_field(field: pa.Field) -> bool:
     """Whether a column holds parsed headers (ours or rasteret's), not just a name that ends alike."""
     if not field.name.endswith(HEADER_SUFFIX) or not pa.types.is_struct(field.type):
         return False
-    return bool(field.type.get_field_index("image_width") >= 0 and field.type.get_field_index("tile_offsets") >= 0)
+    return all(field.type.get_field_index(name) >= 0 for name in _NEEDED)
 
 
 def bands_of(schema: pa.Schema) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ def build_from_files(
     names = parse_names(hrefs, filename_regex, date_format)
     naming = _naming(bands, names)
     inputs = {
-        "files": [(one.href, *_stamp(one.href)) for one in names],
+        "files": [(redact(one.href), *_stamp(one.href)) for one in names],
         "bands": dict(naming.bands) if isinstance(naming.bands, Mapping) else naming.bands,
         "filename_regex": filename_regex,
         "date_format": date_format,

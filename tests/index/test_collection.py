@@ -14,7 +14,13 @@ import pyarrow.compute as pc
 import pytest
 import shapely
 
-from rasteret_torch.errors import BandNotFoundError, EmptySelectionError, InputError, SplitNotFoundError
+from rasteret_torch.errors import (
+    BandNotFoundError,
+    EmptySelectionError,
+    IndexCorruptError,
+    InputError,
+    SplitNotFoundError,
+)
 from rasteret_torch.index import Collection, as_collection
 
 HERE = (8.9, 45.1, 9.1, 45.2)
@@ -211,6 +217,36 @@ def test_other_processes_map_the_same_rows(dated, tmp_path):
     assert done.stdout.split() == ["[2,", "3]", "scene_20210630", "1", view.runtime.content_hash]
 
 
+def test_a_pickle_outlives_its_process_where_the_collection_does(dated, tmp_path):
+    path = dated.save(tmp_path / "saved")
+    code = (
+        "import pickle, sys; from rasteret_torch.index import load; import pyarrow.compute as pc;"
+        "c = load(sys.argv[1]).where(pc.field('year') == 2020);"
+        "open(sys.argv[2], 'wb').write(pickle.dumps(c))"
+    )
+    kept = tmp_path / "kept.pickle"
+    subprocess.run([sys.executable, "-c", code, str(path), str(kept)], check=True)
+    assert ids(pickle.loads(kept.read_bytes())) == ["scene_20200101", "scene_20200219"]
+    dated.head(1).save(path)
+    with pytest.raises(IndexCorruptError, match="holds other rows"):
+        pickle.loads(kept.read_bytes())
+
+
+def test_a_pickle_of_memory_ends_with_its_process(tmp_path, dated):
+    (tmp_path / "table.arrow").write_bytes(b"")
+    with pa.OSFile(str(tmp_path / "table.arrow"), "wb") as sink, pa.ipc.new_file(sink, dated.schema) as writer:
+        writer.write_table(dated.to_table().replace_schema_metadata(dated.schema.metadata))
+    code = (
+        "import pickle, sys; import pyarrow as pa; from rasteret_torch.index import as_collection;"
+        "c = as_collection(pa.ipc.open_file(sys.argv[1]).read_all());"
+        "open(sys.argv[2], 'wb').write(pickle.dumps(c))"
+    )
+    kept = tmp_path / "kept.pickle"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "table.arrow"), str(kept)], check=True)
+    with pytest.raises(IndexCorruptError, match=r"the process that wrote it has ended; save\(\)"):
+        pickle.loads(kept.read_bytes())
+
+
 def test_footprints_are_geodata(dated):
     frame = gpd.GeoDataFrame.from_arrow(dated.footprints())
     assert frame.crs == "OGC:CRS84"
@@ -234,6 +270,9 @@ def test_as_collection_checks(dated):
 def test_an_empty_collection_is_a_table_still(dated):
     none = dated.head(0)
     assert len(none) == 0
+    assert none.find((0, 0, 1, 1)).tolist() == none.find(date_range=("2020", None)).tolist() == []
+    assert none.runtime.bounds().shape == (0, 4)
+    assert none.runtime.content_hash
     assert none.to_table().num_rows == 0
     assert "0 items" in repr(none)
     with pytest.raises(EmptySelectionError):

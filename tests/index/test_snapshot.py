@@ -6,6 +6,7 @@ import shutil
 import threading
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,6 +15,7 @@ from rasteret_torch.errors import (
     DatasetNotFoundError,
     IndexCorruptError,
     InputError,
+    RasteretTorchError,
     SchemaVersionError,
     UntrustedUriError,
 )
@@ -186,6 +188,29 @@ def test_relative_paths_do_not_lead_out(dated, tmp_path):
         load(tmp_path / "hostile.parquet")
 
 
+def test_bytes_that_flip_are_typed(dated, tmp_path):
+    """Parquet of other makers has no checksums: whatever its bytes say, errors are ours."""
+    file = tmp_path / "plain.parquet"
+    pq.write_table(dated.to_table(), file, compression="none")
+    good = file.read_bytes()
+    random = np.random.default_rng(7)
+    outcomes = set()
+    for place, value in zip(random.integers(0, len(good), 120), random.integers(0, 256, 120), strict=True):
+        file.write_bytes(good[:place] + bytes([value]) + good[place + 1 :])
+        outcomes.add(outcome_of(file))
+    assert {"IndexCorruptError", "read"} <= outcomes
+
+
+def outcome_of(file: Path) -> str:
+    try:
+        c = load(file)
+        for row in range(len(c)):
+            c.runtime.source(row, c.bands[0])
+        return "read" if repr(c) else ""
+    except RasteretTorchError as error:
+        return type(error).__name__
+
+
 def test_plain_parquet_and_hive_folders_load(dated, tmp_path):
     table = dated.to_table()
     pq.write_table(table, tmp_path / "plain.parquet")
@@ -202,7 +227,7 @@ def test_plain_parquet_and_hive_folders_load(dated, tmp_path):
 
 def test_a_large_collection_is_mapped(dated, tmp_path, monkeypatch):
     path = dated.save(tmp_path / "saved")
-    monkeypatch.setattr("rasteret_torch.index.opening._IN_MEMORY_NBYTES", 0)
+    monkeypatch.setattr("rasteret_torch.index.parquet._IN_MEMORY_NBYTES", 0)
     before = pa.total_allocated_bytes()
     again = load(path)
     assert pa.total_allocated_bytes() - before < 100_000
