@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
+import multiprocessing.util
 import os
 import shutil
 import tempfile
@@ -171,7 +171,8 @@ def _new_path() -> str:
     global _folder
     if _folder is None or _folder[0] != os.getpid():  # a forked child keeps files of its own
         _folder = os.getpid(), Path(tempfile.mkdtemp(prefix="rasteret_torch-"))
-        atexit.register(_remove_folder, *_folder)
+        # Not atexit: processes that multiprocessing starts end without it.
+        multiprocessing.util.Finalize(None, _remove_folder, args=_folder, exitpriority=0)
     return str(_folder[1] / f"{uuid.uuid4().hex}.arrow")
 
 

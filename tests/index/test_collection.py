@@ -217,6 +217,28 @@ def test_other_processes_map_the_same_rows(dated, tmp_path):
     assert done.stdout.split() == ["[2,", "3]", "scene_20210630", "1", view.runtime.content_hash]
 
 
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_temporary_files_end_with_their_process(dated, tmp_path, monkeypatch, method):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    code = (
+        "import multiprocessing, pickle, sys\n"
+        "from rasteret_torch.index import load\n"
+        "def work(c):\n"
+        "    pickle.dumps(c.assign_splits())\n"
+        "if __name__ == '__main__':\n"
+        "    c = load(sys.argv[1])\n"
+        "    pickle.dumps(c)\n"
+        f"    worker = multiprocessing.get_context({method!r}).Process(target=work, args=(c,))\n"
+        "    worker.start()\n"
+        "    worker.join()\n"
+        "    sys.exit(worker.exitcode)\n"
+    )
+    (tmp_path / "run.py").write_text(code)
+    subprocess.run([sys.executable, str(tmp_path / "run.py"), str(dated.save(tmp_path / "saved"))], check=True)
+    assert [entry.name for entry in (tmp_path / "temporary").iterdir() if "rasteret" in entry.name] == []
+
+
 def test_a_pickle_outlives_its_process_where_the_collection_does(dated, tmp_path):
     path = dated.save(tmp_path / "saved")
     code = (
