@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from rasteret_torch.chips.share import Mark
+from rasteret_torch.errors import RasteretTorchError
 from rasteret_torch.loaders.iterable import RasteretIterableDataset, State
 from rasteret_torch.loaders.recipe import Sample
 
@@ -95,7 +96,7 @@ class RasteretDataLoader(DataLoader[Sample]):
         start = self._next_start
         self.dataset.aim(start)
         cut = self.dataset.cut(start.position)
-        batches = super().__iter__()
+        batches = _from_living(super().__iter__())
         self._begun, self._is_finished, self._stands = self.dataset.mark, cut.steps == 0, start
         for count, batch in enumerate(batches, start=1):
             self._is_finished = count == cut.steps
@@ -139,6 +140,23 @@ class RasteretDataLoader(DataLoader[Sample]):
             ResumeMismatchError: the state belongs to another collection or other settings.
         """
         self._aim(self.dataset.mark_of(state))
+
+
+def _from_living(batches: Iterator[Sample]) -> Iterator[Sample]:
+    """Says that a worker died where torch only says that its memory cannot be taken over.
+
+    Raises:
+        RuntimeError: a worker died with batches in its hands.
+    """
+    try:
+        yield from batches
+    except (EOFError, OSError) as error:
+        if isinstance(error, RasteretTorchError):
+            raise
+        raise RuntimeError(
+            "a DataLoader worker died (killed, or out of memory) before its batches were taken over; resume from the "
+            "last state_dict, with fewer workers or smaller batches if memory is short"
+        ) from error
 
 
 class _EpochListener(Sampler[None]):
