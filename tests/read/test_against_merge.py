@@ -12,6 +12,12 @@ from tiffs import write_tiff
 RNG = np.random.default_rng(7)
 
 
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """Every test draws the same numbers, whichever ran before it in the same process."""
+    RNG.bit_generator.state = np.random.default_rng(7).bit_generator.state
+
+
 def pixels(dtype: str, nodata: float | None, shape=(2, 150, 170)) -> np.ndarray:
     data = RNG.integers(1, 250, shape).astype(dtype)
     if dtype.startswith("f"):
@@ -44,6 +50,16 @@ def merged(paths, bounds, res, kernel) -> np.ndarray:
             file.close()
 
 
+def assert_rounds_alike(data: np.ndarray, expected: np.ndarray) -> None:
+    """Equal, but for sums that land on .5 to seven digits: one level, in at most one value of ten thousand.
+
+    A single value of a small chip is more than that share, so one is always allowed.
+    """
+    difference = np.abs(data.astype(int) - expected.astype(int))
+    assert difference.max() <= 1
+    assert np.count_nonzero(difference) <= max(1, 1e-4 * difference.size)
+
+
 @pytest.mark.parametrize("nodata", [None, 0])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64"])
 def test_nearest_is_bit_exact(tmp_path, read_chip, dtype, nodata):
@@ -67,10 +83,7 @@ def test_bilinear_is_exact_for_integers_and_within_rounding_for_floats(tmp_path,
         if dtype == "float32":
             np.testing.assert_allclose(data, expected, rtol=3e-7, atol=1e-6)
         else:
-            # A sum that lands on .5 can round either way: one level, in at most one pixel of ten thousand.
-            differing = data != expected
-            assert differing.mean() <= 1e-4
-            assert np.abs(data.astype(int) - expected.astype(int)).max() <= 1
+            assert_rounds_alike(data, expected)
 
 
 @pytest.mark.parametrize("kernel", ["nearest", "bilinear"])
@@ -83,7 +96,10 @@ def test_mosaics_take_the_first_valid_pixel(tmp_path, read_chip, kernel):
     for bounds, res in queries(20):
         data, valid = read_chip(paths, bounds, res, kernel, (0, 1))
         expected = merged(paths, bounds, res, kernel)
-        np.testing.assert_array_equal(data, expected)
+        if kernel == "nearest":
+            np.testing.assert_array_equal(data, expected)
+        else:
+            assert_rounds_alike(data, expected)
         np.testing.assert_array_equal(valid, expected != 0)
 
 
