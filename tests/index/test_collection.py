@@ -5,6 +5,7 @@ import datetime as dt
 import pickle
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import geopandas as gpd
@@ -219,8 +220,6 @@ def test_other_processes_map_the_same_rows(dated, tmp_path):
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_temporary_files_end_with_their_process(dated, tmp_path, monkeypatch, method):
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
-    (tmp_path / "temporary").mkdir()
     code = (
         "import multiprocessing, pickle, sys\n"
         "from rasteret_torch.index import load\n"
@@ -235,8 +234,11 @@ def test_temporary_files_end_with_their_process(dated, tmp_path, monkeypatch, me
         "    sys.exit(worker.exitcode)\n"
     )
     (tmp_path / "run.py").write_text(code)
-    subprocess.run([sys.executable, str(tmp_path / "run.py"), str(dated.save(tmp_path / "saved"))], check=True)
-    assert [entry.name for entry in (tmp_path / "temporary").iterdir() if "rasteret" in entry.name] == []
+    # Not below tmp_path: the forkserver binds a socket there, and a socket's name has room for 107 characters only.
+    with tempfile.TemporaryDirectory() as temporary:
+        monkeypatch.setenv("TMPDIR", temporary)
+        subprocess.run([sys.executable, str(tmp_path / "run.py"), str(dated.save(tmp_path / "saved"))], check=True)
+        assert [entry.name for entry in Path(temporary).iterdir() if "rasteret" in entry.name] == []
 
 
 def test_a_pickle_outlives_its_process_where_the_collection_does(dated, tmp_path):
