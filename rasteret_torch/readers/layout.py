@@ -20,8 +20,8 @@ from shapely.geometry.base import BaseGeometry
 from rasteret_torch.errors import CRSMismatchError, InputError
 from rasteret_torch.geo import Bounds, Grid, project_points, same_crs
 from rasteret_torch.read import ChipPlan, plan_chip
-from rasteret_torch.readers.areas import project_shape
-from rasteret_torch.readers.burn import Mask, burn, check_polygon
+from rasteret_torch.read.areas import project_shape
+from rasteret_torch.read.burn import Mask, burn, check_polygon
 from rasteret_torch.readers.request import Request, Rows
 
 MAX_AREA_PX = 2**30

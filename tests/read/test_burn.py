@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import Grid
-from rasteret_torch.readers.burn import burn, check_polygon
+from rasteret_torch.read.burn import burn, check_polygon
 
 GRID = Grid(Affine(10, 0, 1000, 0, -10, 5000), (20, 25))
 COORDINATE = st.tuples(

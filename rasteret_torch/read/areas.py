@@ -17,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import parse_crs, project_points, same_crs
 from rasteret_torch.geo.crs import CRS84
-from rasteret_torch.readers.arrow_shapes import Shapes, described, geometry_name, shapes_of_column
+from rasteret_torch.read.arrow_shapes import Shapes, described, geometry_name, shapes_of_column
 
 MAX_SEGMENT_SHARE = 1 / 64  # edges are split this finely before they are projected: straight lines become curves
 GEOMETRY_ID = "geometry_id"
