@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,23 @@ from rasteret_torch.read import ChipPixels, Failures, Pipeline, ReadOptions
 _SUBSTITUTES = 16  # other samples that are tried in place of one that fails
 
 
+@dataclass(frozen=True, slots=True)
+class BadSample:
+    """A sample that could not be read.
+
+    Attributes:
+        index: its number in the epoch.
+        epoch: number of the epoch.
+        error: type of the error.
+        message: what it said: item, tile, URL without its query.
+    """
+
+    index: int
+    epoch: int
+    error: str
+    message: str
+
+
 @dataclass(slots=True)
 class Chosen:
     """A sample of a batch: its number and its plan; both change when another takes its place."""
@@ -45,6 +62,7 @@ class ChipReader:
         options: how failures are met.
         seed: of the choice of substitutes.
         transforms: applied to every sample.
+        ledger: gets a line for each sample that failed.
         failed: samples that failed in this process so far.
     """
 
@@ -54,6 +72,7 @@ class ChipReader:
     options: ReadOptions
     seed: int
     transforms: Callable[[Sample], Sample] | None = None
+    ledger: list[BadSample] = field(default_factory=list)
     failed: int = 0
 
     def begin(self, numbers: Numbers, epoch: int, *, batched: bool) -> Reading:
@@ -68,7 +87,7 @@ class ChipReader:
         except (TiffError, StoreError) as error:
             if self.options.on_error != "replace":
                 raise
-            self.count(error)
+            self.count(error, number, epoch)
         return next(self.substitutes(number, epoch))
 
     def substitutes(self, number: int, epoch: int) -> Iterator[Chosen]:
@@ -83,18 +102,19 @@ class ChipReader:
             try:
                 yield Chosen(other, self.source.plan(self.source.at(np.array([other]), epoch)[0]))
             except (TiffError, StoreError) as error:
-                self.count(error)
+                self.count(error, other, epoch)
         raise ErrorBudgetExceededError(
             f"sample {number} failed, and so did {_SUBSTITUTES} others in its place; check the store and the files"
         )
 
-    def count(self, error: RasteretTorchError) -> None:
+    def count(self, error: RasteretTorchError, number: int, epoch: int) -> None:
         """Counts a failed sample.
 
         Raises:
             ErrorBudgetExceededError: too many.
         """
         self.failed += 1
+        self.ledger.append(BadSample(number, epoch, type(error).__name__, str(error)))
         if self.failed > self.options.max_bad_samples:
             raise ErrorBudgetExceededError(
                 f"{self.failed} samples failed in this process, more than ReadOptions.max_bad_samples="
@@ -133,7 +153,7 @@ class Reading:
         finally:
             self._future.cancel()  # an interrupt while waiting ends the reads too
         for slot, error in sorted(self._failures.items()):
-            self._reader.count(error)
+            self._reader.count(error, self._chosen[slot].number, self._epoch)
             if self._reader.options.on_error == "replace":
                 self._pixels[slot] = self._replaced(slot, self._pixels[slot])
 
@@ -169,7 +189,7 @@ class Reading:
             if not failures:
                 self._chosen[slot] = other
                 return read
-            self._reader.count(failures[0])
+            self._reader.count(failures[0], other.number, self._epoch)
         raise AssertionError("substitutes() ends with an error")
 
 

@@ -22,7 +22,7 @@ from rasteret_torch.chips.share import Cut, Mark, steps_of_worker
 from rasteret_torch.chips.survey import survey
 from rasteret_torch.errors import EmptySelectionError, InputError, ResumeMismatchError
 from rasteret_torch.index import Collection, load
-from rasteret_torch.loaders.batches import ChipReader, Reading
+from rasteret_torch.loaders.batches import BadSample, ChipReader, Reading
 from rasteret_torch.loaders.ranks import Rank, current_rank
 from rasteret_torch.loaders.recipe import Sample, SampleRecipe, worker_pipeline
 from rasteret_torch.loaders.sources import ChipSource, LayoutSource
@@ -161,6 +161,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         self._own: Standing | None = None  # where this worker goes on, for loaders that keep state in their workers
         self._handed: Standing | None = None
         self._parent_rank: Rank | None = None
+        self.bad_samples: list[BadSample] = []  # of this process, oldest first; anyone may take lines out
         self.length = self.source.length
 
     # What there is ------------------------------------------------------------------------------------------------
@@ -260,7 +261,8 @@ class RasteretIterableDataset(IterableDataset[Sample]):
 
     def _reader(self) -> ChipReader:
         pipeline = worker_pipeline(self.read_options, self.backend)
-        return ChipReader(self.source, self._recipe, pipeline, self.read_options, self.seed, self.transforms)
+        chosen = self.read_options, self.seed, self.transforms
+        return ChipReader(self.source, self._recipe, pipeline, *chosen, self.bad_samples)
 
     # State --------------------------------------------------------------------------------------------------------
 

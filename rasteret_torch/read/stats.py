@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 @dataclass(slots=True)
 class ReadStats:
-    """Counters of one process; add them up over workers with `+`.
+    """Counters of one process; add them up over workers with `+`, take those of before away with `-`.
 
     Attributes:
         requests: remote requests and local reads.
@@ -18,6 +18,7 @@ class ReadStats:
         decode_s: thread seconds spent decoding and pasting.
         fetch_s: seconds that requests were on their way, summed over requests.
         bad_layers: layers left invalid by `on_error="nodata"`.
+        retries: attempts beyond the first; filled in by loaders, which ask the store.
     """
 
     requests: int = 0
@@ -28,6 +29,11 @@ class ReadStats:
     decode_s: float = 0.0
     fetch_s: float = 0.0
     bad_layers: int = 0
+    retries: int = 0
+
+    def __sub__(self, before: ReadStats) -> ReadStats:
+        """What was counted since."""
+        return ReadStats(*(getattr(self, f.name) - getattr(before, f.name) for f in fields(self)))
 
     def __add__(self, other: ReadStats) -> ReadStats:
         """Sums every counter."""

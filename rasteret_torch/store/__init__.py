@@ -4,7 +4,7 @@ from rasteret_torch.store import runtime
 from rasteret_torch.store.backend import StorageBackend
 from rasteret_torch.store.coalesce import Part, Request, coalesce
 from rasteret_torch.store.credentials import CloudConfig
-from rasteret_torch.store.fetch import Fetcher, fetcher
+from rasteret_torch.store.fetch import Fetcher, fetcher, retries
 from rasteret_torch.store.fetch_backends import CloudBackend, ObstoreBackend, create_backend
 from rasteret_torch.store.fetch_budget import ByteBudget
 from rasteret_torch.store.local import local_stamp, pread_head, pread_span
@@ -32,5 +32,6 @@ __all__ = [
     "pread_head",
     "pread_span",
     "redact",
+    "retries",
     "runtime",
 ]

@@ -37,6 +37,12 @@ from rasteret_torch.store.stores import CloudStores, StoreRecipe
 
 MAX_FETCHERS = 16
 MAX_BACKOFF_S = 5.0
+_retried = 0  # attempts beyond the first, in this process
+
+
+def retries() -> int:
+    """Attempts beyond the first that this process has made for its ranges so far."""
+    return _retried
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +129,7 @@ class Fetcher:
                 ) from None
 
     async def _attempts(self, ask: _Ask, reasons: list[str]) -> Answer:
+        global _retried
         while True:
             try:
                 answer = await self._transport.read(ask.href, ask.offset, ask.nbytes)
@@ -135,6 +142,7 @@ class Fetcher:
                     raise _error(fault, ask, len(reasons)) from None
             else:
                 return answer
+            _retried += 1
             await asyncio.sleep(_backoff_s(self.policy, len(reasons)))
 
 
