@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,21 +35,31 @@ def relative_to(batch: pa.RecordBatch, folder: Path) -> pa.RecordBatch:
     return _rewritten(batch, rewrite, lambda hrefs: pc.starts_with(hrefs, shared))
 
 
-def resolved(batch: pa.RecordBatch, folder: Path) -> pa.RecordBatch:
-    """Relative paths become absolute: those of a collection are relative to its folder.
+def resolved(batch: pa.RecordBatch, folder: Path | str) -> pa.RecordBatch:
+    """Relative paths become absolute: those of a collection are relative to its folder, which may be a URL.
 
     Raises:
         UntrustedUriError: a relative path leads out of the parent of `folder`.
     """
-    shared = str(folder.parent).rstrip("/") + "/"
+    head, path = _parted(str(folder))
+    shared = path.rpartition("/")[0] + "/"
 
     def rewrite(href: str) -> str:
-        path = os.path.normpath(folder / href)
-        if not path.startswith(shared):
+        found = posixpath.normpath(f"{path}/{href}")
+        if not found.startswith(shared):
             raise UntrustedUriError(f"the collection {folder} names {href!r}, outside of {shared}; do not trust it")
-        return path
+        return head + found
 
     return _rewritten(batch, rewrite, lambda h: pc.invert(pc.or_(pc.match_substring(h, "://"), pc.starts_with(h, "/"))))
+
+
+def _parted(folder: str) -> tuple[str, str]:
+    """(scheme and host, path) of a URL, ("", path) of a path."""
+    scheme, found, rest = folder.partition("://")
+    if not found:
+        return "", folder
+    authority, _, path = rest.partition("?")[0].partition("/")
+    return f"{scheme}://{authority}", f"/{path}"
 
 
 def _rewritten(batch: pa.RecordBatch, rewrite: Rewrite, which: Callable[[pa.Array], pa.Array]) -> pa.RecordBatch:

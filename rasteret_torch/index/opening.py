@@ -10,25 +10,48 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, InputError
-from rasteret_torch.index import canonical, locate, mapped, parquet, registered, snapshot
+from rasteret_torch.geo import Bounds
+from rasteret_torch.index import canonical, locate, mapped, parquet, registered, remote, snapshot, trust
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.collection import About, Collection
+from rasteret_torch.store import StorageBackend
 
 _TRIES = 10  # a collection may be replaced while it is read
 
 
-def load(path_or_id: str | Path, *, name: str = "") -> Collection:
+def load(
+    path_or_id: str | Path,
+    *,
+    name: str = "",
+    bbox: Bounds | None = None,
+    date_range: Any = None,
+    root: trust.Roots = None,
+    backend: StorageBackend | None = None,
+) -> Collection:
     """Opens a saved collection, one of rasteret's, or any Parquet with the columns of a collection.
 
     Args:
-        path_or_id: where it lies, or the name that `register_local` gave it.
+        path_or_id: a path; a URL (https, s3, gs, az, or `hf://datasets/owner/name/path` on the Hugging Face hub) of a
+            file or folder, of which only the bytes that are needed come; or the name that `register_local` gave it.
         name: what it is called from now on; default the name it was saved with.
+        bbox: (xmin, ymin, xmax, ymax) in lon/lat: only items that touch it, see `Collection.subset`. Row groups
+            without such items are not read.
+        date_range: only items of this time, likewise.
+        root: folder, or several, whose files the index may name although it was copied or downloaded. An index that
+            this user saved here may name any.
+        backend: byte source of a URL; not of the items.
 
     Raises:
         DatasetNotFoundError: nothing there.
         IndexCorruptError: files are missing, resized or damaged; SchemaVersionError for a newer format.
         InputError: Parquet without the columns of a collection.
+        UntrustedUriError: an index from elsewhere that names files of this machine.
+        EmptySelectionError: no item in the box and the time.
+        StoreError: a URL that cannot be read.
     """
+    wanted = parquet.Wanted(bbox, date_range, root)
+    if remote.is_remote(path_or_id):
+        return _load(remote.remote(str(path_or_id), backend), name, wanted)
     path = locate.absolute(path_or_id)
     if not path.exists():
         path = registered.path_of(str(path_or_id)) or path
@@ -37,7 +60,7 @@ def load(path_or_id: str | Path, *, name: str = "") -> Collection:
     for _ in range(_TRIES):
         before = snapshot.writing(path)
         try:
-            collection = _load(path, name)
+            collection = _load(path, name, wanted)
         except IndexCorruptError:
             if snapshot.writing(path) == before:
                 raise
@@ -47,14 +70,19 @@ def load(path_or_id: str | Path, *, name: str = "") -> Collection:
     raise IndexCorruptError(f"{path} is being written again and again; load it when its builders have finished")
 
 
-def _load(path: Path, name: str) -> Collection:
-    stored = parquet.read(path)
-    _check_ids(stored.layer.table, str(path))
+def _load(place: parquet.Place, name: str, wanted: parquet.Wanted) -> Collection:
+    stored = parquet.read(place, wanted)
+    _check_ids(stored.layer.table, str(place))
     stamp = s.read_stamp(stored.schema)
     source = stamp.get("data_source") or _rasteret(stored.schema, b"data_source")
-    title = name or stamp.get("name") or _rasteret(stored.schema, b"name") or path.stem
-    origin = None if stored.manifest is None else (str(path), stored.manifest.content_hash)
-    return Collection(mapped.Root([stored.layer], origin=origin), about=About(title, source, path))
+    path = place if isinstance(place, Path) else None
+    title = name or stamp.get("name") or _rasteret(stored.schema, b"name") or (path.stem if path else place.name)
+    manifest = stored.manifest if wanted.is_all else None
+    where = str(place) if isinstance(place, Path) else place.uri
+    signed = not isinstance(place, Path) and "?" in where  # a signature does not go into pickles
+    origin = None if manifest is None or signed else (where, manifest.content_hash)
+    collection = Collection(mapped.Root([stored.layer], origin=origin), about=About(title, source, path))
+    return collection if wanted.is_all else collection.subset(bbox=wanted.bbox, date_range=wanted.date_range)
 
 
 def as_collection(arrow: Any, *, name: str = "", data_source: str = "") -> Collection:

@@ -5,23 +5,53 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError
-from rasteret_torch.index import canonical, locate, mapped, snapshot
+from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, RasteretTorchError
+from rasteret_torch.index import canonical, locate, mapped, pruning, snapshot, trust
 from rasteret_torch.index import schema as s
+from rasteret_torch.index.remote import Remote, hub_errors, remote
+from rasteret_torch.store.location import is_local
 
 _IN_MEMORY_NBYTES = 128 << 20  # decoded; a larger table is written to an Arrow file batch by batch, and mapped
+_READ = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True))
+# From elsewhere, where a file is not hashed before it is read, its pages are checked as they come.
+_READ_REMOTE = ds.ParquetFileFormat(
+    default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True, page_checksum_verification=True)
+)
+
+Place = Path | Remote
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rows are read, and which files of this machine they may name.
+
+    Attributes:
+        bbox, date_range: as in `pruning.condition`; row groups without such rows are not read.
+        root: as in `trust.trust_of`.
+    """
+
+    bbox: Any = None
+    date_range: Any = None
+    root: trust.Roots = None
+
+    @property
+    def is_all(self) -> bool:
+        """Whether every row is wanted."""
+        return self.bbox is None and self.date_range is None
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What lies at a path.
+    """What lies at a place.
 
     Attributes:
-        layer: all rows, in our types, with absolute hrefs.
+        layer: the rows, in our types, with absolute hrefs.
         schema: as stored, with its metadata.
         manifest: of a collection of ours, else None.
     """
@@ -31,24 +61,53 @@ class Stored:
     manifest: snapshot.Manifest | None
 
 
-def read(path: Path) -> Stored:
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A dataset before its rows are read.
+
+    Attributes:
+        dataset: of Parquet files.
+        folder: path or URL that relative hrefs belong to.
+        condition: of the rows.
+        trust: what hrefs are checked against.
+    """
+
+    dataset: ds.FileSystemDataset
+    folder: Path | str
+    condition: pc.Expression | None
+    trust: trust.Trust
+
+    def local(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The batch with absolute hrefs, none of which it may not name."""
+        batch = locate.resolved(batch, self.folder)
+        self.trust.check(batch)
+        return batch
+
+
+def read(place: Place, wanted: Wanted = Wanted()) -> Stored:
     """Reads a file or folder of Parquet.
 
     Raises:
-        DatasetNotFoundError: a folder without Parquet.
+        DatasetNotFoundError: a folder without Parquet, or nothing behind a URL.
         IndexCorruptError: files are missing, resized or damaged; SchemaVersionError for a newer format.
         InputError: not the columns of a collection.
+        UntrustedUriError: hrefs that an index from elsewhere may not name.
+        StoreError: a URL that cannot be read.
     """
-    manifest = snapshot.read_manifest(path)
-    dataset, nbytes = _dataset(path, manifest)
-    try:
-        canonical.check_required(dataset.schema, str(path))
-    except UnicodeDecodeError as error:
-        raise IndexCorruptError(f"{path} has damaged column names ({error})") from error
-    s.read_stamp(dataset.schema)
-    layer = _layer(dataset, nbytes, path if path.is_dir() else path.parent)
-    if manifest is not None and layer.table.num_rows != manifest.rows:
-        raise IndexCorruptError(f"{path} has {layer.table.num_rows} rows, its manifest {manifest.rows}; build it again")
+    with hub_errors(place):
+        manifest = _manifest(place)
+        dataset = _dataset(place, manifest)
+        try:
+            canonical.check_required(dataset.schema, str(place))
+        except UnicodeDecodeError as error:
+            raise IndexCorruptError(f"{place} has damaged column names ({error})") from error
+        s.read_stamp(dataset.schema)
+        condition = pruning.condition(dataset.schema, wanted.bbox, wanted.date_range)
+        layer = _layer(Opened(dataset, _folder(place, manifest), condition, _trust(place, manifest, wanted)))
+    if manifest is not None and wanted.is_all and layer.table.num_rows != manifest.rows:
+        raise IndexCorruptError(
+            f"{place} has {layer.table.num_rows} rows, its manifest {manifest.rows}; build it again"
+        )
     return Stored(layer, dataset.schema, manifest)
 
 
@@ -58,45 +117,85 @@ def reread(path: str, content_hash: str) -> mapped.Layer:
     Raises:
         IndexCorruptError: the collection is gone too, or holds other rows now.
     """
-    stored = read(Path(path)) if Path(path).exists() else None
+    place: Place = Path(path) if is_local(path) else remote(path)
+    # A recipe comes from a process of this user, which has checked the collection; the hash says that it is the same.
+    gone = isinstance(place, Path) and not place.exists()
+    stored = None if gone else read(place, Wanted(root="/"))
     if stored is None or stored.manifest is None or stored.manifest.content_hash != content_hash:
         raise IndexCorruptError(
-            f"the collection at {path} is gone, or holds other rows than when it was pickled; load it"
+            f"the collection at {place} is gone, or holds other rows than when it was pickled; load it"
         )
     return stored.layer
 
 
-def _dataset(path: Path, manifest: snapshot.Manifest | None) -> tuple[ds.Dataset, int]:
+def _manifest(place: Place) -> snapshot.Manifest | None:
+    if isinstance(place, Path):
+        return snapshot.read_manifest(place)
+    text = None if place.path.partition("?")[0].endswith(".parquet") else place.text(snapshot.MANIFEST)
+    manifest = None if text is None else snapshot.parse_manifest(text, str(place))
+    for part in () if manifest is None else manifest.files:
+        found = place.filesystem.get_file_info([place.child(part.name)])[0].size
+        if found != part.nbytes:
+            raise IndexCorruptError(
+                f"{place}/{part.name} has {found} bytes, the manifest says {part.nbytes}; upload the collection again"
+            )
+    return manifest
+
+
+def _folder(place: Place, manifest: snapshot.Manifest | None) -> Path | str:
+    """What relative hrefs belong to."""
+    if isinstance(place, Path):
+        return place if place.is_dir() else place.parent
+    is_folder = manifest is not None or not place.is_file
+    return place.base if is_folder else place.base.partition("?")[0].rpartition("/")[0]
+
+
+def _trust(place: Place, manifest: snapshot.Manifest | None, wanted: Wanted) -> trust.Trust:
+    sha256s = [] if manifest is None else [part.sha256 for part in manifest.files]
+    folder = (place if place.is_dir() else place.parent) if isinstance(place, Path) else None
+    return trust.trust_of(str(place), folder, sha256s, "" if manifest is None else manifest.seal, wanted.root)
+
+
+def _dataset(place: Place, manifest: snapshot.Manifest | None) -> ds.FileSystemDataset:
     try:
-        if manifest is not None:
-            dataset = ds.dataset([str(path / part.name) for part in manifest.files], format="parquet")
+        if isinstance(place, Path):
+            files: Any = place if manifest is None else [str(place / part.name) for part in manifest.files]
+            hive = "hive" if manifest is None and place.is_dir() else None
+            dataset = ds.dataset(files, format=_READ, partitioning=hive)
         else:
-            dataset = ds.dataset(path, format="parquet", partitioning="hive" if path.is_dir() else None)
-        nbytes = sum(group.total_byte_size for part in dataset.get_fragments() for group in part.row_groups)
+            files = place.path if manifest is None else [place.child(part.name) for part in manifest.files]
+            hive = "hive" if manifest is None and not place.is_file else None
+            dataset = ds.dataset(files, filesystem=place.filesystem, format=_READ_REMOTE, partitioning=hive)
+    except RasteretTorchError:
+        raise
     except (pa.ArrowException, OSError) as error:
-        raise IndexCorruptError(f"{path} is not readable as Parquet ({error})") from error
+        raise IndexCorruptError(f"{place} is not readable as Parquet ({error})") from error
     if not dataset.files:
-        raise DatasetNotFoundError(f"{path} holds no Parquet files; check the path")
-    return dataset, nbytes
+        raise DatasetNotFoundError(f"{place} holds no Parquet files; check the path")
+    return dataset
 
 
-def _layer(dataset: ds.Dataset, nbytes: int, folder: Path) -> mapped.Layer:
+def _layer(opened: Opened) -> mapped.Layer:
+    dataset = opened.dataset
     try:
+        nbytes = sum(group.total_byte_size for part in dataset.get_fragments() for group in part.row_groups)
         if nbytes > _IN_MEMORY_NBYTES:
-            return streamed(dataset.to_batches(), dataset.schema, folder)
-        batches = [locate.resolved(batch, folder) for batch in dataset.to_table().to_batches()]
+            return streamed(dataset.to_batches(filter=opened.condition), dataset.schema, opened)
+        batches = [opened.local(batch) for batch in dataset.to_table(filter=opened.condition).to_batches()]
         return mapped.Layer(canonical.canonical(pa.Table.from_batches(batches, dataset.schema)))
+    except RasteretTorchError:
+        raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise IndexCorruptError(f"{folder} is damaged ({error}); build or copy the collection again") from error
+        raise IndexCorruptError(f"{opened.trust.where} is damaged ({error}); build or copy it again") from error
 
 
-def streamed(batches: Iterable[pa.RecordBatch], schema: pa.Schema, folder: Path | None = None) -> mapped.Layer:
+def streamed(batches: Iterable[pa.RecordBatch], schema: pa.Schema, opened: Opened | None = None) -> mapped.Layer:
     """Batches in our types, written to an Arrow file as they come and mapped from it."""
     wanted = canonical.canonical(schema.empty_table()).schema
 
     def converted() -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            local = batch if folder is None else locate.resolved(batch, folder)
+            local = batch if opened is None else opened.local(batch)
             table = canonical.canonical(pa.Table.from_batches([local]))
             yield from table.cast(wanted).to_batches(max_chunksize=mapped.CHUNK_ROWS)
 

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from rasteret_torch.errors import IndexCorruptError, InputError
 from rasteret_torch.index import schema as s
+from rasteret_torch.index import trust
 
 MANIFEST = "_manifest.json"  # Parquet tools pass over names that begin with an underscore
 _PART_ROWS = 1_000_000
@@ -47,6 +48,7 @@ class Manifest:
         content_hash: of the rows (`RuntimeIndex.content_hash`).
         build_hash: of the inputs of the build that wrote it, or "".
         schema_version: of the columns.
+        seal: shows to this user's processes that one of them wrote it (`trust`), or "".
     """
 
     files: tuple[PartFile, ...]
@@ -56,6 +58,7 @@ class Manifest:
     content_hash: str = ""
     build_hash: str = ""
     schema_version: str = s.VERSION
+    seal: str = ""
     created: str = field(default_factory=lambda: dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
 
 
@@ -81,7 +84,8 @@ def write(
     aside.mkdir()
     try:
         files = _write_parts(aside, s.stamp_schema(schema, {"name": name, "data_source": data_source}), batches)
-        manifest = Manifest(files, sum(one.rows for one in files), name, data_source, *hashes)
+        seal = trust.seal([one.sha256 for one in files])
+        manifest = Manifest(files, sum(one.rows for one in files), name, data_source, *hashes, seal=seal)
         _write_text(aside / MANIFEST, json.dumps(asdict(manifest), indent=1))
         _sync_folder(aside)
         _swap(aside, path)
@@ -110,22 +114,38 @@ def read_manifest(path: Path) -> Manifest | None:
     if not (path / MANIFEST).is_file():
         return None
     try:
-        record = json.loads((path / MANIFEST).read_text())
-        s.check_version(str(record["schema_version"]), f"the collection {path}")
-        record["files"] = tuple(PartFile(**one) for one in record["files"])
-        known = Manifest.__dataclass_fields__
-        manifest = Manifest(**{key: value for key, value in record.items() if key in known})
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        text = (path / MANIFEST).read_text("utf-8")
+    except (ValueError, OSError) as error:
         raise IndexCorruptError(f"{path / MANIFEST} is not readable ({error}); build the collection again") from error
+    manifest = parse_manifest(text, str(path))
     for part in manifest.files:
         _check_part(path, part)
     return manifest
 
 
+def parse_manifest(text: str, folder: str) -> Manifest:
+    """A manifest, its file names checked, its files not.
+
+    Raises:
+        IndexCorruptError, SchemaVersionError: as `read_manifest`.
+    """
+    where = f"{folder}/{MANIFEST}"
+    try:
+        record = json.loads(text)
+        s.check_version(str(record["schema_version"]), f"the collection {folder}")
+        record["files"] = tuple(PartFile(**one) for one in record["files"])
+        known = Manifest.__dataclass_fields__
+        manifest = Manifest(**{key: value for key, value in record.items() if key in known})
+        outside = [part.name for part in manifest.files if os.path.basename(part.name) != part.name]
+    except (ValueError, KeyError, TypeError) as error:
+        raise IndexCorruptError(f"{where} is not readable ({error}); build the collection again") from error
+    if outside:
+        raise IndexCorruptError(f"{where} names {outside[0]!r} outside its folder; build it again")
+    return manifest
+
+
 def _check_part(folder: Path, part: PartFile) -> None:
     file = folder / part.name
-    if os.path.basename(part.name) != part.name:
-        raise IndexCorruptError(f"{folder / MANIFEST} names {part.name!r} outside its folder; build it again")
     if not file.is_file():
         raise IndexCorruptError(f"{file} is missing, its manifest lists it; build or copy the collection again")
     nbytes = file.stat().st_size

@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyarrow.fs import FileSystem
 
-from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, InputError
+from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, InputError, RasteretTorchError
 from rasteret_torch.index import Collection, as_collection, locate, snapshot, table_of
+from rasteret_torch.index.remote import hub_errors, remote
 from rasteret_torch.ingest import assemble, workspace
 from rasteret_torch.ingest.enrich import build_url_index_from_assets, enriched
 from rasteret_torch.ingest.files import check_budget
@@ -82,7 +83,7 @@ def build_from_table(
     shape = Shape(column_map or {}, href_column, band_index_map, url_rewrite_patterns or {}, data_source)
     if backend is None and cloud_config is not None:
         backend = create_backend(cloud_config=cloud_config)
-    batches, described = _batches(table_or_path, filesystem, columns, filter_expr)
+    batches, described = _batches(table_or_path, (filesystem, backend), columns, filter_expr)
     inputs = {"table": described, "shape": repr(shape), "columns": columns, "filter": str(filter_expr)}
     inputs |= {"enrich_cog": enrich_cog, "band_codes": band_codes}
 
@@ -144,7 +145,10 @@ def _stream(tables: Iterable[pa.Table]) -> pa.RecordBatchReader:
 
 
 def _batches(
-    source: Any, filesystem: FileSystem | None, columns: Sequence[str] | None, condition: pc.Expression | None
+    source: Any,
+    where: tuple[FileSystem | None, StorageBackend | None],
+    columns: Sequence[str] | None,
+    condition: pc.Expression | None,
 ) -> tuple[Iterable[pa.RecordBatch], Any]:
     """The rows to index in batches, and what tells this table from another when it is built again."""
     names = list(columns) if columns is not None else None
@@ -152,7 +156,7 @@ def _batches(
         return _rechunked(ds.Scanner.from_batches(source, columns=names, filter=condition)), _unlike_any()
     described: Any
     if isinstance(source, str | Path):
-        dataset, described = _open(source, filesystem)
+        dataset, described = _open(source, *where)
     elif isinstance(source, ds.Dataset):
         dataset, described = source, _stamps(source) if isinstance(source, ds.FileSystemDataset) else _unlike_any()
     else:
@@ -174,15 +178,22 @@ def _rechunked(scanner: ds.Scanner) -> Iterator[pa.RecordBatch]:
             yield batch.slice(start, _BATCH_ROWS)
 
 
-def _open(path: str | Path, filesystem: FileSystem | None) -> tuple[ds.Dataset, Any]:
+def _open(path: str | Path, filesystem: FileSystem | None, backend: StorageBackend | None) -> tuple[ds.Dataset, Any]:
     text = str(path)
     if filesystem is None and is_local(text):
         local = locate.absolute(local_path(text))
         if not local.exists():
             raise DatasetNotFoundError(f"there is no table at {text!r}; check the path")
         text = str(local)
+    elif filesystem is None:
+        place = remote(text, backend)
+        filesystem, text = place.filesystem, place.path
+        with hub_errors(place):
+            _ = place.is_file  # says what is wrong with the URL
     try:
         dataset = ds.dataset(text, filesystem=filesystem, format="parquet", partitioning="hive")
+    except RasteretTorchError:
+        raise
     except (pa.ArrowInvalid, OSError) as error:
         raise IndexCorruptError(f"{text} is not readable as Parquet ({error})") from error
     return dataset, _stamps(dataset)
