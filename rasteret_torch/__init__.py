@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rasteret_torch.loaders.geodataset import RasteretGeoDataset
     from rasteret_torch.loaders.iterable import RasteretIterableDataset
     from rasteret_torch.loaders.iterable_loader import RasteretDataLoader
+    from rasteret_torch.loaders.targets import ColumnTargets, RasterTargets, VectorTargets
     from rasteret_torch.read import Raster, ReadOptions
     from rasteret_torch.readers.save import save_per_geometry
     from rasteret_torch.readers.tiff import read_tiff
@@ -34,15 +35,18 @@ if TYPE_CHECKING:
 _HOMES = {
     "CloudConfig": "rasteret_torch.store",
     "Collection": "rasteret_torch.index",
+    "ColumnTargets": "rasteret_torch.loaders.targets",
     "Dataset": "rasteret_torch.ingest",
     "Grid": "rasteret_torch.geo",
     "Raster": "rasteret_torch.read",
+    "RasterTargets": "rasteret_torch.loaders.targets",
     "RasteretDataLoader": "rasteret_torch.loaders.iterable_loader",
     "RasteretDataModule": "rasteret_torch.loaders.datamodule",
     "RasteretGeoDataset": "rasteret_torch.loaders.geodataset",
     "RasteretIterableDataset": "rasteret_torch.loaders.iterable",
     "ReadOptions": "rasteret_torch.read",
     "StorageBackend": "rasteret_torch.store",
+    "VectorTargets": "rasteret_torch.loaders.targets",
     "Window": "rasteret_torch.geo",
     "as_collection": "rasteret_torch.index",
     "build": "rasteret_torch.ingest",
@@ -61,15 +65,18 @@ _HOMES = {
 __all__ = [
     "CloudConfig",
     "Collection",
+    "ColumnTargets",
     "Dataset",
     "Grid",
     "Raster",
+    "RasterTargets",
     "RasteretDataLoader",
     "RasteretDataModule",
     "RasteretGeoDataset",
     "RasteretIterableDataset",
     "ReadOptions",
     "StorageBackend",
+    "VectorTargets",
     "Window",
     "as_collection",
     "build",

@@ -123,6 +123,14 @@ class Collection(Endings):
             row if self._rows is None else int(self._rows[row])
         ].as_py()
 
+    def distinct(self, name: str) -> list[Any]:
+        """Sorted values of a column, each once, over all rows that this collection was selected from.
+
+        A split has the same list as the whole.
+        """
+        values = pc.unique(self._root.table.column(self._named([name])[0])).drop_null()
+        return sorted(values.to_pylist())
+
     # -- filters ----------------------------------------------------------------------------------------------------
 
     def subset(

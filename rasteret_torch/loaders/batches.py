@@ -19,7 +19,8 @@ from rasteret_torch.errors import (
     StoreError,
     TiffError,
 )
-from rasteret_torch.loaders.recipe import PlannedChip, Sample, SampleRecipe
+from rasteret_torch.loaders.reads import Reads
+from rasteret_torch.loaders.recipe import ChipRead, PlannedChip, Sample, SampleRecipe
 from rasteret_torch.loaders.sources import ChipSource
 from rasteret_torch.read import ChipPixels, Failures, Pipeline, ReadOptions
 
@@ -134,13 +135,15 @@ class Reading:
         parts: list[ChipPixels] | None = None
         if batched:
             self._data, parts = _one_array([member.chip for member in chosen])
-        plans = [member.chip.plan for member in chosen]
-        self._future = reader.pipeline.submit(plans, parts, self._failures)
-        self._pixels: list[ChipPixels] = []
+        self._reads = self._begin([member.chip for member in chosen], parts, self._failures)
+        self._found: list[ChipRead] = []
+
+    def _begin(self, chips: list[PlannedChip], into: list[ChipPixels] | None, failures: Failures) -> Reads:
+        return Reads(self._reader.pipeline, self._reader.recipe.targets, chips, into, failures)
 
     def cancel(self) -> None:
         """Stops reading; without effect when all is there."""
-        self._future.cancel()
+        self._reads.cancel()
 
     def wait(self) -> None:
         """Waits for the pixels, and for those of other samples in the place of failed ones.
@@ -148,19 +151,16 @@ class Reading:
         Raises:
             RasteretTorchError: what reading said, or that too many samples failed.
         """
-        try:
-            self._pixels = self._future.result()
-        finally:
-            self._future.cancel()  # an interrupt while waiting ends the reads too
+        self._found = self._reads.result()
         for slot, error in sorted(self._failures.items()):
             self._reader.count(error, self._chosen[slot].number, self._epoch)
             if self._reader.options.on_error == "replace":
-                self._pixels[slot] = self._replaced(slot, self._pixels[slot])
+                self._found[slot] = self._replaced(slot, self._found[slot].image)
 
     def samples(self) -> Iterator[Sample]:
         """Each sample for itself, after `wait`."""
         recipe, transforms = self._reader.recipe, self._reader.transforms
-        for member, read in zip(self._chosen, self._pixels, strict=True):
+        for member, read in zip(self._chosen, self._found, strict=True):
             sample = recipe.sample(member.chip, read)
             sample["index"] = torch.tensor(member.number, dtype=torch.int64)
             yield sample if transforms is None else transforms(sample)
@@ -168,15 +168,15 @@ class Reading:
     def batch(self) -> Sample:
         """All samples as one, after `wait`."""
         assert self._data is not None
-        pixels = self._pixels
+        pixels = [read.image for read in self._found]
         covered = _empty((len(pixels), *pixels[0].valid.shape[:1], *pixels[0].valid.shape[2:]), np.dtype(np.uint8))
         for number, read in enumerate(pixels):
             np.all(read.valid, axis=1, out=covered[number].numpy().view(bool))
-        batch = self._reader.recipe.batch([member.chip for member in self._chosen], self._data, covered)
+        batch = self._reader.recipe.batch([member.chip for member in self._chosen], self._data, covered, self._found)
         batch["index"] = torch.tensor([member.number for member in self._chosen], dtype=torch.int64)
         return batch if self._reader.transforms is None else _transformed(batch, self._reader.transforms)
 
-    def _replaced(self, slot: int, pixels: ChipPixels) -> ChipPixels:
+    def _replaced(self, slot: int, pixels: ChipPixels) -> ChipRead:
         """Reads another sample into the place of one that failed."""
         for other in self._reader.substitutes(self._chosen[slot].number, self._epoch):
             plan = other.chip.plan
@@ -185,7 +185,7 @@ class Reading:
                 continue
             failures: Failures = {}
             into = None if self._data is None else [pixels]
-            read = self._reader.pipeline.submit([plan], into, failures).result()[0]
+            read = self._begin([other.chip], into, failures).result()[0]
             if not failures:
                 self._chosen[slot] = other
                 return read

@@ -18,7 +18,6 @@ from torchgeo.datasets import GeoDataset
 from rasteret_torch.errors import (
     BandNotFoundError,
     EmptySelectionError,
-    InputError,
 )
 from rasteret_torch.geo import Grid, parse_crs, same_crs
 from rasteret_torch.index import Collection, load
@@ -31,9 +30,12 @@ from rasteret_torch.loaders.combined import (
     complete,
 )
 from rasteret_torch.loaders.lookup import COLUMNS, ROW, FrameLookup
-from rasteret_torch.loaders.recipe import PlannedChip, SampleRecipe, worker_pipeline
+from rasteret_torch.loaders.reads import Reads
+from rasteret_torch.loaders.recipe import ChipRead, PlannedChip, SampleRecipe, worker_pipeline
+from rasteret_torch.loaders.targets import ClassName, Target, TargetsLike
+from rasteret_torch.loaders.targets_resolve import resolved
 from rasteret_torch.loaders.tensors import SampleDtype
-from rasteret_torch.read import ChipPixels, Pipeline, ReadOptions, Resampling
+from rasteret_torch.read import Pipeline, ReadOptions, Resampling
 from rasteret_torch.read.access import backend_for
 from rasteret_torch.store import StorageBackend
 
@@ -68,8 +70,9 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
 
     A query is `[xmin:xmax:xres, ymin:ymax:yres, tmin:tmax:tstep]` in the CRS of the dataset; parts may be missing.
     Samples are dictionaries of tensors: `image` [C, H, W] (or [T, C, H, W]) or `mask` (channel squeezed), `mask_valid`
-    uint8 [H, W] ([T, H, W]) which is 1 where every band is valid, `bounds` (9,) and `transform` (9,) float64, and with
-    `label_field` also `label`; with `time_series` also `timestamps` (T,) POSIX seconds.
+    uint8 [H, W] ([T, H, W]) which is 1 where every band read here is valid, `bounds` (9,) and `transform` (9,) float64;
+    with `time_series` also `timestamps` (T,) POSIX seconds; and what `targets` make: `label` (1,) or (k,), `mask`
+    [H, W], both with `ignore_index` where nothing is known.
     """
 
     def __init__(
@@ -85,7 +88,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         dtype: SampleDtype = None,
         time_series: bool = False,
         label_field: str | None = None,
-        targets: Any = None,
+        targets: TargetsLike = None,
         geometries: Any = None,
         resampling: Resampling | None = None,
         transforms: Callable[[Sample], Sample] | None = None,
@@ -106,7 +109,8 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
             dtype: None follows TorchGeo (float32 images, int64 masks), "native" keeps the file's, or a torch dtype.
             time_series: one step per item, ascending in time, instead of a mosaic in which the first valid pixel wins.
             label_field: column whose number (or list of numbers) becomes `label`; of the first item of the chip.
-            targets: reserved.
+            targets: what is to be learned, one or a list: `ColumnTargets`, `RasterTargets` or `VectorTargets`; or in
+                short the name of a column, a label collection or its path, or the path of a file of shapes.
             geometries: areas (shapely, in `crs`) outside of which no chip is sampled.
             resampling: None interpolates linearly where the sample's dtype is a float and takes the nearest pixel else.
             transforms: applied to every sample.
@@ -118,8 +122,6 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
             DatasetNotFoundError, SplitNotFoundError, BandNotFoundError, EmptySelectionError: the collection has no such
                 thing; the message lists what it has.
         """
-        if targets is not None:
-            raise InputError("targets= is not available yet; combine two datasets with & or use transforms=")
         found = collection if isinstance(collection, Collection) else load(collection)
         self.collection: Collection = found if split is None else found.select_split(split, split_column=split_column)
         if len(self.collection) == 0:
@@ -132,12 +134,14 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         self.is_image = is_image
         self.sample_dtype = dtype
         self.time_series = time_series
-        self.label_field = label_field
         self.resampling = resampling
         self.transforms = transforms
         self.cache = cache
         self.read_options = read if cache else replace(read, tile_cache_nbytes=0)
         self.backend = backend_for(self.collection, backend)
+        self.targets: tuple[Target, ...] = resolved(
+            targets, label_field, self.collection, is_image=is_image, level=read.level, backend=self.backend
+        )
         self.paths = str(self.collection.path or self.collection.name)
         runtime = self.collection.runtime
         self._crs = parse_crs(crs) if crs is not None else runtime.crs_list[0]
@@ -217,6 +221,11 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         return worker_pipeline(self.read_options, self.backend)
 
     @property
+    def classes(self) -> tuple[ClassName, ...] | None:
+        """What the numbers of the targets mean, by number; None where they are the labels' own."""
+        return next((target.classes for target in self.targets if target.classes is not None), None)
+
+    @property
     def recipe(self) -> SampleRecipe:
         """How samples are made."""
         return SampleRecipe(
@@ -225,7 +234,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
             is_image=self.is_image,
             dtype=self.sample_dtype,
             time_series=self.time_series,
-            label_field=self.label_field,
+            targets=self.targets,
             resampling=self.resampling,
             level=self.read_options.level,
         )
@@ -246,14 +255,11 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
     def begin(self, queries: Sequence[Query]) -> Finish:
         """Plans a batch and starts reading it; calling the result waits, and gives None where no item is."""
         chips = [self.plan_query(query) for query in queries]
-        pixels = self.pipeline.submit([chip.plan for chip in chips if chip is not None])
+        reads = Reads(self.pipeline, self.targets, [chip for chip in chips if chip is not None])
 
         def finish() -> list[Sample | None]:
-            try:
-                read = iter(pixels.result())
-            finally:
-                pixels.cancel()  # an interrupt while waiting ends the reads too
-            return [None if chip is None else self._sample(chip, next(read)) for chip in chips]
+            found = iter(reads.result())
+            return [None if chip is None else self._sample(chip, next(found)) for chip in chips]
 
         return finish
 
@@ -267,8 +273,8 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         times = t.start.timestamp(), t.stop.timestamp(), float(t.step)
         return self.recipe.plan(grid, rows, (x.start, x.stop, x.step, y.start, y.stop, y.step, *times))
 
-    def _sample(self, chip: PlannedChip, pixels: ChipPixels) -> Sample:
-        sample = self.recipe.sample(chip, pixels)
+    def _sample(self, chip: PlannedChip, read: ChipRead) -> Sample:
+        sample = self.recipe.sample(chip, read)
         return sample if self.transforms is None else self.transforms(sample)
 
     # What TorchGeo expects around it ----------------------------------------------------------------------------

@@ -26,6 +26,8 @@ from rasteret_torch.loaders.batches import BadSample, ChipReader, Reading
 from rasteret_torch.loaders.ranks import Rank, current_rank
 from rasteret_torch.loaders.recipe import Sample, SampleRecipe, worker_pipeline
 from rasteret_torch.loaders.sources import ChipSource, LayoutSource
+from rasteret_torch.loaders.targets import TargetsLike
+from rasteret_torch.loaders.targets_resolve import resolved
 from rasteret_torch.loaders.tensors import SampleDtype
 from rasteret_torch.read import ReadOptions, Resampling
 from rasteret_torch.read.access import backend_for
@@ -86,7 +88,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         dtype: SampleDtype = "native",
         time_series: bool = False,
         label_field: str | None = None,
-        targets: Any = None,
+        targets: TargetsLike = None,
         resampling: Resampling | None = None,
         transforms: Callable[[Sample], Sample] | None = None,
         read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
@@ -119,7 +121,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
             dtype: "native" keeps the files', None follows TorchGeo (float32 images, int64 masks), or a torch dtype.
             time_series: one step per item at the chip's place, ascending in time.
             label_field: column whose number (or list of numbers) becomes `label`.
-            targets: reserved.
+            targets: what is to be learned; see `RasteretGeoDataset`.
             resampling: None interpolates linearly where the sample's dtype is a float and takes the nearest pixel else.
             transforms: applied to every sample (a batch is taken apart and stacked again for it).
             read: how pixels are fetched; how far ahead; what happens to samples that fail.
@@ -131,8 +133,6 @@ class RasteretIterableDataset(IterableDataset[Sample]):
             CRSMismatchError: items lie in several CRSs and `crs` is not given.
             InputError: any other argument that makes no sense.
         """
-        if targets is not None:
-            raise InputError("targets= is not available yet; use transforms=")
         found = collection if isinstance(collection, Collection) else load(collection)
         self.collection: Collection = found if split is None else found.select_split(split, split_column=split_column)
         if len(self.collection) == 0:
@@ -153,8 +153,11 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         self.backend = backend_for(self.collection, backend)
         self._ground = crs, res
         self._wanted_length = length
+        made = resolved(
+            targets, label_field, self.collection, is_image=is_image, level=read.level, backend=self.backend
+        )
         self._recipe = SampleRecipe(
-            self.collection, self.bands, is_image, dtype, time_series, label_field, resampling, read.level
+            self.collection, self.bands, is_image, dtype, time_series, made, resampling, read.level
         )
         # Where the next iteration starts: epoch, position, batches. A tensor, since workers that live on share it.
         self._cursor = torch.zeros(3, dtype=torch.int64)

@@ -15,7 +15,8 @@ from torch.utils.data import get_worker_info
 
 from rasteret_torch.geo import Grid
 from rasteret_torch.index import Collection
-from rasteret_torch.loaders.tensors import SampleDtype, converted, interpolates, label_tensor
+from rasteret_torch.loaders.targets import ChipPlace, Target
+from rasteret_torch.loaders.tensors import SampleDtype, converted, interpolates
 from rasteret_torch.read import ChipPixels, ChipPlan, Pipeline, ReadOptions, Resampling, pipeline, plan_chip
 from rasteret_torch.read.options import LevelChoice
 from rasteret_torch.store import StorageBackend
@@ -29,15 +30,24 @@ class PlannedChip(NamedTuple):
 
     Attributes:
         plan: the pixels.
-        first_row: the collection row that labels come from.
+        place: the chip as its targets see it.
         box: the sample's `bounds`.
         times: POSIX seconds of the steps of a time series.
+        labels: what is read for each target, None where nothing is.
     """
 
     plan: ChipPlan
-    first_row: int
+    place: ChipPlace
     box: Box
     times: tuple[float, ...]
+    labels: tuple[ChipPlan | None, ...]
+
+
+class ChipRead(NamedTuple):
+    """What was read for a sample: its pixels, and those of each target."""
+
+    image: ChipPixels
+    labels: tuple[ChipPixels | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +59,7 @@ class SampleRecipe:
     is_image: bool
     dtype: SampleDtype
     time_series: bool
-    label_field: str | None
+    targets: tuple[Target, ...]
     resampling: Resampling | None
     level: LevelChoice
 
@@ -68,27 +78,31 @@ class SampleRecipe:
         steps = [[item] for item in items] if self.time_series else [items]
         plan = plan_chip(grid, steps, resampling=self._kernel, level=self.level)
         times = tuple(float(moment) / 1e6 for moment in runtime.start_us[rows]) if self.time_series else ()
-        return PlannedChip(plan, int(rows[0]), box, times)
+        shown = rows if self.time_series else rows[:1]
+        span = int(runtime.start_us[shown].min()), int(runtime.end_us[shown].max())
+        where = ChipPlace(grid, int(rows[0]), *span)
+        return PlannedChip(plan, where, box, times, tuple(target.plan(where) for target in self.targets))
 
     def _kernel(self, dtype: np.dtype[Any]) -> Resampling:
         if self.resampling is not None:
             return self.resampling
         return "bilinear" if interpolates(self.dtype, dtype, is_image=self.is_image) else "nearest"
 
-    def sample(self, chip: PlannedChip, pixels: ChipPixels) -> Sample:
+    def sample(self, chip: PlannedChip, read: ChipRead) -> Sample:
         """One sample; the pixels are taken over, not copied."""
-        data = torch.from_numpy(pixels.data)
-        covered = torch.from_numpy(pixels.valid.all(axis=-3).view(np.uint8))
-        batch = self.batch([chip], data[None], covered[None])
+        data = torch.from_numpy(read.image.data)
+        covered = torch.from_numpy(read.image.valid.all(axis=-3).view(np.uint8))
+        batch = self.batch([chip], data[None], covered[None], [read])
         return {key: value[0] for key, value in batch.items()}
 
-    def batch(self, chips: Sequence[PlannedChip], data: Tensor, covered: Tensor) -> Sample:
+    def batch(self, chips: Sequence[PlannedChip], data: Tensor, covered: Tensor, reads: Sequence[ChipRead]) -> Sample:
         """Samples side by side.
 
         Args:
-            chips: what was read.
+            chips: what was planned.
             data: (chip, step, band, row, col); taken over, not copied.
             covered: (chip, step, row, col) uint8, 1 where every band is valid.
+            reads: what was read, for the targets.
         """
         if not self.time_series:
             data, covered = data[:, 0], covered[:, 0]
@@ -102,14 +116,10 @@ class SampleRecipe:
         }
         if self.time_series:
             batch["timestamps"] = torch.tensor([chip.times for chip in chips], dtype=torch.float64)
-        if self.label_field is not None:
-            batch["label"] = torch.stack([self.label(chip.first_row) for chip in chips])
+        for number, target in enumerate(self.targets):
+            made = (target.tensor(c.place, read.labels[number]) for c, read in zip(chips, reads, strict=True))
+            batch[target.key] = torch.stack(list(made))
         return batch
-
-    def label(self, row: int) -> Tensor:
-        """The label of a collection row."""
-        assert self.label_field is not None
-        return label_tensor(self.collection.value(row, self.label_field), self.label_field)
 
 
 def worker_pipeline(read: ReadOptions, backend: StorageBackend | None) -> Pipeline:

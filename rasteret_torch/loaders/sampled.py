@@ -54,10 +54,10 @@ class SampledSource:
             is_image=recipe.is_image,
             dtype=recipe.dtype,
             time_series=recipe.time_series,
-            label_field=recipe.label_field,
             resampling=recipe.resampling,
             read=ReadOptions(level=recipe.level),
         )
+        dataset.targets = recipe.targets
         return cls(dataset, sampler, length, seed)
 
     @property

@@ -1,4 +1,4 @@
-"""The dtypes that samples have, and labels as tensors."""
+"""The dtypes that samples have."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-
-from rasteret_torch.errors import InputError
 
 SampleDtype = torch.dtype | Literal["native"] | None
 
@@ -34,18 +32,3 @@ def interpolates(dtype: SampleDtype, file_dtype: np.dtype[Any], *, is_image: boo
     if dtype is None:
         return is_image
     return dtype.is_floating_point
-
-
-def label_tensor(value: Any, column: str) -> Tensor:
-    """An index cell as a label: shape (1,) for a number, (k,) for a list of k numbers.
-
-    Raises:
-        InputError: the cell is null or not a number.
-    """
-    values = value if isinstance(value, list) else [value]
-    if not values or any(isinstance(part, str) or not isinstance(part, (bool, int, float)) for part in values):
-        raise InputError(
-            f"column {column!r} holds {value!r}, which is no label; store numbers (or lists of numbers) in the column"
-        )
-    is_float = any(isinstance(part, float) for part in values)
-    return torch.tensor(values, dtype=torch.float32 if is_float else torch.int64)

@@ -320,7 +320,7 @@ def test_torchgeo_samplers_resume_and_refuse(scenes):
         ({"length": 0}, InputError),
         ({"bands": ["B99"]}, BandNotFoundError),
         ({"split": "train"}, SplitNotFoundError),
-        ({"targets": "x"}, InputError),
+        ({"targets": 3}, InputError),
     ],
     ids=str,
 )

@@ -1,0 +1,111 @@
+"""`Reads`: the pixels of a batch and of its labels on their way, in one gather where they share a source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rasteret_torch.loaders.recipe import ChipRead, PlannedChip
+from rasteret_torch.loaders.targets import Target
+from rasteret_torch.read import ChipPixels, ChipPlan, Failures, Pipeline, pipeline
+
+_IMAGE = -1  # stands where the numbers of targets do
+
+
+@dataclass(slots=True, eq=False)
+class _Submission:
+    """What one pipeline reads.
+
+    Attributes:
+        plans: what is read.
+        into: arrays for it.
+        owners: for each plan its chip and its target.
+        failures: of the plans.
+        future: of the pixels.
+    """
+
+    plans: list[ChipPlan] = field(default_factory=list)
+    into: list[ChipPixels] = field(default_factory=list)
+    owners: list[tuple[int, int]] = field(default_factory=list)
+    failures: Failures = field(default_factory=dict)
+    future: Future[list[ChipPixels]] | None = None
+
+
+class Reads:
+    """Reads planned chips; they are on their way when it is made."""
+
+    def __init__(
+        self,
+        images: Pipeline,
+        targets: Sequence[Target],
+        chips: Sequence[PlannedChip],
+        into: Sequence[ChipPixels] | None = None,
+        failures: Failures | None = None,
+    ) -> None:
+        """Starts.
+
+        Args:
+            images: reads the images; labels of another source have a pipeline of their own, of the same options.
+            targets: of the samples.
+            chips: what is to be read.
+            into: arrays for the images, such as the parts of a batch; None makes new ones.
+            failures: filled, where errors do not raise, with the first error of every chip that had one.
+        """
+        self._count = len(chips)
+        self._targets = len(targets)
+        self._failures = failures
+        self._by_pipeline: dict[Pipeline, _Submission] = {images: _Submission()}
+        for number, chip in enumerate(chips):
+            self._add(images, chip.plan, None if into is None else into[number], (number, _IMAGE))
+        for place, target in enumerate(targets):
+            source = images if target.backend is images.backend else pipeline(images.options, target.backend)
+            for number, chip in enumerate(chips):
+                label = chip.labels[place]
+                if label is not None:
+                    self._add(source, label, None, (number, place))
+        for source, part in self._by_pipeline.items():
+            part.future = source.submit(part.plans, part.into, part.failures)
+
+    def _add(self, source: Pipeline, plan: ChipPlan, into: ChipPixels | None, owner: tuple[int, int]) -> None:
+        part = self._by_pipeline.setdefault(source, _Submission())
+        part.plans.append(plan)
+        part.into.append(_blank(plan) if into is None else into)
+        part.owners.append(owner)
+
+    def cancel(self) -> None:
+        """Stops reading; without effect when all is there."""
+        for part in self._by_pipeline.values():
+            if part.future is not None:
+                part.future.cancel()
+
+    def result(self) -> list[ChipRead]:
+        """Waits for all chips.
+
+        Raises:
+            RasteretTorchError: what reading said.
+        """
+        found: dict[tuple[int, int], ChipPixels] = {}
+        try:
+            for part in self._by_pipeline.values():
+                assert part.future is not None
+                found.update(zip(part.owners, part.future.result(), strict=True))
+        finally:
+            self.cancel()  # an interrupt while waiting, or an error, ends the other reads too
+        if self._failures is not None:
+            for part in self._by_pipeline.values():
+                for number, error in part.failures.items():
+                    self._failures.setdefault(part.owners[number][0], error)
+        targets = range(self._targets)
+        return [
+            ChipRead(found[chip, _IMAGE], tuple(found.get((chip, target)) for target in targets))
+            for chip in range(self._count)
+        ]
+
+
+def _blank(plan: ChipPlan) -> ChipPixels:
+    """Arrays for a chip, not yet filled."""
+    shape = (len(plan.steps), len(plan.fills), *plan.grid.shape)
+    return ChipPixels(np.empty(shape, plan.dtype), np.empty(shape, bool))

@@ -1,0 +1,94 @@
+"""From what `targets=` was given to targets, checked against the collection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rasteret_torch.errors import DatasetNotFoundError, InputError
+from rasteret_torch.index import Collection, load
+from rasteret_torch.loaders.targets import (
+    ColumnTargets,
+    RasterTargets,
+    Target,
+    TargetsLike,
+    VectorTargets,
+)
+from rasteret_torch.loaders.targets_column import ColumnTarget
+from rasteret_torch.loaders.targets_raster import RasterTarget
+from rasteret_torch.loaders.targets_vector import VectorTarget, is_shapes
+from rasteret_torch.read.options import LevelChoice
+from rasteret_torch.store import StorageBackend
+
+
+def resolved(
+    targets: TargetsLike,
+    label_field: str | None,
+    collection: Collection,
+    *,
+    is_image: bool,
+    level: LevelChoice,
+    backend: StorageBackend | None,
+) -> tuple[Target, ...]:
+    """The targets of a dataset.
+
+    Args:
+        targets: what the user gave.
+        label_field: a column, the same as `ColumnTargets(label_field)`.
+        collection: the items of the dataset.
+        is_image: whether the dataset's own pixels are the `image`, not the `mask`.
+        level: "auto" or a forced overview number.
+        backend: where the images are read from.
+
+    Raises:
+        InputError: not a target, or two that make the same key.
+        DatasetNotFoundError: a name that is neither a column, nor a file of shapes, nor a collection.
+    """
+    many = list(targets) if isinstance(targets, list | tuple) else [] if targets is None else [targets]
+    if label_field is not None:
+        many.append(ColumnTargets(label_field))
+
+    def made(one: Any) -> Target:
+        spec = _specified(one, collection)
+        if isinstance(spec, ColumnTargets):
+            return ColumnTarget(spec, collection)
+        return RasterTarget(spec, level, backend) if isinstance(spec, RasterTargets) else VectorTarget(spec)
+
+    found = tuple(made(one) for one in many)
+    keys = [target.key for target in found] + ([] if is_image else ["mask"])
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise InputError(f"the sample's {twice[0]!r} would come from two targets (is_image=False makes a mask, too)")
+    return found
+
+
+def _specified(one: Any, collection: Collection) -> ColumnTargets | RasterTargets | VectorTargets:
+    """A specification of anything that stands for one."""
+    if isinstance(one, ColumnTargets | RasterTargets | VectorTargets):
+        return one
+    if isinstance(one, Collection):
+        return RasterTargets(one)
+    if isinstance(one, str | Path):
+        return _named(one, collection)
+    if hasattr(one, "__arrow_c_stream__") or hasattr(one, "geometry"):
+        return VectorTargets(one)
+    raise InputError(
+        f"targets= of type {type(one).__name__} is not understood; pass ColumnTargets, RasterTargets, VectorTargets, a "
+        "name, a path, a Collection or a GeoDataFrame"
+    )
+
+
+def _named(name: str | Path, collection: Collection) -> ColumnTargets | RasterTargets | VectorTargets:
+    """A column of the index, else a file of shapes, else a collection of label rasters."""
+    if str(name) in collection.schema.names:
+        return ColumnTargets(str(name))
+    if is_shapes(name):
+        return VectorTargets(name)
+    try:
+        return RasterTargets(load(name))
+    except DatasetNotFoundError as error:
+        columns = [column for column in collection.schema.names if not column.endswith("_metadata")]
+        raise DatasetNotFoundError(
+            f"targets={str(name)!r} is neither a column of the index {columns}, nor a file of "
+            f"shapes, nor a collection of label rasters ({error})"
+        ) from error

@@ -1,0 +1,217 @@
+"""`VectorTarget`: polygons and points on the pixels of chips."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.feather as pf
+import pyarrow.parquet as pq
+import shapely
+import torch
+from numpy.typing import NDArray
+from pyproj import CRS
+from torch import Tensor
+
+from rasteret_torch.errors import CRSMismatchError, DatasetNotFoundError, InputError
+from rasteret_torch.geo import Grid, same_crs
+from rasteret_torch.loaders.targets import BACKGROUND, ChipPlace, Classes, ClassName, VectorTargets
+from rasteret_torch.read import ChipPixels, ChipPlan
+from rasteret_torch.read.areas import Areas, as_areas, project_shape
+from rasteret_torch.read.burn import burn
+
+PARQUET, GEOJSON, IPC = (".parquet", ".geoparquet"), (".geojson", ".json"), (".arrow", ".feather")
+_POINTS = (shapely.GeometryType.POINT, shapely.GeometryType.MULTIPOINT)
+_BINARY_VALUE = 1  # written by shapes without an attribute
+
+
+class VectorTarget:
+    """Masks from shapes.
+
+    Attributes:
+        key: `mask`.
+        spec: what was asked for.
+        backend: None, as nothing is read for a chip.
+    """
+
+    key = "mask"
+    backend = None
+
+    def __init__(self, spec: VectorTargets) -> None:
+        """Reads the shapes.
+
+        Raises:
+            DatasetNotFoundError: no such file.
+            InputError: no shapes, lines, a missing attribute or CRS, or values that are no classes.
+        """
+        self.spec = spec
+        self._check()
+
+    def _check(self) -> None:
+        kinds = shapely.get_type_id(self._areas.shapes)
+        flat = np.flatnonzero((shapely.get_dimensions(self._areas.shapes) < 2) & ~np.isin(kinds, _POINTS))
+        if len(flat):
+            name = self._areas.shapes[flat[0]].geom_type
+            raise InputError(f"shape {flat[0]} is a {name}, which has no area; geometry.buffer(distance) gives it one")
+        if self.spec.classes is not None and self.spec.attribute is None:
+            raise InputError("classes= are values of an attribute; name its column with attribute=")
+        _ = self._values
+
+    @functools.cached_property
+    def _areas(self) -> Areas:
+        shapes, crs = self.spec.shapes, self.spec.crs
+        if isinstance(shapes, str | Path):
+            path = Path(shapes).expanduser().absolute()
+            if not path.is_file():
+                raise DatasetNotFoundError(f"no file of shapes at {str(shapes)!r}; check the path of the targets")
+            return _read(path, path.stat().st_mtime_ns, crs)
+        return as_areas(shapes, crs=crs)
+
+    @functools.cached_property
+    def _background(self) -> int:
+        """What stands where no shape is."""
+        wanted = self.spec.background
+        if wanted == "auto":
+            only_polygons = not np.isin(shapely.get_type_id(self._areas.shapes), _POINTS).any()
+            return 0 if only_polygons else self.spec.ignore_index
+        return self.spec.ignore_index if wanted == "ignore" else wanted
+
+    @functools.cached_property
+    def _named(self) -> Classes | None:
+        if self.spec.attribute is None:
+            return None
+        if self.spec.classes is not None:
+            return Classes(self.spec.classes)
+        column = _attribute(self._areas, self.spec.attribute)
+        if not _is_text(column):
+            return None
+        names = sorted(pc.unique(column).drop_null().to_pylist())
+        first = [BACKGROUND] if self._background == 0 else []
+        return Classes(first + [name for name in names if name not in first])
+
+    @functools.cached_property
+    def _values(self) -> NDArray[np.int64]:
+        """The number of every shape.
+
+        Raises:
+            InputError: values that are neither whole numbers nor classes.
+        """
+        name, ignore = self.spec.attribute, self.spec.ignore_index
+        if name is None:
+            return np.full(len(self._areas), _BINARY_VALUE, np.int64)
+        cells, classes = _attribute(self._areas, name).to_pylist(), self._named
+        if classes is not None:
+            where = f"attribute {name!r}"
+            return np.array([ignore if cell is None else classes.number(cell, where) for cell in cells], np.int64)
+        known = [cell for cell in cells if cell is not None and cell == cell]
+        if any(not isinstance(cell, bool | int | float) or cell != int(cell) for cell in known):
+            raise InputError(f"attribute {name!r} holds values that are no whole numbers; pass classes= to number them")
+        return np.array([ignore if cell is None or cell != cell else int(cell) for cell in cells], np.int64)
+
+    @property
+    def classes(self) -> tuple[ClassName, ...] | None:
+        """Values by number."""
+        return None if self._named is None else self._named.names
+
+    def plan(self, place: ChipPlace) -> ChipPlan | None:
+        """Nothing is read."""
+        return None
+
+    def tensor(self, place: ChipPlace, read: ChipPixels | None) -> Tensor:
+        """The mask, [H, W]."""
+        grid = place.grid
+        mask = np.full(grid.shape, self._background, np.int64)
+        shapes, tree = self._placed(grid.crs)
+        for number in np.sort(tree.query(shapely.box(*grid.bounds))):
+            _lay(mask, grid, shapes[number], int(self._values[number]), all_touched=self.spec.all_touched)
+        return torch.from_numpy(mask)
+
+    def _placed(self, crs: CRS | None) -> tuple[NDArray[np.object_], shapely.STRtree]:
+        """The shapes in the CRS of a chip."""
+        if crs is None:
+            raise CRSMismatchError("chips without a CRS have no place for shapes; pass crs= to the dataset")
+        key = crs.to_wkt()
+        if key not in self._by_crs:
+            shapes = self._areas.shapes
+            if not same_crs(self._areas.crs, crs):
+                shapes = np.array([project_shape(shape, self._areas.crs, crs) for shape in shapes], object)
+            self._by_crs[key] = shapes, shapely.STRtree(shapes)
+        return self._by_crs[key]
+
+    @functools.cached_property
+    def _by_crs(self) -> dict[str, tuple[NDArray[np.object_], shapely.STRtree]]:
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The specification alone: shapes of a file are read again on the other side."""
+        return {"spec": self.spec}
+
+
+def _lay(mask: NDArray[np.int64], grid: Grid, shape: Any, value: int, *, all_touched: bool) -> None:
+    """Writes a value on the pixels of one shape."""
+    if shapely.get_type_id(shape) in _POINTS:
+        x, y = shapely.get_coordinates(shape).T
+        inverse = ~grid.transform
+        cols = np.floor(x * inverse.a + y * inverse.b + inverse.c).astype(np.int64)
+        rows = np.floor(x * inverse.d + y * inverse.e + inverse.f).astype(np.int64)
+        inside = (rows >= 0) & (cols >= 0) & (rows < grid.shape[0]) & (cols < grid.shape[1])
+        mask[rows[inside], cols[inside]] = value
+        return
+    window = grid.window_of(shape.bounds).clip(grid.shape)
+    if window is not None:
+        part = mask[window.slices()]
+        part[burn(shape, grid.crop(window), all_touched=all_touched)] = value
+
+
+@functools.lru_cache(8)  # train, validation and test sets share the shapes
+def _read(path: Path, mtime_ns: int, crs: str | int | None) -> Areas:
+    """Shapes of a file.
+
+    Raises:
+        InputError: a format that is not read here, or a damaged file.
+    """
+    suffix = path.suffix.lower()
+    try:
+        if suffix in PARQUET:
+            return as_areas(pq.read_table(path), crs=crs)
+        if suffix in IPC:
+            return as_areas(pf.read_table(path), crs=crs)
+        if suffix in GEOJSON:
+            return as_areas(json.loads(path.read_text()), crs=crs)
+    except (pa.ArrowInvalid, ValueError) as error:
+        if isinstance(error, InputError):
+            raise InputError(f"{path.name}: {error}") from error
+        raise InputError(f"{path.name} could not be read as {suffix[1:]}: {error}") from error
+    raise InputError(
+        f"{path.name}: shapes are read from {', '.join(PARQUET + GEOJSON + IPC)}; convert it, for example with "
+        "geopandas.read_file(path).to_parquet(...)"
+    )
+
+
+def _attribute(areas: Areas, name: str) -> pa.ChunkedArray:
+    columns = [] if areas.columns is None else areas.columns.column_names
+    if name not in columns or areas.columns is None:
+        raise InputError(f"the shapes have no attribute {name!r}; they have {columns}")
+    column = areas.columns.column(name)
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _is_text(column: pa.ChunkedArray) -> bool:
+    kind = column.type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def is_shapes(value: str | Path) -> bool:
+    """Whether a path names a file of shapes: its format, and for Parquet that it is no collection."""
+    path = Path(value).expanduser()
+    if not path.is_file():
+        return False
+    suffix = path.suffix.lower()
+    if suffix in PARQUET:
+        return "assets" not in pq.read_schema(path).names
+    return suffix in GEOJSON + IPC
