@@ -10,7 +10,7 @@ import pyarrow as pa
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from rasteret_torch.errors import NotGeoreferencedError, RasteretTorchError
+from rasteret_torch.errors import ErrorBudgetExceededError, NotGeoreferencedError, RasteretTorchError
 from rasteret_torch.geo import epsg_of, parse_crs
 from rasteret_torch.index import canonical, dates
 from rasteret_torch.index import schema as s
@@ -122,23 +122,48 @@ def _problems(item: Item, outcomes: Mapping[str, Outcome]) -> str:
     return "; ".join(f"{type(error).__name__}: {error}" for error in failed)
 
 
-def warn_of_errors(outcomes: Mapping[str, Outcome]) -> None:
-    """One warning that counts the files that could not be indexed and names the first.
+@dataclass(slots=True)
+class Tally:
+    """How many files were indexed, and which could not be.
 
-    Raises:
-        RasteretTorchError: none could; the error of the first.
+    Attributes:
+        count: of files.
+        failures: their errors.
     """
-    failed = [outcome for outcome in outcomes.values() if isinstance(outcome, RasteretTorchError)]
-    if not failed:
-        return
-    if len(failed) == len(outcomes):
-        more = f" (the first of {len(failed)} files, none of which could be indexed)" if len(failed) > 1 else ""
-        raise type(failed[0])(f"{failed[0]}{more}")
-    named = "; ".join(str(error) for error in failed[:_NAMED])
-    warnings.warn(
-        f"{len(failed)} of {len(outcomes)} files could not be indexed, see the columns status and error: {named}",
-        stacklevel=3,
-    )
+
+    count: int = 0
+    failures: list[RasteretTorchError] = field(default_factory=list)
+
+    def add(self, outcomes: Iterable[Outcome]) -> None:
+        """Counts more files."""
+        for outcome in outcomes:
+            self.count += 1
+            if isinstance(outcome, RasteretTorchError):
+                self.failures.append(outcome)
+
+    def report(self, max_error_fraction: float) -> None:
+        """Gives a build up in which too many files failed; else one warning that counts them and names the first.
+
+        Raises:
+            RasteretTorchError: none could be indexed; the error of the first.
+            ErrorBudgetExceededError: more than the fraction failed.
+        """
+        failed = self.failures
+        if not failed:
+            return
+        if len(failed) == self.count:
+            more = f" (the first of {self.count} files, none of which could be indexed)" if self.count > 1 else ""
+            raise type(failed[0])(f"{failed[0]}{more}")
+        if len(failed) > max_error_fraction * self.count:
+            raise ErrorBudgetExceededError(
+                f"{len(failed)} of {self.count} files could not be indexed, more than max_error_fraction="
+                f"{max_error_fraction:g}; the first: {failed[0]}"
+            )
+        named = "; ".join(str(error) for error in failed[:_NAMED])
+        warnings.warn(
+            f"{len(failed)} of {self.count} files could not be indexed, see the columns status and error: {named}",
+            stacklevel=3,
+        )
 
 
 def bbox_column(grounds: Sequence[BaseGeometry | None]) -> pa.Array:

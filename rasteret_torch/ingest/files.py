@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rasteret_torch.errors import BandNotFoundError, ErrorBudgetExceededError, InputError, ObjectNotFoundError
+from rasteret_torch.errors import BandNotFoundError, InputError, ObjectNotFoundError
 from rasteret_torch.index import Collection, as_collection, dates, locate, snapshot
 from rasteret_torch.ingest import assemble, workspace
 from rasteret_torch.ingest.assemble import Asset, Item
@@ -101,27 +101,14 @@ def build_from_files(
             one.href: assemble.placed_or_error(redact(one.href), outcome)
             for one, outcome in zip(names, found, strict=True)
         }
-        assemble.warn_of_errors(outcomes)
-        check_budget(outcomes, max_error_fraction)
+        tally = assemble.Tally()
+        tally.add(outcomes.values())
+        tally.report(max_error_fraction)
         items, all_bands = _items(names, naming, outcomes)
         table = assemble.items_table(items, all_bands, outcomes, data_source)
         return as_collection(table, name=name, data_source=data_source)
 
     return workspace.built(name, workspace_dir, force, snapshot.fingerprint(inputs), build)
-
-
-def check_budget(outcomes: Mapping[str, Outcome], max_error_fraction: float) -> None:
-    """Gives up a build in which too many files failed.
-
-    Raises:
-        ErrorBudgetExceededError: more than the fraction.
-    """
-    failed = [outcome for outcome in outcomes.values() if not isinstance(outcome, TiffHeader)]
-    if len(failed) > max_error_fraction * len(outcomes):
-        raise ErrorBudgetExceededError(
-            f"{len(failed)} of {len(outcomes)} files could not be indexed, more than max_error_fraction="
-            f"{max_error_fraction:g}; the first: {failed[0]}"
-        )
 
 
 def expand(paths: Paths) -> list[str]:

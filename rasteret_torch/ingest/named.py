@@ -17,6 +17,7 @@ from rasteret_torch.errors import BandNotFoundError, DatasetNotFoundError, Index
 from rasteret_torch.index import Collection, dates, load, locate, snapshot
 from rasteret_torch.ingest import catalog, workspace
 from rasteret_torch.ingest.catalog import Dataset
+from rasteret_torch.ingest.engine import EngineName, engine_of
 from rasteret_torch.ingest.stac import built
 from rasteret_torch.ingest.stac_build import Work
 from rasteret_torch.ingest.stac_items import Bands
@@ -62,6 +63,7 @@ def build(
     progress: bool = True,
     max_items: int | None = None,
     max_error_fraction: float = 1.0,
+    engine: EngineName = "local",
 ) -> Collection:
     """Indexes a named dataset (see `list_datasets`) over a place and a time.
 
@@ -82,6 +84,7 @@ def build(
         progress: shows a progress bar.
         max_items: stops after so many.
         max_error_fraction: share of files that may fail before the build is given up.
+        engine: "local", or "ray": shards are made by the workers of a Ray cluster, see `build_from_table`.
 
     Raises:
         DatasetNotFoundError: unknown id; names those that sound like it.
@@ -99,7 +102,7 @@ def build(
         return _from_table(entry, wanted, name, bbox, date_range, workspace_dir=workspace_dir, force=force)
     search = search_of(entry.collection, bbox, date_range, _query(entry, query), 100)
     listing = Listing(str(stac_api or entry.stac_api), search, is_static=entry.static, max_items=max_items)
-    work = Work(listing, wanted, entry.id, backend, max_concurrent, progress, max_error_fraction)
+    work = Work(listing, wanted, entry.id, backend, max_concurrent, progress, max_error_fraction, engine_of(engine))
     return built(work, name, workspace_dir, force=force, update=update)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection, as_collection, load, locate, snapshot
 from rasteret_torch.ingest import workspace
+from rasteret_torch.ingest.engine import EngineName, engine_of
 from rasteret_torch.ingest.shards import Shards
 from rasteret_torch.ingest.stac_build import Work, rows, same_bands
 from rasteret_torch.ingest.stac_items import bands_of_arguments
@@ -44,6 +45,7 @@ def build_from_stac(
     max_concurrent: int = 64,
     progress: bool = True,
     max_error_fraction: float = 1.0,
+    engine: EngineName = "local",
 ) -> Collection:
     """Indexes the items that a search finds: parses the header of each file once.
 
@@ -76,6 +78,7 @@ def build_from_stac(
         max_concurrent: headers in flight.
         progress: shows a progress bar.
         max_error_fraction: share of files that may fail before the build is given up.
+        engine: "local", or "ray": shards are made by the workers of a Ray cluster, see `build_from_table`.
 
     Returns:
         One row an item, in the order of the listing, item properties as columns. A file that cannot be indexed leaves
@@ -102,7 +105,7 @@ def build_from_stac(
     source = data_source or ",".join(search.collections)
     if backend is None and cloud_config is not None:
         backend = create_backend(cloud_config=cloud_config)
-    work = Work(listing, wanted, source, backend, max_concurrent, progress, max_error_fraction)
+    work = Work(listing, wanted, source, backend, max_concurrent, progress, max_error_fraction, engine_of(engine))
     return built(work, name, workspace_dir, force=force, update=update)
 
 

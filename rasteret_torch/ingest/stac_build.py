@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -23,15 +24,15 @@ from rasteret_torch.errors import (
 )
 from rasteret_torch.index import Collection
 from rasteret_torch.index import schema as s
+from rasteret_torch.ingest.engine import Engine, LocalEngine
 from rasteret_torch.ingest.headers import Outcome, read_headers
 from rasteret_torch.ingest.shards import Shards, fitted, gathered, unified
 from rasteret_torch.ingest.stac_items import Bands, StacItem, check_bands, item_of
 from rasteret_torch.ingest.stac_listing import Listing
-from rasteret_torch.ingest.stac_rows import Disagreements, rows_of
+from rasteret_torch.ingest.stac_rows import Disagreements, failed, rows_of
 from rasteret_torch.store import FetchPolicy, StorageBackend
 from rasteret_torch.store.trust import check_uri
 
-_AT_ONCE = 4  # shards whose headers are read at the same time: one's slowest file delays no other
 _MIN_HEADERS, _MAX_HEADERS = 16, 4096  # of one shard
 _HOPELESS = 64  # headers, all failed, after which a build is given up
 _NAMED = 3  # failures told in a warning
@@ -49,6 +50,7 @@ class Work:
         max_concurrent: headers in flight.
         progress: shows a progress bar.
         max_error_fraction: share of files that may fail.
+        engine: makes the shards.
     """
 
     listing: Listing
@@ -58,6 +60,7 @@ class Work:
     max_concurrent: int
     progress: bool
     max_error_fraction: float
+    engine: Engine = field(default_factory=LocalEngine)
 
 
 @dataclass(slots=True)
@@ -94,7 +97,7 @@ def rows(work: Work, shards: Shards, base: Collection | None) -> pa.RecordBatchR
     """
     run = _Run()
     done = shards.known() | (set() if base is None else _finished(base))
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="build") as pool:
+    with ThreadPoolExecutor(work.engine.at_once, thread_name_prefix="build") as pool:
         try:
             _read_all(work, shards, run, done, pool)
         finally:
@@ -107,7 +110,7 @@ def _read_all(work: Work, shards: Shards, run: _Run, done: set[str], pool: Threa
     running: deque[tuple[Future[None], int]] = deque()
     with tqdm(desc="items", unit="item", disable=not work.progress) as bar:
         for position, items in _cut(work, run, done, bar):
-            while len(running) > _AT_ONCE:
+            while len(running) > work.engine.at_once:
                 _finish(running, bar)
             running.append((pool.submit(_shard, work, shards, run, position, items), len(items)))
         while running:
@@ -154,31 +157,67 @@ def _items(work: Work, run: _Run, bar: Any) -> Iterator[StacItem]:
 
 
 def _shard(work: Work, shards: Shards, run: _Run, position: int, items: list[StacItem]) -> None:
-    outcomes = _outcomes(work, items)
-    failures = [one for one in outcomes.values() if isinstance(one, RasteretTorchError)]
+    part = Part(items, work.listing.root, work.backend, work.max_concurrent, work.data_source)
+    made = work.engine.run(made_of, part)
     with run.lock:
-        run.outcomes += len(outcomes)
-        run.failures += failures
+        run.outcomes += made.outcomes
+        run.failures += made.failures
+        run.disagreements.merge(made.disagreements)
         if run.outcomes >= _HOPELESS and len(run.failures) == run.outcomes:
             raise _none(run)
         run.fresh.update(item.id for item in items)
-    shards.add(position, rows_of(items, outcomes, work.data_source, run.disagreements))
+    shards.add(position, made.table)
 
 
-def _outcomes(work: Work, items: list[StacItem]) -> dict[str, Outcome]:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What another process needs to know to make a shard: items and recipes, no handles.
+
+    Attributes:
+        items: of the shard.
+        root: folder whose files they may name.
+        backend, max_concurrent, data_source: as in `Work`.
+    """
+
+    items: list[StacItem]
+    root: Path | None
+    backend: StorageBackend | None
+    max_concurrent: int
+    data_source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A shard: its rows, how many headers were read for it, their errors, and what its items said wrong."""
+
+    table: pa.Table
+    outcomes: int
+    failures: list[RasteretTorchError]
+    disagreements: Disagreements
+
+
+def made_of(part: Part) -> Made:
+    """Reads the headers of some items and makes their rows."""
+    outcomes = _outcomes(part)
+    disagreements = Disagreements()
+    table = rows_of(part.items, outcomes, part.data_source, disagreements)
+    return Made(table, len(outcomes), failed(outcomes), disagreements)
+
+
+def _outcomes(part: Part) -> dict[str, Outcome]:
     refused: dict[str, Outcome] = {}
-    for item in items:
+    for item in part.items:
         for href in item.claims:
             try:
-                check_uri(href, work.listing.root)
+                check_uri(href, part.root)
             except UntrustedUriError as error:
                 refused[href] = error
         if item.problem:
             refused |= {href: FetchError(f"{item.id}: {item.problem}") for href in item.claims}
-    hrefs = dict.fromkeys(href for item in items for href in item.claims)
+    hrefs = dict.fromkeys(href for item in part.items for href in item.claims)
     allowed = [href for href in hrefs if href not in refused]
-    policy = FetchPolicy(max_requests=work.max_concurrent)
-    read = read_headers(allowed, backend=work.backend, policy=policy, max_concurrent=work.max_concurrent)
+    policy = FetchPolicy(max_requests=part.max_concurrent)
+    read = read_headers(allowed, backend=part.backend, policy=policy, max_concurrent=part.max_concurrent)
     return refused | dict(zip(allowed, read, strict=True))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -38,12 +38,16 @@ class Disagreements:
 
     count: int = 0
     first: str = ""
-    said: set[str] = field(default_factory=set)
 
     def add(self, text: str) -> None:
         """One more."""
         self.count += 1
         self.first = self.first or text
+
+    def merge(self, other: Disagreements) -> None:
+        """Those of another shard."""
+        self.count += other.count
+        self.first = self.first or other.first
 
 
 def rows_of(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,14 +17,14 @@ from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, Input
 from rasteret_torch.index import Collection, as_collection, locate, snapshot, table_of
 from rasteret_torch.index.remote import hub_errors, remote
 from rasteret_torch.ingest import assemble, workspace
+from rasteret_torch.ingest.engine import Engine, EngineName, engine_of, in_order
 from rasteret_torch.ingest.enrich import build_url_index_from_assets, enriched
-from rasteret_torch.ingest.files import check_budget
 from rasteret_torch.ingest.headers import Outcome, read_headers
 from rasteret_torch.ingest.normalize import Shape, bands_with_assets, normalized
 from rasteret_torch.store import CloudConfig, StorageBackend, create_backend, is_local, local_path, redact
 
-Enrich = Callable[[pa.Table], pa.Table]
 _BATCH_ROWS = 8192
+_FAR_ROWS = 1024  # of a part that another machine makes
 
 
 def build_from_table(
@@ -47,7 +48,7 @@ def build_from_table(
     max_concurrent: int = 64,
     progress: bool = True,
     max_error_fraction: float = 1.0,
-    engine: Literal["local", "ray"] = "local",
+    engine: EngineName = "local",
 ) -> Collection:
     """Makes a collection of a table with one raster item a row.
 
@@ -71,15 +72,14 @@ def build_from_table(
         max_concurrent: headers in flight.
         progress: shows a progress bar for headers.
         max_error_fraction: share of files that may fail before the build is given up.
-        engine: "local".
+        engine: "local", or "ray": headers are parsed by the workers of a Ray cluster, the one of `RAY_ADDRESS` if there
+            is one. The rows are the same, in the same order.
 
     Raises:
         InputError: columns that are missing (names what to map), or another collection of this name.
         DatasetNotFoundError: no table there.
         RasteretTorchError: no file could be indexed: the error of the first.
     """
-    if engine != "local":
-        raise InputError(f"engine={engine!r} is not available in this version; use engine='local'")
     shape = Shape(column_map or {}, href_column, band_index_map, url_rewrite_patterns or {}, data_source)
     if backend is None and cloud_config is not None:
         backend = create_backend(cloud_config=cloud_config)
@@ -87,17 +87,16 @@ def build_from_table(
     inputs = {"table": described, "shape": repr(shape), "columns": columns, "filter": str(filter_expr)}
     inputs |= {"enrich_cog": enrich_cog, "band_codes": band_codes}
 
-    def read(hrefs: list[str]) -> list[Outcome]:
-        return read_headers(hrefs, backend=backend, max_concurrent=max_concurrent, progress=progress)
+    far = engine_of(engine)
+    enrich = Enrich(tuple(band_codes) if band_codes is not None else None, backend, max_concurrent, progress)
 
     def build() -> Collection:
-        outcomes: dict[str, Outcome] = {}
-        tables = (normalized(pa.Table.from_batches([batch]), shape) for batch in batches)
+        tally = assemble.Tally()
+        tables: Iterator[pa.Table] = (normalized(pa.Table.from_batches([batch]), shape) for batch in batches)
         if enrich_cog:
-            tables = (_enriched(table, band_codes, outcomes, read) for table in tables)
+            tables = enrich.each(tables, tally) if engine == "local" else enrich.spread(tables, tally, far)
         collection = as_collection(_stream(tables), name=name, data_source=data_source)
-        assemble.warn_of_errors(outcomes)
-        check_budget(outcomes, max_error_fraction)
+        tally.report(max_error_fraction)
         return collection
 
     return workspace.built(name, workspace_dir, force, snapshot.fingerprint(inputs), build)
@@ -108,21 +107,55 @@ def build_collection_from_table(table: Any, *, name: str = "", data_source: str 
     return build_from_table(table, name=name, data_source=data_source, **options)
 
 
-def _enriched(
-    table: pa.Table,
-    band_codes: Sequence[str] | None,
-    outcomes: dict[str, Outcome],
-    read: Callable[[list[str]], list[Outcome]],
-) -> pa.Table:
-    index = build_url_index_from_assets(table, band_codes)
-    new = [href for href in _hrefs(index) if href not in outcomes]
-    for href, outcome in zip(new, read(new), strict=True):
-        outcomes[href] = assemble.placed_or_error(redact(href), outcome)
-    return enriched(table, index, bands_with_assets(table, band_codes), outcomes)
+@dataclass(frozen=True, slots=True)
+class Enrich:
+    """How the headers of a table are read.
 
+    Attributes:
+        bands: to take; None for all.
+        backend: byte source.
+        max_concurrent: headers in flight.
+        progress: shows a progress bar.
+    """
 
-def _hrefs(index: Mapping[str, Mapping[str, assemble.Asset]]) -> list[str]:
-    return list(dict.fromkeys(asset.href for assets in index.values() for asset in assets.values()))
+    bands: tuple[str, ...] | None
+    backend: StorageBackend | None
+    max_concurrent: int
+    progress: bool
+
+    def each(self, tables: Iterable[pa.Table], tally: assemble.Tally) -> Iterator[pa.Table]:
+        """Tables with headers, one after the other; a file that the one before had, too, is not read again."""
+        known: dict[str, Outcome] = {}
+        for table in tables:
+            done, known = self.one(table, known)
+            tally.add(known.values())
+            yield done
+
+    def spread(self, tables: Iterable[pa.Table], tally: assemble.Tally, engine: Engine) -> Iterator[pa.Table]:
+        """Tables with headers, made by the workers of an engine, in the order of the rows."""
+        quiet = replace(self, progress=False)
+        pieces = (table.slice(start, _FAR_ROWS) for table in tables for start in range(0, table.num_rows, _FAR_ROWS))
+        for done, part in in_order(engine, quiet.counted, pieces):
+            tally.count += part.count
+            tally.failures += part.failures
+            yield done
+
+    def counted(self, table: pa.Table) -> tuple[pa.Table, assemble.Tally]:
+        """A table with headers, and how that went."""
+        tally = assemble.Tally()
+        done, outcomes = self.one(table.combine_chunks(), {})
+        tally.add(outcomes.values())
+        return done, tally
+
+    def one(self, table: pa.Table, known: Mapping[str, Outcome]) -> tuple[pa.Table, dict[str, Outcome]]:
+        """A table with headers, and the outcomes of its files."""
+        index = build_url_index_from_assets(table, self.bands)
+        hrefs = list(dict.fromkeys(asset.href for assets in index.values() for asset in assets.values()))
+        new = [href for href in hrefs if href not in known]
+        read = read_headers(new, backend=self.backend, max_concurrent=self.max_concurrent, progress=self.progress)
+        fresh = {href: assemble.placed_or_error(redact(href), outcome) for href, outcome in zip(new, read, strict=True)}
+        outcomes = {href: fresh[href] if href in fresh else known[href] for href in hrefs}
+        return enriched(table, index, bands_with_assets(table, self.bands), outcomes), outcomes
 
 
 def _stream(tables: Iterable[pa.Table]) -> pa.RecordBatchReader:

@@ -144,8 +144,8 @@ def test_missing_columns_say_what_to_map(records):
         build(records, column_map=MAPPED["column_map"])
     with pytest.raises(InputError, match="column_map names 'nope'"):
         build(records, column_map={"nope": "id"})
-    with pytest.raises(InputError, match="not available"):
-        build(records, engine="ray", **MAPPED)
+    with pytest.raises(InputError, match="choose one of"):
+        build(records, engine="dask", **MAPPED)
     with pytest.raises(DatasetNotFoundError, match="no table at"):
         build("/no/such/table.parquet")
 
