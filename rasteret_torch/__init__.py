@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rasteret_torch.geo import Grid, Window
     from rasteret_torch.index import Collection, as_collection, load
+    from rasteret_torch.index.audit import SplitAudit
+    from rasteret_torch.index.blocks import SpatialBlocks, TimeRanges
     from rasteret_torch.ingest import (
         Dataset,
         build,
@@ -45,7 +47,10 @@ _HOMES = {
     "RasteretGeoDataset": "rasteret_torch.loaders.geodataset",
     "RasteretIterableDataset": "rasteret_torch.loaders.iterable",
     "ReadOptions": "rasteret_torch.read",
+    "SpatialBlocks": "rasteret_torch.index.blocks",
+    "SplitAudit": "rasteret_torch.index.audit",
     "StorageBackend": "rasteret_torch.store",
+    "TimeRanges": "rasteret_torch.index.blocks",
     "VectorTargets": "rasteret_torch.loaders.targets",
     "Window": "rasteret_torch.geo",
     "as_collection": "rasteret_torch.index",
@@ -75,7 +80,10 @@ __all__ = [
     "RasteretGeoDataset",
     "RasteretIterableDataset",
     "ReadOptions",
+    "SpatialBlocks",
+    "SplitAudit",
     "StorageBackend",
+    "TimeRanges",
     "VectorTargets",
     "Window",
     "as_collection",

@@ -9,6 +9,7 @@ process boundaries (DataLoader workers, executors) unchanged.
     ├── InputError (ValueError)             an argument makes no sense; nothing was read
     │   ├── BandNotFoundError               a band that no item has
     │   ├── SplitNotFoundError              a split value or split column that is not there
+    │   ├── SplitLeakError                  splits that share ground or dates where they must not
     │   ├── EmptySelectionError             filters that leave no item
     │   ├── CRSMismatchError                items in several CRSs where one is needed
     │   └── NotGeoreferencedError           a place was asked of a file that has none
@@ -51,6 +52,10 @@ class BandNotFoundError(InputError):
 
 class SplitNotFoundError(InputError):
     """The split value or the split column is not in the collection."""
+
+
+class SplitLeakError(InputError):
+    """Splits share ground, or ground and dates, where they must not."""
 
 
 class EmptySelectionError(InputError):

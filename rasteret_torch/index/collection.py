@@ -16,6 +16,7 @@ from rasteret_torch.errors import BandNotFoundError, EmptySelectionError, InputE
 from rasteret_torch.geo import Bounds, crs_label, epsg_of, parse_crs
 from rasteret_torch.index import canonical, describe, locate, mapped, parquet, query, selection, snapshot, splits
 from rasteret_torch.index import schema as s
+from rasteret_torch.index.blocks import SpatialBlocks, TimeRanges
 from rasteret_torch.index.endings import Endings
 from rasteret_torch.index.runtime import RuntimeIndex, runtime_of
 
@@ -237,27 +238,31 @@ class Collection(Endings):
 
     def assign_splits(
         self,
-        by: str = "random",
+        by: str | SpatialBlocks | TimeRanges = "random",
         *,
         fractions: dict[str, float] | None = None,
         mapping: dict[Any, str] | None = None,
         column: str = "split",
         seed: int = 0,
     ) -> Collection:
-        """Writes a split column.
+        """Writes a split column; `audit_splits` says whether the splits share ground.
 
         Args:
-            by: `"random"` (each item for itself, by `fractions` and `seed`; the split of an item does not depend on
-                the order of the rows), or a column whose values `mapping` sends to splits (values that it does not
-                name get no split), or that `fractions` groups (items of equal value stay together).
-            fractions: share of each split, `{"train": 0.8, "val": 0.1, "test": 0.1}` by default.
+            by: `"random"`: each item by its id and `seed` alone, so that it keeps its split when items are added (the
+                shares are then met on average). `SpatialBlocks`: squares of ground go to one split as a whole, and
+                items near to another split get none (null). `TimeRanges`: by date. Any other word is a column whose
+                values `mapping` sends to splits (those that it does not name get no split), or which `fractions`
+                groups: items of equal value stay together.
+            fractions: share of the items of each split, `{"train": 0.8, "val": 0.1, "test": 0.1}` by default.
             mapping: value to split.
             column: where the result goes.
             seed: of the draw.
+
+        Raises:
+            InputError: arguments that do not go together, or no item would get a split.
         """
-        keys = self._light(["id" if by == "random" else by]).column(0)
-        values = splits.assigned(keys, fractions or splits.DEFAULT_FRACTIONS, mapping, seed)
-        return self.with_column(column, values)
+        table = self._light(splits.columns_for(by, self.schema.names))
+        return self.with_column(column, splits.assigned(table, by, fractions, mapping, seed))
 
     # -- place and description --------------------------------------------------------------------------------------
 

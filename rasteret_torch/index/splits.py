@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from rasteret_torch.errors import InputError
+from rasteret_torch.index import query
+from rasteret_torch.index.blocks import SpatialBlocks, TimeRanges
 
+RANDOM = "random"
 DEFAULT_FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
@@ -68,23 +73,103 @@ def matched(keys: pa.ChunkedArray, table: pa.Table, on: str, taken: Sequence[str
     return rest.take(places)
 
 
+def columns_for(by: str | SpatialBlocks | TimeRanges, there: Sequence[str]) -> list[str]:
+    """The columns that `assigned` looks at."""
+    if isinstance(by, SpatialBlocks):
+        return ["bbox"]
+    if isinstance(by, TimeRanges):
+        return [name for name in ("datetime", "start_datetime", "end_datetime") if name in there]
+    return ["id" if by == RANDOM else by]
+
+
 def assigned(
-    keys: pa.ChunkedArray, fractions: Mapping[str, float], mapping: Mapping[Any, str] | None, seed: int
+    table: pa.Table,
+    by: str | SpatialBlocks | TimeRanges,
+    fractions: Mapping[str, float] | None,
+    mapping: Mapping[Any, str] | None,
+    seed: int,
 ) -> pa.Array:
-    """One split per key: by `mapping`, else by a seeded draw in which equal keys stay together.
+    """One split, or null, for each row of a table.
 
     Raises:
-        InputError: fractions that are no shares of one.
+        InputError: fractions that are no shares of one, arguments that do not go together, or no row got a split.
     """
+    if isinstance(by, TimeRanges):
+        if fractions is not None or mapping is not None:
+            raise InputError("TimeRanges names the splits itself; leave fractions= and mapping= out")
+        names = list(by.ranges)
+        return _named(by.places(*query.time_columns(table)), names, names)
     if mapping is not None:
-        return pa.array([mapping.get(key) for key in keys.to_pylist()], pa.string())
+        if not isinstance(by, str):
+            raise InputError("mapping= goes with a column, blocks are drawn; leave it out")
+        keys = table.column("id" if by == RANDOM else by).to_pylist()
+        return pa.array([mapping.get(key) for key in keys], pa.string())
+    names, edges = _shares(fractions or DEFAULT_FRACTIONS)
+    wanted = [name for name, share in (fractions or DEFAULT_FRACTIONS).items() if share > 0]
+    if isinstance(by, SpatialBlocks):
+        return _named(_by_block(query.bbox_columns(table), by, edges, seed), names, wanted)
+    if by == RANDOM:
+        chances = np.array([_chance(key, seed) for key in table.column("id").to_pylist()])
+        return _named(np.searchsorted(edges, chances, side="right"), names, wanted)
+    encoded = table.column(by).combine_chunks().dictionary_encode(null_encoding="encode")
+    groups = encoded.indices.to_numpy()
+    drawn = _drawn(encoded.dictionary.to_pylist(), np.bincount(groups), edges, seed)
+    return _named(drawn[groups], names, wanted)
+
+
+def _shares(fractions: Mapping[str, float]) -> tuple[list[str], NDArray[np.float64]]:
+    """Names, and where on [0, 1) the share of each but the last ends."""
     shares = np.array(list(fractions.values()), float)
-    if not len(shares) or (shares < 0).any() or not math.isclose(shares.sum(), 1.0, abs_tol=1e-9):
+    if not len(shares) or not (shares >= 0).all() or not math.isclose(shares.sum(), 1.0, abs_tol=1e-9):
         raise InputError(f"fractions {dict(fractions)} must not be negative and must add up to 1")
-    unique = keys.unique().to_pylist()
-    order = sorted(unique, key=lambda key: hashlib.sha256(f"{seed}\0{key}".encode()).digest())
-    edges = np.floor(np.cumsum(shares) * len(order) + 0.5)
-    places = np.minimum(np.searchsorted(edges, np.arange(len(order)), side="right"), len(shares) - 1)
-    names = list(fractions)
-    drawn = {key: names[place] for key, place in zip(order, places, strict=True)}
-    return pa.array([drawn[key] for key in keys.to_pylist()], pa.string())
+    return list(fractions), np.cumsum(shares)[:-1]
+
+
+def _chance(key: Any, seed: int) -> float:
+    """A number in [0, 1) that depends on nothing but the key and the seed."""
+    digest = hashlib.blake2b(f"{seed}\0{key}".encode(), digest_size=8).digest()
+    return (int.from_bytes(digest) >> 11) / (1 << 53)
+
+
+def _drawn(groups: Sequence[Any], weights: NDArray[Any], edges: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
+    """For each group the place of its split, so that the weights of the splits come near to their shares."""
+    order = np.argsort([_chance(group, seed) for group in groups], kind="stable")
+    middles = np.cumsum(weights[order]) - weights[order] / 2
+    places = np.empty(len(groups), np.int64)
+    places[order] = np.searchsorted(edges, middles / max(weights.sum(), 1e-300), side="right")
+    return places
+
+
+def _by_block(
+    boxes: NDArray[np.float64], blocks: SpatialBlocks, edges: NDArray[np.float64], seed: int
+) -> NDArray[np.int64]:
+    """For each box the place of the split of all its blocks; -1 where they belong to several, or it has none."""
+    rows, numbers = blocks.touched(boxes)
+    unique, member = np.unique(numbers, return_inverse=True)
+    touches = np.bincount(rows, minlength=len(boxes))
+    weights = np.bincount(member, 1.0 / touches[rows], minlength=len(unique))
+    of_block = _drawn(unique.tolist(), weights, edges, seed)[member]
+    lowest, highest = np.full(len(boxes), len(edges) + 1), np.full(len(boxes), -1)
+    np.minimum.at(lowest, rows, of_block)
+    np.maximum.at(highest, rows, of_block)
+    return np.where(lowest == highest, highest, -1)
+
+
+def _named(places: NDArray[np.int64], names: Sequence[str], wanted: Sequence[str]) -> pa.Array:
+    """Split names of their places, null for -1; says so where a wanted split stays empty.
+
+    Raises:
+        InputError: no row got a split.
+    """
+    if len(places) and (places < 0).all():
+        raise InputError(
+            f"none of {len(places)} items got a split: they lie across blocks of several splits, or outside of all "
+            "time ranges; choose larger blocks, a smaller buffer, or other times"
+        )
+    empty = [name for name in wanted if names.index(name) not in places]
+    if empty:
+        warnings.warn(
+            f"no item of {len(places)} fell to {empty}; choose another seed, larger fractions or smaller groups",
+            stacklevel=4,
+        )
+    return pa.array(names, pa.string()).take(pa.array(places, mask=places < 0))

@@ -167,24 +167,6 @@ def test_join_keeps_rows_and_order(dated):
         dated.join(labels.rename_columns(["key", "label"]))
 
 
-def test_assigned_splits(dated):
-    many = dated.assign_splits(fractions={"train": 2 / 3, "val": 1 / 3}, seed=1)
-    assert sorted(many.column("split").to_pylist()) == ["train", "train", "val"]
-    again = dated.assign_splits(fractions={"train": 2 / 3, "val": 1 / 3}, seed=1)
-    assert many.column("split").equals(again.column("split"))
-    seeds = {
-        tuple(dated.assign_splits(fractions={"a": 1 / 3, "b": 2 / 3}, seed=n).column("split").to_pylist())
-        for n in range(9)
-    }
-    assert len(seeds) > 1
-    by_year = dated.assign_splits("year", fractions={"train": 0.5, "val": 0.5})
-    assert by_year.value(0, "split") == by_year.value(1, "split") != by_year.value(2, "split")
-    mapped = dated.assign_splits("year", mapping={2020: "train", 2021: "test"})
-    assert mapped.column("split").to_pylist() == ["train", "train", "test"]
-    with pytest.raises(InputError, match="add up to 1"):
-        dated.assign_splits(fractions={"train": 0.7})
-
-
 def test_find_agrees_with_subset(dated):
     assert dated.find().tolist() == [0, 1, 2]
     assert dated.find(HERE).tolist() == [0, 1, 2]
