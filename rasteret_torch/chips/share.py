@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rasteret_torch.chips.mixing import Numbers
+from rasteret_torch.errors import InputError
 
 
 class Mark(NamedTuple):
@@ -69,6 +70,55 @@ class Cut:
     def position_after(self, steps: int) -> int:
         """The position that has been reached after so many steps."""
         return min(self.length, self.start + steps * self.per_step)
+
+
+@dataclass(frozen=True, slots=True)
+class EvenCut(Cut):
+    """An epoch dealt out for evaluation: every sample once, no padding, and yet equally many steps for every rank.
+
+    Steps are full except at the end, where what is left is spread over the ranks in batches that differ by at most one
+    sample. Where less than one sample a rank is left, the step before shares its samples with it; with a `batch_size`
+    of 1 it takes them in, in batches of two. `drop_last` has no meaning here.
+    """
+
+    @property
+    def steps(self) -> int:
+        """Steps to the end of the epoch; the same for every rank.
+
+        Raises:
+            InputError: fewer samples than ranks.
+        """
+        full, uneven = self._deal
+        return full + uneven
+
+    def positions(self, step: int, rank: int) -> Numbers:
+        """Positions that a rank reads in a step."""
+        full, uneven = self._deal
+        if step < full:
+            return Cut.positions(self, step, rank)
+        first, cells = self.start + full * self.per_step, uneven * self.world_size
+        cell = (step - full) * self.world_size + rank
+        ends = [first + number * (self.length - first) // cells for number in (cell, cell + 1)]
+        return np.arange(*ends)
+
+    def position_after(self, steps: int) -> int:
+        """The position that has been reached after so many steps."""
+        return int(self.positions(steps - 1, self.world_size - 1)[-1]) + 1 if steps else self.start
+
+    @property
+    def _deal(self) -> tuple[int, int]:
+        """Full steps, and the steps after them over which the rest is spread."""
+        full, rest = divmod(self.length - self.start, self.per_step)
+        if rest == 0:
+            return full, 0
+        if rest >= self.world_size:
+            return full, 1
+        if full == 0:
+            raise InputError(
+                f"{rest} chips cannot be dealt out to {self.world_size} processes without showing one twice; evaluate "
+                "with fewer processes, or cut smaller chips"
+            )
+        return full - 1, 2 if self.batch_size > 1 else 1
 
 
 def steps_of_worker(steps: int, worker: int, workers: int, first: int | None = None) -> range:

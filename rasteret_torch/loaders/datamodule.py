@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import kornia.augmentation as kornia_augmentation
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 from torchgeo.datamodules import BaseDataModule
 
+from rasteret_torch.chips.mixing import key_of
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection, load
 from rasteret_torch.loaders.combined import Sample
+from rasteret_torch.loaders.device import Scaling, Transform, augmentation, augmented, labelled, seeded
+from rasteret_torch.loaders.evaluation import EvaluationDataset, SurveyDataset
 from rasteret_torch.loaders.geodataset import RasteretGeoDataset
+from rasteret_torch.loaders.iterable import RasteretIterableDataset
+from rasteret_torch.loaders.iterable_loader import RasteretDataLoader
+from rasteret_torch.loaders.measure import CHIPS, CHIPS_A_BATCH, Measured, balancing_weights, class_counts, measured
 from rasteret_torch.loaders.patches import PatchSize, RandomPatches, grid_patches, stack_chips
-from rasteret_torch.loaders.statistics import band_statistics
 from rasteret_torch.loaders.tensors import SampleDtype
-from rasteret_torch.read import ReadOptions
+from rasteret_torch.read import ReadOptions, Resampling
 from rasteret_torch.store import StorageBackend
 
 Statistic = Literal["collection", "none"] | float | list[float]
-Transform = Callable[[Sample], Sample]
+ChipChoice = Literal["random", "rows"]
 _STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
+_AUGMENTATION = 41  # purpose of a key
 
 
 class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
     """Chips of a collection for training, validation, testing and prediction, told apart by a split column.
 
-    Training chips are random, a function of `seed` and the epoch alone; the others tile the items edge to edge.
+    Training chips are random, a function of `seed` and the epoch alone; the others tile the items edge to edge. Both
+    come as a stream (`RasteretIterableDataset`): batches are read ahead, ranks of a distributed run share an epoch
+    (evaluation shows each chip once on one rank), and a run that stopped in mid-epoch goes on at the next batch. With
+    `iterable=False` they come from `RasteretGeoDataset` and TorchGeo's samplers.
+
     Workers start by forkserver. After the transfer to the device, `image` becomes float32 and is normalised, pixels
-    that are not valid become 0 (the mean), `mask` becomes int64, and `train_aug` is applied to training batches.
+    that are not valid become 0 (the mean), training batches go through `train_aug`, integer `mask` becomes int64, and
+    `label` of one number a sample (B,).
+
+    `in_channels`, `num_classes`, `class_weights`, `mean` and `std` are known before `setup`, for LightningCLI's
+    `link_arguments`; what must be measured is measured at first use, alike on every rank.
     """
 
     def __init__(
@@ -48,24 +62,29 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
         patch_size: int | tuple[int, int] = 256,
         batch_size: int = 32,
         length: int | None = None,
+        sampler: ChipChoice = "random",
+        locality: int | None = None,
         num_workers: int = 0,
         seed: int = 0,
-        targets: str | None = None,
+        targets: Any = None,
+        num_classes: int | None = None,
+        ignore_index: int | None = None,
         mean: Statistic = "collection",
         std: Statistic = "collection",
         train_aug: Transform | list[nn.Module] | None = None,
-        iterable: bool = False,
+        iterable: bool = True,
         crs: str | int | None = None,
         res: float | tuple[float, float] | None = None,
         dtype: SampleDtype = "native",
         time_series: bool = False,
         label_field: str | None = None,
+        resampling: Resampling | None = None,
         transforms: Transform | None = None,
         drop_last: bool = False,
         read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
         backend: StorageBackend | None = None,
     ) -> None:
-        """Notes the settings; the collection is opened by `setup`.
+        """Notes the settings; the collection is opened by `setup`, or by the first property that needs it.
 
         Args:
             collection: a collection, the path of one, or a dataset id.
@@ -75,30 +94,34 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
             patch_size: side of a chip, or (height, width), px.
             batch_size: chips a batch.
             length: training chips an epoch; None takes as many as cover all training items once.
-            num_workers: processes that read; 0 reads in this one.
-            seed: of the training chips and of the sample that `mean="collection"` looks at.
-            targets: reserved for label rasters and vectors; derive labels in `transforms` meanwhile.
+            sampler: "random" trains on random chips and evaluates on all ground; "rows" takes one chip from the middle
+                of each row of the collection, everywhere (labels by row, files that are chips).
+            locality: shuffle training chips in blocks of so many neighbours; see `RasteretIterableDataset`.
+            num_workers: processes that read; 0 reads ahead in threads of this one.
+            seed: of chips, order, augmentations and the sample that `mean="collection"` looks at.
+            targets: what becomes `mask` or `label`; see `RasteretIterableDataset`.
+            num_classes: of the task; None takes the classes of `targets` or the whole numbers of `label_field`.
+            ignore_index: written into an integer `mask` where the image is not valid; None leaves it as it is.
             mean, std: subtracted, then divided by, per channel: numbers, "none", or "collection", which measures both
                 on a seeded sample of training chips (valid pixels, after `transforms`). They are kept in checkpoints.
             train_aug: kornia augmentations, or any function of a batch; `image`, `mask` and `mask_valid` move together.
-            iterable: reserved for the streaming loader; must be False.
+                With `iterable` they are drawn from (seed, epoch, chip number), so that they repeat after a resume.
+            iterable: False takes TorchGeo's samplers and a map-style dataset: no resume in mid-epoch, and Lightning
+                deals chips to ranks with padding.
             crs: of the chips; None takes the CRS of the items.
             res: pixel size in units of the CRS, one number or (x, y); None takes the items'.
             dtype: of samples on their way to the device; "native" keeps the file's.
             time_series: chips of all acquisitions at a place, `image` [B, T, C, H, W], instead of one of them.
             label_field: column that becomes `label`.
+            resampling: None interpolates linearly where the sample's dtype is a float and takes the nearest pixel else.
             transforms: applied to each sample, in the worker; it must pickle when `num_workers` is not 0.
             drop_last: leave out a last training batch that is not full.
             read: how pixels are fetched.
-            backend: byte source; None reads paths and URLs directly.
+            backend: byte source; None reads paths and URLs directly, or as the catalog says of the collection.
 
         Raises:
-            InputError: a setting that is not available or makes no sense.
+            InputError: a setting that makes no sense.
         """
-        if iterable:
-            raise InputError("iterable=True is not available yet; leave it at False for TorchGeo's samplers")
-        if targets is not None:
-            raise InputError("targets= is not available yet; derive the labels of a sample in transforms=")
         for name, setting in (("mean", mean), ("std", std)):
             if isinstance(setting, str) and setting not in ("collection", "none"):
                 raise InputError(f"{name}={setting!r} is not understood; give numbers, 'collection' or 'none'")
@@ -106,13 +129,19 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
             raise InputError(
                 f"batch_size={batch_size} and length={length} must be at least 1, num_workers={num_workers} at least 0"
             )
+        if not iterable and (locality is not None or sampler != "random"):
+            raise InputError("locality= and sampler= need the stream of chips; leave iterable at True")
+        self._scaling: Scaling | None = None
+        self._settings: tuple[Statistic, Statistic] = ("none", "none")  # until TorchGeo's constructor has looked
         super().__init__(RasteretGeoDataset, batch_size, num_workers)
+        self._scaling, self._settings = None, (mean, std)
         self.collection = collection
         self.splits: dict[str, str | None] = {"train": train, "val": val, "test": test, "predict": predict}
         self.patch_size: PatchSize = patch_size
         self.length, self.seed, self.drop_last = length, seed, drop_last
-        self.mean_setting, self.std_setting = mean, std
-        self.train_aug = _augmentation(train_aug)
+        self.sampler, self.locality, self.iterable = sampler, locality, iterable
+        self.ignore_index, self._num_classes = ignore_index, num_classes
+        self.train_aug = augmentation(train_aug)
         self.aug = None  # normalisation is `on_after_batch_transfer`'s, since kornia refuses integers and 5-D images
         self.dataset_options: dict[str, Any] = {
             "split_column": split_column,
@@ -121,56 +150,65 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
             "dtype": dtype,
             "time_series": time_series,
             "label_field": label_field,
+            "targets": targets,
+            "resampling": resampling,
             "transforms": transforms,
             "read": read,
             "backend": backend,
         }
         self.bands = None if bands is None else list(bands)
-        self.mean: Tensor | None = None
-        self.std: Tensor | None = None
-        self._datasets: dict[str, RasteretGeoDataset] = {}
 
     # Datasets ------------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Opens the splits that a stage needs, and settles mean and std.
+        """Opens the splits that a stage needs; no pixel is read.
 
         Args:
             stage: "fit", "validate", "test" or "predict".
 
         Raises:
             SplitNotFoundError, BandNotFoundError, DatasetNotFoundError: the collection has no such thing.
-            InputError: `predict` names no split.
+            InputError: `predict` names no split; chips that do not fit.
         """
         for role in _STAGES[stage]:
             if role == "predict" and self.splits[role] is None:
                 raise InputError('predict=None names no split; pass one to predict on, for example predict="test"')
-            if self.splits[role] is not None:
+            if self.splits[role] is not None and getattr(self, f"{role}_dataset") is None:
                 setattr(self, f"{role}_dataset", self._split(role))
-        if self.mean is None:
-            self.mean, self.std = self._statistics()
 
-    def _split(self, role: str) -> RasteretGeoDataset:
-        if role not in self._datasets:
-            if not isinstance(self.collection, Collection):
-                self.collection = load(self.collection)
-            options = self.dataset_options | {"split": self.splits[role]}
-            self._datasets[role] = RasteretGeoDataset(self.collection, self.bands, **options)
-        return self._datasets[role]
+    @functools.cached_property
+    def _opened(self) -> Collection:
+        return self.collection if isinstance(self.collection, Collection) else load(self.collection)
 
-    def _statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and std as tensors (C,), or (1,) for one number."""
-        settings = (self.mean_setting, self.std_setting)
-        measured: tuple[Tensor, Tensor] = (torch.zeros(1), torch.ones(1))
-        if "collection" in settings:
-            dataset = self._split("train")
-            patches = RandomPatches(dataset, self.patch_size, None, self.seed, lambda: 0, self.time_series)
-            measured = band_statistics(dataset, patches)
-        mean = _as_statistic(settings[0], measured[0], absent=0.0)
-        std = _as_statistic(settings[1], measured[1], absent=1.0)
-        if not bool((std > 0).all()):
-            raise InputError(f"std={self.std_setting} must be positive in every channel")
-        return mean, std
+    def _split(self, role: str) -> RasteretIterableDataset | RasteretGeoDataset:
+        known = getattr(self, f"{role}_dataset")
+        if known is not None:
+            return known  # type: ignore[no-any-return]
+        if self.iterable:
+            return self._stream(RasteretIterableDataset if role == "train" else EvaluationDataset, role)
+        return RasteretGeoDataset(self._opened, self.bands, split=self.splits[role], **self.dataset_options)
+
+    def _stream(self, kind: type[RasteretIterableDataset], role: str, **options: Any) -> RasteretIterableDataset:
+        """The chips of a split: random ones of training, all in their order of the others."""
+        is_training = role == "train"
+        chosen = {
+            "sampler": "rows" if self.sampler == "rows" else "random" if is_training else "grid",
+            "length": self.length if is_training else None,
+            "batch_size": self.batch_size,
+            "drop_last": self.drop_last and is_training,
+            "shuffle": is_training,
+            "locality": self.locality if is_training else None,
+        }
+        return kind(
+            self._opened,
+            self.bands,
+            split=self.splits[role],
+            patch_size=self.patch_size,
+            seed=self.seed,
+            **(chosen | self.dataset_options | options),
+        )
+
+    # What training chips are like ----------------------------------------------------------------------------------
 
     @property
     def time_series(self) -> bool:
@@ -178,11 +216,78 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
         return bool(self.dataset_options["time_series"])
 
     @property
+    def mean(self) -> Tensor:
+        """Subtracted from `image`: (C,), or (1,) for one number."""
+        return self._scale.mean
+
+    @property
+    def std(self) -> Tensor:
+        """What `image` is divided by: (C,), or (1,) for one number."""
+        return self._scale.std
+
+    @property
     def in_channels(self) -> int:
-        """Channels of `image` as the model sees it; reads one training chip."""
-        dataset = self._split("train")
-        query = next(iter(grid_patches(dataset, self.patch_size, self.time_series)))
-        return int(dataset[query]["image"].shape[-3])
+        """Channels of `image` as the model sees it; where there are `transforms`, read from training chips."""
+        if self.dataset_options["transforms"] is None:
+            return len(self._opened.check_bands(self.bands))
+        return len(self._measured.mean)
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the task.
+
+        Raises:
+            InputError: they are not known.
+        """
+        column = self.dataset_options["label_field"]
+        if self._num_classes is not None:
+            return self._num_classes
+        if column is not None:
+            return len(class_counts(self._labels(None)))  # of all splits: a class may be missing from one
+        raise InputError("the number of classes is not known from the masks of a few chips; pass num_classes=")
+
+    @property
+    def class_weights(self) -> Tensor:
+        """(num_classes,) inversely proportional to how often a class occurs in training, 1 on average.
+
+        From `label_field` where there is one, else from the masks of a sample of training chips.
+
+        Raises:
+            InputError: the number of classes is not known, or there are no whole-numbered labels.
+        """
+        is_column = self.dataset_options["label_field"] is not None
+        counts = class_counts(self._labels(self.splits["train"])) if is_column else self._measured.classes
+        if not len(counts):
+            raise InputError("there are no whole-numbered labels to weigh; choose targets= or label_field=")
+        return balancing_weights(counts, self.num_classes)
+
+    def _labels(self, split: str | None) -> Tensor:
+        """The whole numbers of the label column, of a split or of all rows."""
+        column, split_column = self.dataset_options["label_field"], self.dataset_options["split_column"]
+        rows = self._opened if split is None else self._opened.select_split(split, split_column=split_column)
+        labels = torch.tensor(rows.to_table([column]).column(column).drop_null().to_pylist())
+        if labels.is_floating_point() or labels.dim() != 1:
+            raise InputError(f"column {column!r} does not number classes; pass num_classes= and weights yourself")
+        return labels
+
+    @functools.cached_property
+    def _measured(self) -> Measured:
+        wanted = {"length": CHIPS, "batch_size": CHIPS_A_BATCH, "drop_last": False, "locality": None}
+        return measured(self._stream(SurveyDataset, "train", **wanted), self.ignore_index)
+
+    @property
+    def _scale(self) -> Scaling:
+        if self._scaling is None:
+            mean, std = self._settings
+            found = self._measured if "collection" in self._settings else None
+            scaling = Scaling(
+                _as_statistic(mean, None if found is None else found.mean, absent=0.0),
+                _as_statistic(std, None if found is None else found.std, absent=1.0),
+            )
+            if not bool((scaling.std > 0).all()):
+                raise InputError(f"std={std} must be positive in every channel")
+            self._scaling = scaling
+        return self._scaling
 
     def state_dict(self) -> dict[str, Any]:
         """Mean and std, for the checkpoint."""
@@ -190,36 +295,40 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes mean and std from a checkpoint, so that a model meets the numbers it was trained with."""
-        self.mean, self.std = state_dict["mean"], state_dict["std"]
+        self._scaling = Scaling(state_dict["mean"], state_dict["std"])
 
     # Loaders -------------------------------------------------------------------------------------------------------
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Random chips of the training split."""
         dataset = self._split("train")
+        if isinstance(dataset, RasteretIterableDataset):
+            return RasteretDataLoader(dataset, num_workers=self.num_workers)
         sampler = RandomPatches(dataset, self.patch_size, self.length, self.seed, self._epoch, self.time_series)
-        return self._loader(dataset, sampler, drop_last=self.drop_last)
+        return self._map_loader(dataset, sampler, drop_last=self.drop_last)
 
     def val_dataloader(self) -> Any:
         """All of the validation split, edge to edge: a DataLoader, or an empty list where `val=None`."""
-        return [] if self.splits["val"] is None else self._grid_loader("val")
+        return [] if self.splits["val"] is None else self._whole("val")
 
     def test_dataloader(self) -> DataLoader[Sample]:
         """All of the test split, edge to edge."""
-        return self._grid_loader("test")
+        return self._whole("test")
 
     def predict_dataloader(self) -> DataLoader[Sample]:
         """All of the split that `predict` names, edge to edge."""
-        return self._grid_loader("predict")
+        return self._whole("predict")
 
     def _epoch(self) -> int:
         return int(self.trainer.current_epoch) if self.trainer is not None else 0
 
-    def _grid_loader(self, role: str) -> DataLoader[Sample]:
+    def _whole(self, role: str) -> DataLoader[Sample]:
         dataset = self._split(role)
-        return self._loader(dataset, grid_patches(dataset, self.patch_size, self.time_series))
+        if isinstance(dataset, RasteretIterableDataset):
+            return RasteretDataLoader(dataset, num_workers=self.num_workers)
+        return self._map_loader(dataset, grid_patches(dataset, self.patch_size, self.time_series))
 
-    def _loader(
+    def _map_loader(
         self, dataset: RasteretGeoDataset, sampler: Sampler[Any], drop_last: bool = False
     ) -> DataLoader[Sample]:
         workers = self.num_workers
@@ -238,15 +347,20 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
     # On the device -------------------------------------------------------------------------------------------------
 
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
-        """Casts, normalises, blanks invalid pixels, and augments training batches."""
+        """Casts, normalises, blanks invalid pixels, augments training batches, and puts labels into their form."""
         batch = dict(batch)
         if "image" in batch:
             batch["image"] = self.normalise(batch["image"], batch.get("mask_valid"))
-        if "mask" in batch and not batch["mask"].is_floating_point():
-            batch["mask"] = batch["mask"].long()
         if self.train_aug is not None and self.trainer is not None and self.trainer.training:
-            batch = augmented(self.train_aug, batch)
-        return batch
+            batch = self._augmented(self.train_aug, batch)
+        return labelled(batch, self.ignore_index)
+
+    def _augmented(self, augment: Transform, batch: Sample) -> Sample:
+        if "index" not in batch:
+            return augmented(augment, batch)
+        key = key_of(self.seed, self._epoch(), int(batch["index"][0]), _AUGMENTATION)
+        with seeded(key, batch["image"].device):
+            return augmented(augment, batch)
 
     def normalise(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
         """(image - mean) / std as float32, 0 where not valid.
@@ -256,27 +370,13 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
             valid: [..., H, W], nonzero where valid.
 
         Raises:
-            InputError: before `setup`, or with another number of channels than mean and std have.
+            InputError: another number of channels than mean and std have.
         """
-        if self.mean is None or self.std is None:
-            raise InputError('mean and std are not known yet; call setup("fit") first')
-        # uint16 has no arithmetic on most devices, so the cast comes first.
-        image = image.float() if not image.is_floating_point() else image
-        if any(part.numel() not in (1, image.shape[-3]) for part in (self.mean, self.std)):
-            raise InputError(
-                f"mean has {self.mean.numel()} and std {self.std.numel()} numbers, but images have {image.shape[-3]} "
-                "channels (after transforms=); give one number a channel"
-            )
-        mean, std = (part.to(image)[:, None, None] for part in (self.mean, self.std))
-        image = (image - mean) / std
-        return image if valid is None else image.masked_fill(valid.unsqueeze(-3) == 0, 0.0)
+        return self._scale.apply(image, valid)
 
     def denormalise(self, image: Tensor) -> Tensor:
         """The inverse of `normalise`, for pictures."""
-        if self.mean is None or self.std is None:
-            raise InputError('mean and std are not known yet; call setup("fit") first')
-        mean, std = (part.to(image)[:, None, None] for part in (self.mean, self.std))
-        return image * std + mean
+        return self._scale.undo(image)
 
 
 def to_datamodule(collection: Collection, bands: Sequence[str] | None = None, **options: Any) -> RasteretDataModule:
@@ -284,35 +384,9 @@ def to_datamodule(collection: Collection, bands: Sequence[str] | None = None, **
     return RasteretDataModule(collection, bands, **options)
 
 
-def _as_statistic(setting: Statistic, measured: Tensor, absent: float) -> Tensor:
-    if setting == "collection":
+def _as_statistic(setting: Statistic, measured: Tensor | None, absent: float) -> Tensor:
+    if setting == "collection" and measured is not None:
         return measured
-    if setting == "none":
+    if isinstance(setting, str):
         return torch.full((1,), absent)
     return torch.as_tensor(setting, dtype=torch.float32).reshape(-1)
-
-
-def _augmentation(wanted: Transform | list[nn.Module] | None) -> Transform | None:
-    if isinstance(wanted, list):
-        sequential: Transform = kornia_augmentation.AugmentationSequential(*wanted, data_keys=None)
-        return sequential
-    return wanted
-
-
-def augmented(augmentation: Transform, batch: Mapping[str, Tensor]) -> Sample:
-    """A batch after augmentation, its masks moved with the image and back in their dtypes.
-
-    kornia moves float tensors with a channel axis whose keys start with image or mask. What an augmentation moves in
-    from outside of the chip is not valid.
-
-    Raises:
-        InputError: a time series, which kornia does not take.
-    """
-    if batch["image"].dim() != 4:
-        raise InputError("train_aug works on images [B, C, H, W]; leave it out for a time series")
-    masks = {key: value for key, value in batch.items() if key.startswith("mask")}
-    moved = augmentation(
-        {"image": batch["image"]} | {key: value.unsqueeze(1).to(batch["image"].dtype) for key, value in masks.items()}
-    )
-    restored = {key: moved[key].squeeze(1).round().to(value.dtype) for key, value in masks.items()}
-    return {**batch, "image": moved["image"], **restored}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from multiprocessing.context import BaseContext
 
@@ -10,9 +12,11 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from rasteret_torch.chips.share import Mark
-from rasteret_torch.errors import RasteretTorchError
+from rasteret_torch.errors import InputError, RasteretTorchError
+from rasteret_torch.loaders.batches import BadSample
 from rasteret_torch.loaders.iterable import RasteretIterableDataset, State
 from rasteret_torch.loaders.recipe import Sample
+from rasteret_torch.loaders.telemetry_counts import Handed, LoaderCounts, Reporter
 
 _PRELOADED = ["rasteret_torch.loaders.iterable"]
 
@@ -39,9 +43,16 @@ class RasteretDataLoader(DataLoader[Sample]):
     and can be loaded with other numbers of workers and ranks; Lightning saves and restores it with its checkpoints. A
     state taken after the last batch of an epoch, before the iteration has ended, resumes with nothing and goes on to
     the next epoch after that.
+
+    Attributes:
+        counts: what loading has cost so far, workers included; see `LoaderCounts`.
+        bad_samples: a line for every sample that failed and was replaced or left invalid (`ReadOptions.on_error`),
+            oldest first; take out what you have noted.
     """
 
     dataset: RasteretIterableDataset
+    counts: LoaderCounts
+    bad_samples: list[BadSample]
 
     def __init__(
         self,
@@ -54,6 +65,8 @@ class RasteretDataLoader(DataLoader[Sample]):
         multiprocessing_context: str | BaseContext | None = None,
         timeout: float = 0,
         worker_init_fn: Callable[[int], None] | None = None,
+        sampler: None = None,
+        batch_sampler: None = None,
     ) -> None:
         """Takes the arguments of `torch.utils.data.DataLoader` that have a meaning here.
 
@@ -66,13 +79,23 @@ class RasteretDataLoader(DataLoader[Sample]):
             multiprocessing_context: None takes `worker_context()`.
             timeout: seconds to wait for a batch; 0 waits as long as reading does (see `ReadOptions`).
             worker_init_fn: called in each worker.
+            sampler, batch_sampler: None; Lightning says so when it makes a loader anew for prediction.
+
+        Raises:
+            InputError: a sampler; the dataset knows its order by itself.
         """
+        if sampler is not None or batch_sampler is not None:
+            raise InputError("a RasteretDataLoader takes no sampler; choose one with RasteretIterableDataset(sampler=)")
+        # Lightning's doubt about lengths of iterable datasets does not apply: this one is exact for any workers.
+        warnings.filterwarnings("ignore", message="Your `IterableDataset` has `__len__` defined")
+        self._reporter = Reporter(dataset)
         context = multiprocessing_context
         if num_workers > 0 and (context is None or context == "forkserver"):
             context = worker_context()
         super().__init__(
             dataset,
             batch_size=None,
+            collate_fn=self._reporter,  # type: ignore[arg-type]  # gets a batch where there is no batch_size
             num_workers=num_workers,
             pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
             prefetch_factor=prefetch_factor,
@@ -84,6 +107,7 @@ class RasteretDataLoader(DataLoader[Sample]):
         self._begun: Mark | None = None  # where the last iteration was started from
         self._is_finished = False  # whether that iteration handed out all of its epoch
         self._stands: Mark | None = None
+        self.counts, self.bad_samples = LoaderCounts(), []
         object.__setattr__(self, "sampler", _EpochListener(self))  # DataLoader guards the name
 
     def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
@@ -96,13 +120,28 @@ class RasteretDataLoader(DataLoader[Sample]):
         start = self._next_start
         self.dataset.aim(start)
         cut = self.dataset.cut(start.position)
-        batches = _from_living(super().__iter__())
+        self._reporter.begin()
+        batches = self._counted(_from_living(super().__iter__()))
         self._begun, self._is_finished, self._stands = self.dataset.mark, cut.steps == 0, start
         for count, batch in enumerate(batches, start=1):
             self._is_finished = count == cut.steps
             self._stands = Mark(start.epoch, cut.position_after(count), start.batches + count)
             yield batch
         self._stands = None
+
+    def _counted(self, handed: Iterator[Handed]) -> Iterator[Sample]:
+        """The batches, with what they cost added to `counts`."""
+        while True:
+            asked = time.perf_counter()
+            found = next(handed, None)
+            waited = time.perf_counter() - asked
+            if found is None:
+                self.counts = self.counts.after(elapsed_s=waited, wait_s=waited)
+                return
+            self.bad_samples += found.bad_samples
+            self.counts = self.counts.after(found, elapsed_s=waited, wait_s=waited)
+            yield found.batch
+            self.counts = self.counts.after(elapsed_s=time.perf_counter() - asked - waited)
 
     def __len__(self) -> int:
         """Batches of the epoch on this rank, those before a resumed position included."""
@@ -142,7 +181,7 @@ class RasteretDataLoader(DataLoader[Sample]):
         self._aim(self.dataset.mark_of(state))
 
 
-def _from_living(batches: Iterator[Sample]) -> Iterator[Sample]:
+def _from_living(batches: Iterator[Handed]) -> Iterator[Handed]:
     """Says that a worker died where torch only says that its memory cannot be taken over.
 
     Raises:

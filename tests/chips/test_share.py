@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rasteret_torch.chips.share import Cut, steps_of_worker
+from rasteret_torch.chips.share import Cut, EvenCut, steps_of_worker
+from rasteret_torch.errors import InputError
 
 SIZES = st.integers(1, 9)
 WORLDS = st.sampled_from([1, 2, 3, 4, 8])
@@ -67,3 +68,23 @@ def test_a_worker_goes_on_in_its_own_steps():
     assert list(steps_of_worker(10, 1, 3)) == [1, 4, 7]
     assert list(steps_of_worker(10, 1, 3, first=7)) == [7]
     assert list(steps_of_worker(10, 1, 3, first=10)) == []
+
+
+@given(st.integers(1, 200), SIZES, WORLDS, WORKERS)
+def test_evaluation_shows_everything_once_in_equally_many_steps(length, batch_size, world, workers):
+    cut = EvenCut(length, 0, world, batch_size)
+    if length < world:
+        with pytest.raises(InputError, match=f"{length} chips"):
+            _ = cut.steps
+        return
+    ranks = [handed_out(cut, rank, workers) for rank in range(world)]
+    assert len({len(batches) for batches in ranks}) == 1
+    steps = list(zip(*ranks, strict=True))
+    assert [int(position) for step in steps for batch in step for position in batch] == list(range(length))
+    sizes = [len(batch) for step in steps for batch in step]
+    assert 1 <= min(sizes) <= max(sizes) <= max(batch_size, 2)
+    if world == 1:
+        assert set(sizes[:-1]) <= {batch_size}
+    assert [cut.position_after(done) for done in range(cut.steps + 1)] == [
+        sum(len(batch) for step in steps[:done] for batch in step) for done in range(cut.steps + 1)
+    ]

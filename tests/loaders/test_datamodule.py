@@ -15,7 +15,8 @@ from torch.nn import functional
 
 import rasteret_torch as rt
 from rasteret_torch.errors import BandNotFoundError, InputError, SplitNotFoundError
-from rasteret_torch.loaders.datamodule import augmented
+from rasteret_torch.loaders.device import augmented
+from rasteret_torch.loaders.measure import balancing_weights
 from rasteret_torch.loaders.patches import RandomPatches
 
 pytestmark = [
@@ -93,22 +94,24 @@ def trainer_of(tmp_path, **options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_trainer_runs_every_stage(split_scenes, tmp_path, workers):
-    data, model = module_of(split_scenes, predict="test", num_workers=workers), Pixelwise()
+@pytest.mark.filterwarnings("ignore:Lightning couldn't infer the indices")  # batches carry their own
+@pytest.mark.parametrize(("iterable", "workers"), [(True, 0), (True, 2), (False, 0), (False, 1)])
+def test_a_trainer_runs_every_stage(split_scenes, tmp_path, iterable, workers):
+    data, model = module_of(split_scenes, predict="test", iterable=iterable, num_workers=workers), Pixelwise()
     trainer = trainer_of(tmp_path)
     trainer.fit(model, data)
     trainer.test(model, data, verbose=False)
     predicted = trainer.predict(model, data)
-    grid = len(data.test_dataloader().sampler)
+    grid = 2 * 4 * 4 if iterable else len(data.test_dataloader().sampler)  # two scenes of 200 x 200 px
     assert model.seen == {"train": 8, "val": grid, "test": grid, "predict": 0}
     assert sum(len(batch) for batch in predicted) == grid
 
 
 @pytest.mark.filterwarnings("ignore:Total length of `list` across ranks is zero")  # that is what val=None means
-def test_epochs_differ_and_repeat(split_scenes, tmp_path):
+@pytest.mark.parametrize("iterable", [True, False])
+def test_epochs_differ_and_repeat(split_scenes, tmp_path, iterable):
     def epochs():
-        data, model = module_of(split_scenes, val=None), Pixelwise()
+        data, model = module_of(split_scenes, val=None, iterable=iterable), Pixelwise()
         trainer_of(tmp_path, max_epochs=2).fit(model, data)
         return [torch.cat([bounds for at, bounds in model.train_bounds if at == epoch]) for epoch in (0, 1)]
 
@@ -118,8 +121,9 @@ def test_epochs_differ_and_repeat(split_scenes, tmp_path):
     assert not torch.equal(first[0], first[1])
 
 
-def test_each_training_chip_is_of_one_date_of_its_split(split_scenes):
-    data = module_of(split_scenes)
+@pytest.mark.parametrize("iterable", [True, False])
+def test_each_training_chip_is_of_one_date_of_its_split(split_scenes, iterable):
+    data = module_of(split_scenes, iterable=iterable)
     data.setup("fit")
     january = [1577836800.0 + 86400 * 4, 1577836800.0 + 86400 * 5]  # 2020-01-05, POSIX seconds
     for batch in data.train_dataloader():
@@ -162,10 +166,12 @@ def test_time_series_are_normalised_per_channel(split_scenes):
     assert torch.equal(out[:, :, 3][inside], batch["image"][:, :, 3][inside].float() - 1)
 
 
-def test_time_series_of_different_lengths_do_not_stack(split_scenes):
-    data = module_of(split_scenes, time_series=True, transforms=None, mean="none", std="none", length=32, batch_size=32)
+@pytest.mark.parametrize(("iterable", "words"), [(True, "shapes .* do not stack"), (False, r"\[1, 2\] time steps")])
+def test_time_series_of_different_lengths_do_not_stack(split_scenes, iterable, words):
+    settings = {"time_series": True, "transforms": None, "mean": "none", "std": "none"}
+    data = module_of(split_scenes, length=32, batch_size=32, iterable=iterable, **settings)
     data.setup("fit")  # chips over both scenes have two items, others one
-    with pytest.raises(InputError, match=r"\[1, 2\] time steps"):
+    with pytest.raises(InputError, match=words):
         next(iter(data.train_dataloader()))
 
 
@@ -190,15 +196,21 @@ def test_augmentations_move_the_masks_with_the_image():
     assert out["mask"].dtype == torch.int64
     assert out["mask_valid"].dtype == torch.uint8
     assert torch.equal(out["bounds"], batch["bounds"])
-    with pytest.raises(InputError, match="time series"):
-        augmented(data.train_aug, {"image": torch.zeros(1, 2, 1, 4, 4)})
+
+
+def test_steps_of_a_time_series_move_together_and_float_masks_keep_their_values():
+    image = torch.rand(2, 3, 2, 4, 4)
+    batch = {"image": image, "mask": image[:, 0, 0] + 0.25, "mask_valid": (image[:, :, 0] > 0.5).byte()}
+    data = rt.RasteretDataModule("unused", train_aug=[RandomHorizontalFlip(p=1.0)])
+    out = augmented(data.train_aug, batch)
+    assert all(torch.equal(out[key], batch[key].flip(-1)) for key in batch)
 
 
 def test_a_path_names_the_collection(split_scenes, tmp_path):
     data = module_of(str(split_scenes.save(tmp_path / "index")))
     data.setup("validate")
     assert data.in_channels == 3
-    assert sum(len(batch["image"]) for batch in data.val_dataloader()) == len(data.val_dataloader().sampler)
+    assert sum(len(batch["image"]) for batch in data.val_dataloader()) == 32
     pickle.loads(pickle.dumps(data.val_dataset))
 
 
@@ -214,7 +226,7 @@ def test_default_length_covers_every_item_once(split_scenes):
         ({"train": "trian"}, SplitNotFoundError, "train"),
         ({"split_column": "fold"}, SplitNotFoundError, "fold"),
         ({"bands": ["B99"]}, BandNotFoundError, "B02"),
-        ({"patch_size": 4000}, InputError, "patch_size"),
+        ({"patch_size": 4000, "iterable": False}, InputError, "patch_size"),
         ({"mean": [1.0, 2.0]}, InputError, "channel"),
         ({"std": 0.0}, InputError, "positive"),
     ],
@@ -229,7 +241,14 @@ def test_mistakes_are_named_with_their_cure(split_scenes, options, error, words)
 
 
 @pytest.mark.parametrize(
-    "options", [{"iterable": True}, {"targets": "labels"}, {"batch_size": 0}, {"length": 0}, {"mean": "imagenet"}]
+    "options",
+    [
+        {"locality": 8, "iterable": False},
+        {"sampler": "rows", "iterable": False},
+        {"batch_size": 0},
+        {"length": 0},
+        {"mean": "imagenet"},
+    ],
 )
 def test_settings_that_cannot_work_are_refused_at_once(split_scenes, options):
     with pytest.raises(InputError, match=next(iter(options))):
@@ -247,3 +266,64 @@ def test_constant_channels_can_be_divided_by(tmp_path):
     data = rt.RasteretDataModule(flat.with_column("split", ["train"]), val=None, patch_size=32)
     data.setup("fit")
     assert (data.mean.item(), data.std.item()) == (5.0, 1.0)
+
+
+# What a model must know before setup --------------------------------------------------------------------------------
+
+
+def test_properties_before_setup(split_scenes):
+    labelled = split_scenes.with_column("kind", [0, 2, 2, 1, 0, 2])
+    data = rt.RasteretDataModule(labelled, BANDS, label_field="kind", patch_size=64)
+    train = labelled.select_split("train").to_table(["kind"]).column("kind").to_pylist()
+    assert (data.in_channels, data.num_classes) == (4, 3)
+    weights = data.class_weights
+    assert weights.shape == (3,)
+    assert sum(weights[kind] for kind in train) / len(train) == pytest.approx(1.0)
+    assert data.mean.shape == data.std.shape == (4,)
+    assert module_of(split_scenes).in_channels == 3  # a transform decides
+
+
+def test_classes_are_not_guessed_from_masks(split_scenes):
+    data = module_of(split_scenes)
+    with pytest.raises(InputError, match="num_classes"):
+        _ = data.num_classes
+    known = module_of(split_scenes, num_classes=2)
+    assert known.num_classes == 2
+    below = 4500 / 9000  # half of the pixels are above the threshold
+    assert known.class_weights.tolist() == pytest.approx([below * 2, below * 2], rel=0.05)
+
+
+def test_labels_that_number_no_class(split_scenes):
+    data = rt.RasteretDataModule(split_scenes.with_column("yield", [0.5] * 6), BANDS, label_field="yield")
+    with pytest.raises(InputError, match="does not number classes"):
+        _ = data.class_weights
+
+
+def test_weights_of_classes():
+    weights = balancing_weights(torch.tensor([6, 2, 0]), 4)
+    assert weights.tolist() == pytest.approx([8 / 2 / 6, 2.0, 2.0, 2.0])
+
+
+def test_rows_and_their_labels(split_scenes, tmp_path):
+    labelled = split_scenes.with_column("kind", [0, 2, 2, 1, 0, 2])
+    data = rt.RasteretDataModule(
+        labelled, BANDS, label_field="kind", sampler="rows", patch_size=32, mean="none", std="none"
+    )
+    data.setup("fit")
+    batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+    assert batch["image"].shape == (2, 4, 32, 32)
+    kinds = labelled.select_split("train").to_table(["kind"]).column("kind").to_pylist()
+    assert sorted(batch["label"].tolist()) == sorted(kinds)
+
+
+def test_invalid_pixels_of_a_mask_are_ignored(split_scenes):
+    data = module_of(split_scenes, ignore_index=255, mean="none", std="none")
+    batch = {
+        "image": torch.ones(1, 2, 3, 2, 2),
+        "mask": torch.ones(1, 2, 2, dtype=torch.uint8),
+        "mask_valid": torch.tensor([[[[1, 0], [0, 1]], [[0, 0], [1, 1]]]], dtype=torch.uint8),
+    }
+    out = data.on_after_batch_transfer(batch, 0)
+    assert out["mask"].tolist() == [[[1, 255], [1, 1]]]  # seen in one step is seen
+    assert out["mask"].dtype == torch.int64
+    assert out["image"][0, 0, :, 0, 1].tolist() == [0.0, 0.0, 0.0]

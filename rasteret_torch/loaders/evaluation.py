@@ -1,0 +1,31 @@
+"""Streams that differ from training's in who gets what: each chip once over all ranks, or the same on every rank."""
+
+from __future__ import annotations
+
+from rasteret_torch.chips.share import Cut, EvenCut
+from rasteret_torch.loaders.iterable import RasteretIterableDataset
+from rasteret_torch.loaders.ranks import Rank
+
+
+class EvaluationDataset(RasteretIterableDataset):
+    """A stream that hands out every chip once, whatever the number of ranks: nothing is padded.
+
+    Ranks still make equally many steps, since a model with batch norm or a logged sum waits for the others in each.
+    """
+
+    def cut(self, position: int = 0) -> Cut:
+        """How the rest of an epoch is dealt out to ranks and batches.
+
+        Raises:
+            InputError: fewer chips than ranks.
+        """
+        return EvenCut(self.length, position, self.rank.world_size, self.batch_size or 1)
+
+
+class SurveyDataset(RasteretIterableDataset):
+    """A stream of which every rank sees everything, so that what is measured on it is the same on all."""
+
+    @property
+    def rank(self) -> Rank:
+        """The only one."""
+        return Rank()

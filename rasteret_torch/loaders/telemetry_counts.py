@@ -1,0 +1,127 @@
+"""What loading costs, counted where it happens (workers) and added up where the batches are used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import NamedTuple
+
+from rasteret_torch.loaders.batches import BadSample
+from rasteret_torch.loaders.iterable import RasteretIterableDataset
+from rasteret_torch.loaders.recipe import Sample, worker_pipeline
+from rasteret_torch.read import ReadStats
+from rasteret_torch.store import retries
+
+_MB = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class LoaderCounts:
+    """Counters of a `RasteretDataLoader` since it was made; subtract earlier ones to look at the time between.
+
+    Attributes:
+        samples: handed out on this rank.
+        batches: handed out on this rank.
+        elapsed_s: wall seconds from asking for the first batch of an epoch to its end, over all epochs.
+        wait_s: seconds of these that the caller waited for a batch.
+        bad_samples: samples that failed and were replaced or left invalid.
+        read: requests, bytes, tiles; of all workers, up to the batches handed out.
+    """
+
+    samples: int = 0
+    batches: int = 0
+    elapsed_s: float = 0.0
+    wait_s: float = 0.0
+    bad_samples: int = 0
+    read: ReadStats = field(default_factory=ReadStats)
+
+    def __sub__(self, before: LoaderCounts) -> LoaderCounts:
+        """What was counted since."""
+        return LoaderCounts(*(getattr(self, f.name) - getattr(before, f.name) for f in fields(self)))
+
+    def after(self, handed: Handed | None = None, *, elapsed_s: float, wait_s: float = 0.0) -> LoaderCounts:
+        """With a batch and the time around it counted in."""
+        timed = replace(self, elapsed_s=self.elapsed_s + elapsed_s, wait_s=self.wait_s + wait_s)
+        if handed is None:
+            return timed
+        return replace(
+            timed,
+            samples=self.samples + handed.samples,
+            batches=self.batches + 1,
+            bad_samples=self.bad_samples + len(handed.bad_samples),
+            read=self.read + handed.read,
+        )
+
+    @property
+    def samples_per_s(self) -> float:
+        """Samples handed out a second, the caller's own work included."""
+        return self.samples / self.elapsed_s if self.elapsed_s else 0.0
+
+    @property
+    def mb_per_s(self) -> float:
+        """Megabytes (10^6) fetched or read from disk a second."""
+        return max(self.read.nbytes_fetched, self.read.nbytes_used) / _MB / self.elapsed_s if self.elapsed_s else 0.0
+
+    @property
+    def cache_hit_share(self) -> float:
+        """Share of tiles that were taken from memory."""
+        asked = self.read.cache_hits + self.read.tiles
+        return self.read.cache_hits / asked if asked else 0.0
+
+    @property
+    def stall_share(self) -> float:
+        """Share of the time that the caller waited for batches."""
+        return self.wait_s / self.elapsed_s if self.elapsed_s else 0.0
+
+    def postfix(self) -> dict[str, str]:
+        """The figures as a progress bar shows them: `tqdm.set_postfix(loader.counts.postfix())`."""
+        return {
+            "samples/s": f"{self.samples_per_s:.0f}",
+            "MB/s": f"{self.mb_per_s:.1f}",
+            "hits": f"{self.cache_hit_share:.0%}",
+            "stall": f"{self.stall_share:.0%}",
+            "retries": str(self.read.retries),
+            "bad": str(self.bad_samples),
+        }
+
+
+class Handed(NamedTuple):
+    """A batch on its way from a worker, and what happened there since the one before."""
+
+    batch: Sample
+    read: ReadStats
+    bad_samples: list[BadSample]
+
+    @property
+    def samples(self) -> int:
+        """How many the batch holds; 1 for a single sample."""
+        return int(self.batch["index"].numel())
+
+
+class Reporter:
+    """Stands where a DataLoader collates, in the process that reads: packs what reading cost with every batch."""
+
+    def __init__(self, dataset: RasteretIterableDataset) -> None:
+        self.dataset = dataset
+        self._before = ReadStats()
+
+    def __getstate__(self) -> RasteretIterableDataset:
+        return self.dataset
+
+    def __setstate__(self, dataset: RasteretIterableDataset) -> None:
+        self.dataset, self._before = dataset, ReadStats()  # the process is new, and so are its counters
+
+    def begin(self) -> None:
+        """Leaves out what this process has read so far; for loaders without workers."""
+        self._before = self._now
+
+    def __call__(self, batch: Sample) -> Handed:
+        """The batch with what was counted since the last one."""
+        now = self._now
+        since, self._before = now - self._before, now
+        bad, self.dataset.bad_samples[:] = list(self.dataset.bad_samples), []
+        return Handed(batch, since, bad)
+
+    @property
+    def _now(self) -> ReadStats:
+        stats = worker_pipeline(self.dataset.read_options, self.dataset.backend).stats
+        return replace(stats, retries=retries())
