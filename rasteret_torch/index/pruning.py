@@ -51,12 +51,27 @@ def _touching(bounds: Bounds) -> pc.Expression:
 
 def _during(schema: pa.Schema, date_range: Any) -> list[pc.Expression]:
     start, end = dates.range_of(date_range)
-    first, last = dates.moment(start), dates.moment(end)
-    if "year" in schema.names and "end_datetime" not in schema.names:
-        return [(pc.field("year") >= first.year) & (pc.field("year") <= last.year)]
-    if "datetime" not in schema.names:
-        raise InputError("this table has no datetime column to filter by; load it whole and use subset(date_range=...)")
-    until, since = pc.field("datetime") <= last, pc.field("datetime") >= first
-    if "end_datetime" in schema.names:
-        since = since | (pc.field("end_datetime") >= first)
-    return [until & since]
+    parts: list[pc.Expression] = []
+    has_ends = _is_time(schema, "end_datetime")
+    if "year" in schema.names and pa.types.is_integer(schema.field("year").type):  # often a partition: whole files go
+        parts.append(pc.field("year") <= dates.moment(end).year)
+        if not has_ends:
+            parts.append(pc.field("year") >= dates.moment(start).year)
+    if _is_time(schema, "datetime"):
+        since = pc.field("datetime") >= _moment(schema, "datetime", start)
+        if has_ends:
+            since = since | (pc.field("end_datetime") >= _moment(schema, "end_datetime", start))
+        parts += [pc.field("datetime") <= _moment(schema, "datetime", end), since]
+    if not parts:
+        raise InputError("this table has no times to filter by; load it whole and use subset(date_range=...)")
+    return parts
+
+
+def _is_time(schema: pa.Schema, name: str) -> bool:
+    return name in schema.names and pa.types.is_timestamp(schema.field(name).type)
+
+
+def _moment(schema: pa.Schema, name: str, us: int) -> pa.Scalar:
+    """A time in the type of a column: those without a zone are UTC."""
+    kind = schema.field(name).type
+    return pa.scalar(us, pa.int64()).cast(pa.timestamp("us", kind.tz)).cast(kind, safe=False)

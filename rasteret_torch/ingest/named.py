@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from pyarrow.fs import FileSystem, S3FileSystem
+from pyarrow.fs import FileSystem
 
-from rasteret_torch.errors import BandNotFoundError, DatasetNotFoundError, IndexCorruptError, InputError
-from rasteret_torch.index import Collection, dates, load, locate, snapshot
+from rasteret_torch.errors import (
+    BandNotFoundError,
+    DatasetNotFoundError,
+    IndexCorruptError,
+    InputError,
+    RasteretTorchError,
+)
+from rasteret_torch.index import Collection, load, locate, snapshot
+from rasteret_torch.index.pruning import condition
+from rasteret_torch.index.remote import remote
 from rasteret_torch.ingest import catalog, workspace
 from rasteret_torch.ingest.catalog import Dataset
 from rasteret_torch.ingest.engine import EngineName, engine_of
@@ -22,9 +29,9 @@ from rasteret_torch.ingest.stac import built
 from rasteret_torch.ingest.stac_build import Work
 from rasteret_torch.ingest.stac_items import Bands
 from rasteret_torch.ingest.stac_listing import Listing
-from rasteret_torch.ingest.stac_search import Query, boxes_of, search_of
+from rasteret_torch.ingest.stac_search import Query, search_of
 from rasteret_torch.ingest.table import build_from_table
-from rasteret_torch.store import CloudConfig, StorageBackend, create_backend
+from rasteret_torch.store import CloudConfig, StorageBackend, create_backend, is_local
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +106,9 @@ def build(
         return load(entry.path, name=name)
     wanted = _bands(entry, bands)
     if entry.table and stac_api is None:
-        return _from_table(entry, wanted, name, bbox, date_range, workspace_dir=workspace_dir, force=force)
+        return _from_table(
+            entry, wanted, name, bbox, date_range, backend=backend, workspace_dir=workspace_dir, force=force
+        )
     search = search_of(entry.collection, bbox, date_range, _query(entry, query), 100)
     listing = Listing(str(stac_api or entry.stac_api), search, is_static=entry.static, max_items=max_items)
     work = Work(listing, wanted, entry.id, backend, max_concurrent, progress, max_error_fraction, engine_of(engine))
@@ -155,13 +164,16 @@ def _from_table(
     bbox: Sequence[float] | None,
     date_range: Any,
     *,
+    backend: StorageBackend | None,
     workspace_dir: str | Path | None,
     force: bool,
 ) -> Collection:
     """Rows of a published table that lie in the box and the time."""
-    path, filesystem = _place(entry)
+    path, filesystem = _place(entry, backend)
     try:
-        names = ds.dataset(path, filesystem=filesystem, format="parquet", partitioning="hive").schema.names
+        schema = ds.dataset(path, filesystem=filesystem, format="parquet", partitioning="hive").schema
+    except RasteretTorchError:
+        raise
     except FileNotFoundError as error:
         raise DatasetNotFoundError(f"there is no table at {entry.table}, or it cannot be reached; check it") from error
     except (OSError, pa.ArrowInvalid) as error:
@@ -174,41 +186,15 @@ def _from_table(
         href_column=entry.href_column or None,
         band_index_map=entry.band_index_map or None,
         filesystem=filesystem,
-        filter_expr=_condition(names, bbox, date_range),
+        filter_expr=condition(schema, bbox, date_range),
         band_codes=bands.required or None,
         workspace_dir=workspace_dir,
         force=force,
     )
 
 
-def _place(entry: Dataset) -> tuple[str, FileSystem | None]:
-    scheme, found, rest = entry.table.partition("://")
-    if not found or scheme != "s3":
+def _place(entry: Dataset, backend: StorageBackend | None) -> tuple[str, FileSystem | None]:
+    if is_local(entry.table):
         return entry.table, None
-    return rest, S3FileSystem(anonymous=entry.access == "public", region=entry.region or None)
-
-
-def _condition(names: Sequence[str], bbox: Sequence[float] | None, date_range: Any) -> pc.Expression | None:
-    parts: list[pc.Expression] = []
-    boxes = boxes_of(bbox)
-    if boxes and "bbox" not in names:
-        raise InputError("this table has no bbox column to filter by; build it whole and use subset(bbox=...)")
-    if boxes:
-        touching = [
-            (pc.field("bbox", "xmin") <= xmax)
-            & (pc.field("bbox", "xmax") >= xmin)
-            & (pc.field("bbox", "ymin") <= ymax)
-            & (pc.field("bbox", "ymax") >= ymin)
-            for xmin, ymin, xmax, ymax in boxes
-        ]
-        parts.append(touching[0] if len(touching) == 1 else touching[0] | touching[1])
-    if date_range is not None:
-        first, last = (dates.moment(us) for us in dates.range_of(date_range))
-        if "year" in names:
-            parts.append((pc.field("year") >= first.year) & (pc.field("year") <= last.year))
-        elif "datetime" in names:
-            parts.append((pc.field("datetime") >= first) & (pc.field("datetime") <= last))
-    condition: pc.Expression | None = None
-    for part in parts:
-        condition = part if condition is None else condition & part
-    return condition
+    place = remote(entry.table, backend)
+    return place.path, place.filesystem

@@ -22,6 +22,7 @@ S2, NAIP = "imagery/s2_29RKH/B04.tif", "imagery/naip_4709963/m_4709963_se_14_1_2
 DEM = "imagery/copdem30_N00E006/Copernicus_DSM_COG_10_N00_00_E006_00_DEM.tif"
 LANDSAT = "imagery/landsat_c2_LC08_008059/LC08_L2SP_008059_20191201_20200825_02_T1_SR_B4.TIF"
 COVER = "imagery/worldcover_N00E006/ESA_WorldCover_10m_2021_v200_N00E006_Map.tif"
+WORLDCOVER = "matching/worldcover/ESA_WorldCover_10m_2021_v200_N00E006"
 RECORDED = [
     ("earthsearch/sentinel-2-l2a", "earth-search/TestCLISearch.test_filter_inprocess__p0.json", S2),
     ("earthsearch/sentinel-2-l2a", "earth-search/test_multiple_collections_p0.json", S2),
@@ -29,6 +30,7 @@ RECORDED = [
     ("earthsearch/cop-dem-glo-30", "earth-search/TestCLISearch.test_matched_inprocess__p0.json", DEM),
     ("earthsearch/naip", "planetary-computer/TestItemSearch.test_get_all_items_p0.json", NAIP),
     ("pc/sentinel-2-l2a", "planetary-computer/rustac_search-page-1.json", S2),
+    ("pc/esa-worldcover", f"{WORLDCOVER}/ESA_WorldCover_10m_2021_v200_N00E006.json", COVER),
     ("pc/io-lulc-annual-v02", "stac-geoparquet/io-lulc-annual-v02-pc.json", COVER),
 ]
 ORIGIN = "ignore:.*not what their STAC item says"
