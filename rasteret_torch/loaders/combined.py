@@ -58,8 +58,54 @@ def concat_sides(samples: Sequence[Sample]) -> Sample:
     return joined
 
 
-class RasteretIntersectionDataset(IntersectionDataset):  # type: ignore[misc]
-    """Places and times that both datasets have; their batches are read together."""
+class Combination:
+    """Mixin of datasets of two: batches of both sides are on their way before either is waited for."""
+
+    datasets: list[GeoDataset]
+    transforms: Callable[[Sample], Sample] | None
+    collate_fn: Callable[[Sequence[Sample]], Sample]
+
+    def joined(self, queries: Sequence[Query], columns: list[list[Sample | None]]) -> list[Sample | None]:
+        """The samples of two sides as one."""
+        raise NotImplementedError
+
+    def begin(self, queries: Sequence[Query]) -> Finish:
+        """Starts both sides; calling the result waits, and gives None where no item is."""
+        sides = [begin(dataset, queries) for dataset in self.datasets]
+        return lambda: self.joined(queries, [side() for side in sides])
+
+    def collated(self, samples: Sequence[Sample]) -> Sample:
+        """One sample of several."""
+        sample = self.collate_fn(samples)
+        return sample if self.transforms is None else self.transforms(sample)
+
+    def __getitem__(self, query: Query) -> Sample:
+        """The sample of one query."""
+        return self.__getitems__([query])[0]
+
+    def __getitems__(self, queries: Sequence[Query]) -> list[Sample]:
+        """The samples of a batch.
+
+        Raises:
+            QueryOutsideError: (an IndexError) no item is there.
+        """
+        return complete(self, queries, self.begin(queries)())
+
+    def __and__(self, other: GeoDataset) -> RasteretIntersectionDataset:
+        """The intersection with a third dataset."""
+        return RasteretIntersectionDataset(self, other)
+
+    def __or__(self, other: GeoDataset) -> RasteretUnionDataset:
+        """The union with a third dataset."""
+        return RasteretUnionDataset(self, other)
+
+
+class RasteretIntersectionDataset(Combination, IntersectionDataset):  # type: ignore[misc]
+    """Places and times that both datasets have; with `spatial_only`, places that both have.
+
+    A query of a time then takes what the second dataset has at that time, and where it has nothing all that it has
+    there, whatever its time.
+    """
 
     def __init__(
         self,
@@ -71,36 +117,23 @@ class RasteretIntersectionDataset(IntersectionDataset):  # type: ignore[misc]
     ) -> None:
         """Takes TorchGeo's arguments; see `torchgeo.datasets.IntersectionDataset`."""
         super().__init__(dataset1, dataset2, spatial_only, collate_fn, transforms)
+        self.spatial_only = spatial_only
 
-    def begin(self, queries: Sequence[Query]) -> Finish:
-        """Starts both sides."""
-        sides = [begin(dataset, queries) for dataset in self.datasets]
-
-        def finish() -> list[Sample | None]:
-            columns = [side() for side in sides]
-            return [None if None in pair else _collate(self, list(pair)) for pair in zip(*columns, strict=True)]
-
-        return finish
-
-    def __getitem__(self, query: Query) -> Sample:
-        """The joined sample of one query."""
-        return self.__getitems__([query])[0]
-
-    def __getitems__(self, queries: Sequence[Query]) -> list[Sample]:
-        """The joined samples of a batch."""
-        return complete(self, queries, self.begin(queries)())
-
-    def __and__(self, other: GeoDataset) -> RasteretIntersectionDataset:
-        """The intersection with a third dataset."""
-        return RasteretIntersectionDataset(self, other)
-
-    def __or__(self, other: GeoDataset) -> RasteretUnionDataset:
-        """The union with a third dataset."""
-        return RasteretUnionDataset(self, other)
+    def joined(self, queries: Sequence[Query], columns: list[list[Sample | None]]) -> list[Sample | None]:
+        """Both sides side by side, None where one has nothing."""
+        first, second = columns
+        if self.spatial_only:
+            other_times = [n for n, pair in enumerate(zip(first, second, strict=True)) if pair[0] and pair[1] is None]
+            found = begin(self.datasets[1], [queries[n][:2] for n in other_times])() if other_times else []
+            second = second.copy()
+            for number, sample in zip(other_times, found, strict=True):
+                second[number] = sample
+        pairs = zip(first, second, strict=True)
+        return [None if one is None or two is None else self.collated([one, two]) for one, two in pairs]
 
 
-class RasteretUnionDataset(UnionDataset):  # type: ignore[misc]
-    """Places and times that at least one dataset has; their batches are read together."""
+class RasteretUnionDataset(Combination, UnionDataset):  # type: ignore[misc]
+    """Places and times that at least one dataset has."""
 
     def __init__(
         self,
@@ -112,34 +145,7 @@ class RasteretUnionDataset(UnionDataset):  # type: ignore[misc]
         """Takes TorchGeo's arguments; see `torchgeo.datasets.UnionDataset`."""
         super().__init__(dataset1, dataset2, collate_fn, transforms)
 
-    def begin(self, queries: Sequence[Query]) -> Finish:
-        """Starts both sides."""
-        sides = [begin(dataset, queries) for dataset in self.datasets]
-
-        def finish() -> list[Sample | None]:
-            columns = [side() for side in sides]
-            found = [[sample for sample in pair if sample is not None] for pair in zip(*columns, strict=True)]
-            return [_collate(self, samples) if samples else None for samples in found]
-
-        return finish
-
-    def __getitem__(self, query: Query) -> Sample:
-        """The merged sample of one query."""
-        return self.__getitems__([query])[0]
-
-    def __getitems__(self, queries: Sequence[Query]) -> list[Sample]:
-        """The merged samples of a batch."""
-        return complete(self, queries, self.begin(queries)())
-
-    def __and__(self, other: GeoDataset) -> RasteretIntersectionDataset:
-        """The intersection with a third dataset."""
-        return RasteretIntersectionDataset(self, other)
-
-    def __or__(self, other: GeoDataset) -> RasteretUnionDataset:
-        """The union with a third dataset."""
-        return RasteretUnionDataset(self, other)
-
-
-def _collate(dataset: RasteretIntersectionDataset | RasteretUnionDataset, samples: list[Sample]) -> Sample:
-    sample: Sample = dataset.collate_fn(samples)
-    return sample if dataset.transforms is None else dataset.transforms(sample)
+    def joined(self, queries: Sequence[Query], columns: list[list[Sample | None]]) -> list[Sample | None]:
+        """What the sides have, merged."""
+        found = [[sample for sample in pair if sample is not None] for pair in zip(*columns, strict=True)]
+        return [self.collated(samples) if samples else None for samples in found]

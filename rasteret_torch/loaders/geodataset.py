@@ -34,7 +34,7 @@ from rasteret_torch.loaders.reads import Reads
 from rasteret_torch.loaders.recipe import ChipRead, PlannedChip, SampleRecipe, worker_pipeline
 from rasteret_torch.loaders.targets import ClassName, Target, TargetsLike
 from rasteret_torch.loaders.targets_resolve import resolved
-from rasteret_torch.loaders.tensors import SampleDtype
+from rasteret_torch.loaders.tensors import SampleDtype, as_dtype
 from rasteret_torch.read import Pipeline, ReadOptions, Resampling
 from rasteret_torch.read.access import backend_for
 from rasteret_torch.store import StorageBackend
@@ -98,6 +98,8 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
     ) -> None:
         """Opens a collection; no file is touched.
 
+        What a YAML config holds for `GeoDataModule` is understood, too: lists, and mappings for `targets` and `read`.
+
         Args:
             collection: a collection, the path of one, or a dataset id.
             bands: names, in channel order; None takes all bands of the collection.
@@ -132,11 +134,12 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
             raise BandNotFoundError(f"no band {unknown or '(none given)'}; the collection has {self.collection.bands}")
         self.all_bands = tuple(self.collection.bands)
         self.is_image = is_image
-        self.sample_dtype = dtype
+        self.sample_dtype = as_dtype(dtype)
         self.time_series = time_series
         self.resampling = resampling
         self.transforms = transforms
         self.cache = cache
+        read = _read_options(read)
         self.read_options = read if cache else replace(read, tile_cache_nbytes=0)
         self.backend = backend_for(self.collection, backend)
         self.targets: tuple[Target, ...] = resolved(
@@ -147,7 +150,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         self._crs = parse_crs(crs) if crs is not None else runtime.crs_list[0]
         if res is None:
             res = runtime.grid(0, self.bands[0]).res_in(self._crs)
-        self._res = (float(res), float(res)) if isinstance(res, (int, float)) else res
+        self._res = (float(res), float(res)) if isinstance(res, (int, float)) else (float(res[0]), float(res[1]))
         self._frame: gpd.GeoDataFrame | None = None
         self._replaced = False
         self._lookup: FrameLookup | None = None
@@ -317,6 +320,11 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         twin._lookup = None
         memo[id(self)] = twin
         return twin
+
+
+def _read_options(given: Any) -> ReadOptions:
+    """Options, or a mapping of them out of a YAML config."""
+    return given if isinstance(given, ReadOptions) else ReadOptions(**given)
 
 
 def to_torchgeo_dataset(

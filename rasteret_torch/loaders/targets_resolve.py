@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,8 @@ def _specified(one: Any, collection: Collection) -> ColumnTargets | RasterTarget
     """A specification of anything that stands for one."""
     if isinstance(one, ColumnTargets | RasterTargets | VectorTargets):
         return one
+    if isinstance(one, Mapping):
+        return _written(one)
     if isinstance(one, Collection):
         return RasterTargets(one)
     if isinstance(one, str | Path):
@@ -75,6 +79,25 @@ def _specified(one: Any, collection: Collection) -> ColumnTargets | RasterTarget
     raise InputError(
         f"targets= of type {type(one).__name__} is not understood; pass ColumnTargets, RasterTargets, VectorTargets, a "
         "name, a path, a Collection or a GeoDataFrame"
+    )
+
+
+def _written(fields: Mapping[str, Any]) -> ColumnTargets | RasterTargets | VectorTargets:
+    """The specification that has these fields, as a YAML config holds it for `GeoDataModule`.
+
+    Raises:
+        InputError: none has.
+    """
+    tuples: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+    }
+    for kind in (ColumnTargets, RasterTargets, VectorTargets):
+        names = [field.name for field in dataclasses.fields(kind)]
+        if names[0] in tuples and set(tuples) <= set(names):
+            return kind(**tuples)
+    raise InputError(
+        f"targets= with {sorted(fields)} is not understood; give `column`, `collection` or `shapes`, and fields of "
+        "ColumnTargets, RasterTargets or VectorTargets"
     )
 
 

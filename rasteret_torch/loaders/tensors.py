@@ -8,7 +8,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rasteret_torch.errors import InputError
+
 SampleDtype = torch.dtype | Literal["native"] | None
+
+
+def as_dtype(value: SampleDtype | str) -> SampleDtype:
+    """A dtype of its name, as a YAML config holds it.
+
+    Raises:
+        InputError: torch has no such dtype.
+    """
+    if value == "native":
+        return "native"
+    if not isinstance(value, str):
+        return value
+    found = getattr(torch, value.removeprefix("torch."), None)
+    if not isinstance(found, torch.dtype):
+        raise InputError(f"dtype={value!r} is none of torch's; name one such as 'float32', or 'native'")
+    return found
 
 
 def converted(tensor: Tensor, dtype: SampleDtype, *, is_image: bool) -> Tensor:

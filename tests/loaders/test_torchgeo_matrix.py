@@ -1,0 +1,334 @@
+"""TorchGeo's samplers, combinations, tasks and tools with `RasteretGeoDataset` in the place of `RasterDataset`."""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import sys
+import warnings
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+import torch
+import yaml
+from lightning.pytorch import Trainer
+from tiffs import CRS
+from torch.utils.data import DataLoader
+from torchgeo.datamodules import GeoDataModule
+from torchgeo.datasets import (
+    IntersectionDataset,
+    RasterDataset,
+    UnionDataset,
+    VectorDataset,
+    concat_samples,
+    merge_samples,
+    stack_samples,
+)
+from torchgeo.profilers import IOProfiler
+from torchgeo.samplers import (
+    GriddedPatchSampler,
+    GridGeoSampler,
+    PreChippedGeoSampler,
+    RandomBatchGeoSampler,
+    RandomGeoSampler,
+    RandomPatchSampler,
+    RandomPeriodSampler,
+    RandomTimedeltaSampler,
+    RandomTimestampSampler,
+    SequentialPeriodSampler,
+    SequentialTimedeltaSampler,
+    SequentialTimestampSampler,
+)
+from torchgeo.tasks import SemanticSegmentation
+
+import rasteret_torch as rt
+from rasteret_torch.errors import QueryOutsideError
+from rasteret_torch.loaders.combined import RasteretIntersectionDataset, RasteretUnionDataset
+
+BANDS = ("B02", "B03", "B04", "B08")
+
+
+class Scenes(RasterDataset):
+    """TorchGeo over the files of the `scenes` fixture."""
+
+    filename_glob = "*_B02.tif"
+    filename_regex = r"[a-z]+_(?P<date>\d{8})_(?P<band>B\d+)\.tif"
+    all_bands = BANDS
+    separate_files = True
+
+
+class Labels(RasterDataset):
+    """TorchGeo over the file of the `labels` fixture."""
+
+    filename_glob = "map_*.tif"
+    filename_regex = r"map_(?P<date>\d{4})\.tif"
+    date_format = "%Y"
+    is_image = False
+
+
+class Plots(VectorDataset):
+    filename_glob = "plots.parquet"
+
+
+@pytest.fixture
+def ours(scenes):
+    return rt.RasteretGeoDataset(scenes)
+
+
+@pytest.fixture(scope="module")
+def theirs(scene_folder):
+    return Scenes(scene_folder)
+
+
+@pytest.fixture(scope="module")
+def label_folder(labels):
+    return labels.value(0, "assets")["class"]["href"].rpartition("/")[0]
+
+
+WEEKS = pd.Timedelta(weeks=20)
+SPATIAL = {
+    "random": lambda ds: RandomPatchSampler(ds, size=32, length=3, generator=0),
+    "gridded": lambda ds: GriddedPatchSampler(ds, size=150, stride=130),
+}
+TEMPORAL = {
+    "random timestamp": lambda ds: RandomTimestampSampler(ds, generator=0),
+    "sequential timestamp": SequentialTimestampSampler,
+    "random timedelta": lambda ds: RandomTimedeltaSampler(ds, delta=WEEKS, length=2, generator=0),
+    "sequential timedelta": lambda ds: SequentialTimedeltaSampler(ds, delta=WEEKS),
+    "random period": lambda ds: RandomPeriodSampler(ds, freq="Q", length=2, generator=0),
+    "sequential period": lambda ds: SequentialPeriodSampler(ds, freq="Q"),
+}
+OLDER = {
+    "random geo": lambda ds: RandomGeoSampler(ds, size=32, length=4, generator=torch.Generator().manual_seed(0)),
+    "grid geo": lambda ds: GridGeoSampler(ds, size=150, stride=150),
+    "pre-chipped": PreChippedGeoSampler,
+    "random batch": lambda ds: RandomBatchGeoSampler(
+        ds, size=32, batch_size=2, length=4, generator=torch.Generator().manual_seed(0)
+    ),
+}
+PAIRS = {
+    f"{space} @ {time}": lambda ds, space=space, time=time: SPATIAL[space](ds) @ TEMPORAL[time](ds)
+    for space in SPATIAL
+    for time in TEMPORAL
+}
+SAMPLERS = SPATIAL | TEMPORAL | PAIRS | OLDER
+
+
+def queries_of(name, dataset):
+    torch.manual_seed(0)  # the older samplers draw the item from torch's own generator
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # and are deprecated
+        found = list(SAMPLERS[name](dataset))
+    return [query for part in found for query in (part if isinstance(part, list) else [part])]
+
+
+def equal(ours, theirs):
+    for key in ("image", "mask"):
+        assert (key in ours) == (key in theirs)
+        assert key not in ours or torch.equal(ours[key], theirs[key])
+    assert torch.equal(ours["bounds"].float(), theirs["bounds"].float())
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_gives_the_same_queries_and_pixels(ours, theirs, name):
+    queries, expected = queries_of(name, ours), queries_of(name, theirs)
+    assert queries == expected
+    assert queries
+    for query, sample in zip(queries, _samples(ours, queries), strict=True):
+        other = _sample(theirs, query)
+        assert (sample is None) == (other is None)
+        if sample is not None:
+            equal(sample, other)
+
+
+def _samples(dataset, queries):
+    """A window of time may hold no item: TorchGeo then raises IndexError, and so do we."""
+    return [_sample(dataset, query) for query in queries]
+
+
+def _sample(dataset, query):
+    try:
+        return dataset[query]
+    except IndexError:
+        return None
+
+
+@pytest.mark.slow
+def test_queries_of_all_samplers_in_two_workers(ours):
+    queries = [query for name in SAMPLERS for query in queries_of(name, ours)[:2]]
+    alone = [_sample(ours, query) for query in queries]
+    kept = [query for query, sample in zip(queries, alone, strict=True) if sample is not None]
+    loader = DataLoader(ours, sampler=kept, num_workers=2, multiprocessing_context="forkserver")
+    found = list(loader)
+    assert len(found) == len(kept) > len(SAMPLERS)
+    for batch, sample in zip(found, [sample for sample in alone if sample is not None], strict=True):
+        assert torch.equal(batch["image"][0], sample["image"])
+
+
+# Combinations -------------------------------------------------------------------------------------------------------
+
+
+def test_intersections_equal_torchgeos(ours, theirs, labels, label_folder):
+    pairs = {
+        "ours & ours": ours & rt.RasteretGeoDataset(labels, is_image=False),
+        "ours & theirs": ours & Labels(label_folder),
+        "theirs & ours": IntersectionDataset(theirs, rt.RasteretGeoDataset(labels, is_image=False)),
+    }
+    expected = theirs & Labels(label_folder)
+    queries = list(RandomPatchSampler(expected, size=32, length=4, generator=1))
+    for name, both in pairs.items():
+        assert len(both) == len(expected), name
+        for query, sample in zip(queries, _samples(both, queries), strict=True):
+            equal(sample, _flat(expected[query]) if name != "theirs & ours" else expected[query])
+    assert isinstance(pairs["ours & theirs"], RasteretIntersectionDataset)
+
+
+def _flat(sample):
+    """Theirs keeps the place of both sides; ours once."""
+    return sample | {"bounds": sample["bounds"][:9]}
+
+
+def test_vector_datasets_of_torchgeo_join(ours, tmp_path):
+    shapes = shapely.box([1100, 2000], [3200, 4000], [1500, 2600], [3700, 4700])
+    gpd.GeoDataFrame(geometry=shapes, crs=CRS).to_parquet(tmp_path / "plots.parquet")
+    both = ours & Plots(tmp_path)
+    own = rt.RasteretGeoDataset(ours.collection, targets=tmp_path / "plots.parquet")
+    for query in RandomPatchSampler(both, size=16, length=5, generator=0):
+        assert torch.equal(both[query]["mask"].long(), own[query]["mask"])
+
+
+def test_spatial_only_ignores_the_time_of_the_second(scenes, labels):
+    old = labels.with_column("datetime_note", [0])
+    image = rt.RasteretGeoDataset(scenes)
+    mask = rt.RasteretGeoDataset(old, is_image=False)
+    mask.index = mask.index.set_axis(
+        pd.IntervalIndex.from_arrays(
+            [pd.Timestamp("2010-01-01")], [pd.Timestamp("2010-12-31")], closed="both", name="datetime"
+        )
+    )
+    with pytest.raises(RuntimeError, match="temporal"):
+        _ = image & mask
+    both = RasteretIntersectionDataset(image, mask, spatial_only=True)
+    queries = list(GriddedPatchSampler(both, size=150) @ SequentialTimestampSampler(both))
+    assert len({query[2].start for query in queries}) == 3
+    for query, sample in zip(queries, both.__getitems__(queries), strict=True):
+        assert torch.equal(sample["image"], image[query]["image"])
+        assert torch.equal(sample["mask"], mask[query[:2]]["mask"])
+    with pytest.raises(QueryOutsideError):
+        both[9e6 : 9e6 + 100, 0:100]
+
+
+def test_unions_equal_torchgeos(scenes, scene_folder, theirs):
+    halves = [scenes.subset(date_range=("2020-01-01", "2020-01-31")), scenes.subset(date_range=("2020-12-01", None))]
+    union = rt.RasteretGeoDataset(halves[0]) | rt.RasteretGeoDataset(halves[1])
+    sides = [Scenes(scene_folder), Scenes(scene_folder)]
+    sides[0].index = sides[0].index[sides[0].index.index.left < pd.Timestamp("2020-02-01")]
+    sides[1].index = sides[1].index[sides[1].index.index.left > pd.Timestamp("2020-12-01")]
+    expected = sides[0] | sides[1]
+    mixed = rt.RasteretGeoDataset(halves[0]) | sides[1]
+    assert isinstance(union, RasteretUnionDataset)
+    assert isinstance(UnionDataset(sides[0], rt.RasteretGeoDataset(halves[1])), UnionDataset)
+    for query in RandomPatchSampler(expected, size=32, length=4, generator=1):
+        equal(union[query], expected[query])
+        equal(mixed[query], expected[query])
+
+
+def test_combinations_of_combinations_keep_batches(ours, labels):
+    mask = rt.RasteretGeoDataset(labels, is_image=False)
+    nested = (ours | ours) & mask
+    assert isinstance(nested, RasteretIntersectionDataset)
+    assert hasattr(nested, "begin")
+    query = next(iter(RandomPatchSampler(nested, size=32, length=1, generator=0)))
+    assert torch.equal(nested[query]["image"], ours[query]["image"])
+    assert isinstance(nested | ours, RasteretUnionDataset)
+    assert isinstance(nested & mask, RasteretIntersectionDataset)
+
+
+def test_samples_stack_concatenate_and_merge(ours):
+    one, two = list(RandomPatchSampler(ours, size=32, length=2, generator=0))
+    samples = ours.__getitems__([one, two])
+    assert stack_samples(samples)["image"].shape == (2, 4, 32, 32)
+    assert concat_samples(samples)["image"].shape == (8, 32, 32)
+    merged = merge_samples(samples)
+    assert torch.equal(merged["image"], torch.maximum(samples[0]["image"], samples[1]["image"]))
+
+
+# Tasks and tools ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def split_index(scenes, labels, tmp_path_factory):
+    """A saved collection with splits, and its labels."""
+    folder = tmp_path_factory.mktemp("index")
+    scenes.with_column("split", ["train", "train", "val"] * 2).save(folder / "scenes")
+    labels.save(folder / "labels")
+    return folder
+
+
+def arguments(folder):
+    """What a YAML config passes: plain values only."""
+    targets = {"collection": str(folder / "labels"), "ignore_index": 255}
+    read = {"attempts": 2}
+    return {"collection": str(folder / "scenes"), "bands": list(BANDS), "targets": targets, "read": read}
+
+
+TASK = {"model": "unet", "backbone": "resnet18", "weights": None, "in_channels": 4, "num_classes": 5}
+
+
+@pytest.mark.slow
+def test_a_task_of_torchgeo_trains_and_is_profiled(split_index, tmp_path):
+    module = GeoDataModule(
+        rt.RasteretGeoDataset, batch_size=2, patch_size=64, length=4, dtype="float32", **arguments(split_index)
+    )
+    task = SemanticSegmentation(**TASK, loss="ce", ignore_index=255)
+    profiler = IOProfiler(dirpath=str(tmp_path), filename="io", batch_size=2)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=2,
+        limit_val_batches=2,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        profiler=profiler,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Lightning, about few workers and a log interval
+        trainer.fit(task, datamodule=module)
+    assert trainer.global_step == 2
+    assert np.isfinite(float(trainer.callback_metrics["val_loss"]))
+    assert "Train" in profiler.summary()
+
+
+@pytest.mark.slow
+def test_torchgeos_command_line_fits_a_config(split_index, tmp_path):
+    config = {
+        "trainer": {
+            "accelerator": "cpu",
+            "fast_dev_run": 2,
+            "profiler": {"class_path": "torchgeo.profilers.IOProfiler", "init_args": {"batch_size": 2}},
+        },
+        "model": {
+            "class_path": "torchgeo.tasks.SemanticSegmentation",
+            "init_args": TASK | {"loss": "ce", "ignore_index": 255},
+        },
+        "data": {
+            "class_path": "torchgeo.datamodules.GeoDataModule",
+            "init_args": {
+                "dataset_class": "rasteret_torch.RasteretGeoDataset",
+                "batch_size": 2,
+                "patch_size": 64,
+                "num_workers": 2,
+            },
+            "dict_kwargs": arguments(split_index),
+        },
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "torchgeo", "fit", "--config", "config.yaml"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "max_steps=2" in result.stdout + result.stderr
+    assert multiprocessing.active_children() == []
