@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,20 +14,22 @@ import pyarrow.compute as pc
 
 from rasteret_torch.errors import BandNotFoundError, EmptySelectionError, InputError
 from rasteret_torch.geo import Bounds, crs_label, epsg_of, parse_crs
-from rasteret_torch.index import canonical, describe, locate, mapped, parquet, query, selection, snapshot, splits
+from rasteret_torch.index import canonical, describe, locate, mapped, parquet, query, selection, snapshot, splits, stats
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.blocks import SpatialBlocks, TimeRanges
 from rasteret_torch.index.endings import Endings
 from rasteret_torch.index.runtime import RuntimeIndex, runtime_of
+from rasteret_torch.index.stats import CollectionStats
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a collection is called and where it comes from; filters keep it."""
+    """What a collection is called, where it comes from, and its statistics (`stats.dumped`); filters keep it."""
 
     name: str = ""
     data_source: str = ""
     path: Path | None = None
+    stats: str = ""
 
 
 class Collection(Endings):
@@ -91,13 +93,13 @@ class Collection(Endings):
         Raises:
             InputError: a column that is not there.
         """
-        reader = self.to_reader(columns)
-        return reader.read_all()
+        return self.to_reader(columns).read_all()
 
     def to_reader(self, columns: Sequence[str] | None = None) -> pa.RecordBatchReader:
         """The rows as a stream of record batches (see `to_table`)."""
         names = self._named(columns)
-        full = s.stamp_schema(self.schema, {"name": self.name, "data_source": self.data_source})
+        full = stats.stamped(self.schema, self._about.stats)
+        full = s.stamp_schema(full, {"name": self.name, "data_source": self.data_source})
         schema = pa.schema([full.field(name) for name in names], full.metadata)
         return pa.RecordBatchReader.from_batches(schema, self._batches(names, schema))
 
@@ -264,6 +266,23 @@ class Collection(Endings):
         table = self._light(splits.columns_for(by, self.schema.names))
         return self.with_column(column, splits.assigned(table, by, fractions, mapping, seed))
 
+    def with_stats(self, measured: CollectionStats | None) -> Collection:
+        """The same items with the result of `stats()` in the metadata, which `save` writes and filters keep.
+
+        Args:
+            measured: what `stored_stats` then gives; None removes it.
+        """
+        return Collection(self._root, self._rows, replace(self._about, stats=stats.dumped(measured)))
+
+    @property
+    def stored_stats(self) -> CollectionStats | None:
+        """Statistics that `with_stats` put into this collection, or one that it was filtered from; no pixel is read.
+
+        Raises:
+            IndexCorruptError: they are damaged.
+        """
+        return stats.parsed(self._about.stats)
+
     # -- place and description --------------------------------------------------------------------------------------
 
     @property
@@ -274,13 +293,7 @@ class Collection(Endings):
     @property
     def bounds(self) -> Bounds:
         """(xmin, ymin, xmax, ymax) of all items in lon/lat (CRS84)."""
-        boxes = query.bbox_columns(self._light(["bbox"]))
-        crossing = boxes[:, 0] > boxes[:, 2]  # these reach both ends of the longitude axis
-        west, east = np.where(crossing, -180.0, boxes[:, 0]), np.where(crossing, 180.0, boxes[:, 2])
-        if np.isnan(boxes).all():
-            raise InputError("no item of this collection has a place")
-        sides = np.nanmin(west), np.nanmin(boxes[:, 1]), np.nanmax(east), np.nanmax(boxes[:, 3])
-        return float(sides[0]), float(sides[1]), float(sides[2]), float(sides[3])
+        return describe.extent(self._light(["bbox"]))
 
     @property
     def crs(self) -> list[str]:
@@ -338,7 +351,7 @@ class Collection(Endings):
         """
         target = locate.absolute(path)
         names = self.schema.names
-        schema = describe.geoparquet(self.schema, self._light(["geometry", "bbox"]))
+        schema = describe.geoparquet(stats.stamped(self.schema, self._about.stats), self._light(["geometry", "bbox"]))
         batches = (locate.relative_to(batch, target) for batch in self._batches(names, schema))
         hashes = (self.runtime.content_hash, build_hash)
         return snapshot.write(target, schema, batches, name=self.name, data_source=self.data_source, hashes=hashes)

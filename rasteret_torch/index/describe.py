@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
 
-from rasteret_torch.geo import parse_crs
+from rasteret_torch.errors import InputError
+from rasteret_torch.geo import Bounds, parse_crs
 from rasteret_torch.index import dates, places, query
 
 if TYPE_CHECKING:
@@ -53,6 +54,21 @@ def facts(collection: Collection) -> dict[str, Any]:
 
 def _days(first: dates.Micros, last: dates.Micros) -> tuple[str, str]:
     return dates.day_text(int(first.min())), dates.day_text(int(last.max()))
+
+
+def extent(table: pa.Table) -> Bounds:
+    """(xmin, ymin, xmax, ymax) of all rows in lon/lat.
+
+    Raises:
+        InputError: none has a place.
+    """
+    boxes = query.bbox_columns(table)
+    if np.isnan(boxes).all():
+        raise InputError("no item of this collection has a place")
+    crossing = boxes[:, 0] > boxes[:, 2]  # these reach both ends of the longitude axis
+    west, east = np.where(crossing, -180.0, boxes[:, 0]), np.where(crossing, 180.0, boxes[:, 2])
+    sides = np.nanmin(west), np.nanmin(boxes[:, 1]), np.nanmax(east), np.nanmax(boxes[:, 3])
+    return float(sides[0]), float(sides[1]), float(sides[2]), float(sides[3])
 
 
 def _bounds(table: pa.Table) -> list[float] | None:

@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 
 from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, InputError
 from rasteret_torch.geo import Bounds
-from rasteret_torch.index import canonical, locate, mapped, parquet, registered, remote, snapshot, trust
+from rasteret_torch.index import canonical, locate, mapped, parquet, registered, remote, snapshot, stats, trust
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.collection import About, Collection
 from rasteret_torch.store import StorageBackend
@@ -81,7 +81,8 @@ def _load(place: parquet.Place, name: str, wanted: parquet.Wanted) -> Collection
     where = str(place) if isinstance(place, Path) else place.uri
     signed = not isinstance(place, Path) and "?" in where  # a signature does not go into pickles
     origin = None if manifest is None or signed else (where, manifest.content_hash)
-    collection = Collection(mapped.Root([stored.layer], origin=origin), about=About(title, source, path))
+    about = About(title, source, path, stats.read(stored.schema))
+    collection = Collection(mapped.Root([stored.layer], origin=origin), about=about)
     return collection if wanted.is_all else collection.subset(bbox=wanted.bbox, date_range=wanted.date_range)
 
 
@@ -102,7 +103,8 @@ def as_collection(arrow: Any, *, name: str = "", data_source: str = "") -> Colle
         layer = mapped.Layer(canonical.canonical(table))
     stamp = s.read_stamp(layer.table.schema)
     _check_ids(layer.table, "this table")
-    about = About(name or stamp.get("name", ""), data_source or stamp.get("data_source", ""))
+    titles = name or stamp.get("name", ""), data_source or stamp.get("data_source", "")
+    about = About(*titles, None, stats.read(layer.table.schema))
     return Collection(mapped.Root([layer]), about=about)
 
 
