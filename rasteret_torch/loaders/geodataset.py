@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,8 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
+from matplotlib.colors import Colormap
+from matplotlib.figure import Figure
 from pyproj import CRS
 from torchgeo.datasets import GeoDataset
 
@@ -30,6 +33,7 @@ from rasteret_torch.loaders.combined import (
     complete,
 )
 from rasteret_torch.loaders.lookup import COLUMNS, ROW, FrameLookup
+from rasteret_torch.loaders.plotting import Palette, cmap_of, plot_sample, rgb_bands_of
 from rasteret_torch.loaders.reads import Reads
 from rasteret_torch.loaders.recipe import ChipRead, PlannedChip, SampleRecipe, worker_pipeline
 from rasteret_torch.loaders.targets import ClassName, Target, TargetsLike
@@ -289,6 +293,30 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
     def __or__(self, other: GeoDataset) -> RasteretUnionDataset:
         """Places and times that at least one has."""
         return RasteretUnionDataset(self, other)
+
+    @functools.cached_property
+    def rgb_bands(self) -> tuple[str, ...]:
+        """The bands that `plot` shows; assign others, or name them in a subclass."""
+        return rgb_bands_of(self.bands)
+
+    @functools.cached_property
+    def cmap(self) -> Colormap | None:
+        """Colours of masks: those of the label files, where they carry any; assign others."""
+        maps = [target.cmap for target in self.targets]
+        own = None if self.is_image else cmap_of(self.collection.runtime.source(0, self.bands[0]).header)
+        return next((found for found in (own, *maps) if found is not None), None)
+
+    def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
+        """Draws a sample: its image in natural colours, its mask, and a `prediction` put beside them.
+
+        Args:
+            sample: of this dataset, not a batch; pixels that are not valid are grey.
+            show_titles: write above each panel what it is.
+            suptitle: above all.
+        """
+        channels = [self.bands.index(band) for band in self.rgb_bands if band in self.bands]
+        palette = Palette(self.cmap, self.classes)
+        return plot_sample(sample, channels or [0], palette, show_titles=show_titles, suptitle=suptitle)
 
     @property
     def _cached_load_warp_file(self) -> _TileCacheView:

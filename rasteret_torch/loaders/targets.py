@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import geopandas as gpd
 import numpy as np
 import pyarrow as pa
+from matplotlib.colors import Colormap
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -130,6 +131,11 @@ class Target(Protocol):
     @property
     def classes(self) -> tuple[ClassName, ...] | None:
         """What the numbers mean, where that is known."""
+        ...
+
+    @property
+    def cmap(self) -> Colormap | None:
+        """Colours by number, where the labels carry them."""
         ...
 
     @property

@@ -21,10 +21,12 @@ class ColumnTarget:
 
     Attributes:
         key: `label`.
+        cmap: None, as nothing says.
         backend: None, as nothing is read.
     """
 
     key = "label"
+    cmap = None
     backend = None
 
     def __init__(self, spec: ColumnTargets, collection: Collection) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.colors import Colormap, ListedColormap
 from numpy.typing import NDArray
 from torch import Tensor
 
 from rasteret_torch.chips.survey import Survey
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection, load
+from rasteret_torch.loaders.plotting import cmap_of
 from rasteret_torch.loaders.targets import ChipPlace, Classes, ClassName, RasterTargets
 from rasteret_torch.read import ChipPixels, ChipPlan, Resampling, plan_chip
 from rasteret_torch.read.access import backend_for
@@ -68,6 +71,14 @@ class RasterTarget:
     def classes(self) -> tuple[ClassName, ...] | None:
         """Values by number."""
         return None if self._classes is None else self._classes.names
+
+    @functools.cached_property
+    def cmap(self) -> Colormap | None:
+        """Colours by number, from the first of the files."""
+        whole = cmap_of(self.collection.runtime.source(0, self.band).header)
+        if whole is None or self._classes is None:
+            return whole
+        return ListedColormap([whole(int(name)) for name in self._classes.names])
 
     def plan(self, place: ChipPlace) -> ChipPlan | None:
         """The labels of a chip; None where there are none."""

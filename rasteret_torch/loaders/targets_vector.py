@@ -36,10 +36,12 @@ class VectorTarget:
     Attributes:
         key: `mask`.
         spec: what was asked for.
+        cmap: None, as nothing says.
         backend: None, as nothing is read for a chip.
     """
 
     key = "mask"
+    cmap = None
     backend = None
 
     def __init__(self, spec: VectorTargets) -> None:
