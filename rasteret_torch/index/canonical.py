@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import shapely
 
 from rasteret_torch.errors import IndexCorruptError, InputError
+from rasteret_torch.index import compact
 from rasteret_torch.index import schema as s
 
 _GEOARROW = {
@@ -161,6 +162,7 @@ def _map_to_struct(array: pa.MapArray) -> pa.Array:
 
 def _headers(array: pa.StructArray) -> pa.StructArray:
     known = dict(s_fields(s.HEADER))
+    array = compact.expanded(array)
     children = {name: child.cast(known.get(name, child.type)) for name, child in _children(array)}
     return _rebuilt(array, children)
 

@@ -45,14 +45,14 @@ class Collection(Endings):
 
     def __init__(self, root: mapped.Root, rows: mapped.Rows | None = None, about: About = About()) -> None:
         self._root = root
-        self._rows = rows if rows is None or len(rows) < root.table.num_rows else None
+        self._rows = rows if rows is None or len(rows) < root.num_rows else None
         self._about = about
         self.name, self.data_source, self.path = about.name, about.data_source, about.path
 
     # -- size and shape ---------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return self._root.table.num_rows if self._rows is None else len(self._rows)
+        return self._root.num_rows if self._rows is None else len(self._rows)
 
     def __repr__(self) -> str:
         return describe.summary(self)
@@ -64,18 +64,18 @@ class Collection(Endings):
         return self  # immutable, and TorchGeo's splitters deepcopy datasets
 
     def __reduce__(self) -> tuple[Any, ...]:
-        packed = selection.pack(self._rows, self._root.table.num_rows)
+        packed = selection.pack(self._rows, self._root.num_rows)
         return _restored, (self._root.recipe(), packed, self._about)
 
     @property
     def schema(self) -> pa.Schema:
         """Columns of the table, `geometry` marked as GeoArrow WKB in CRS84."""
-        return canonical.tagged(self._root.table.schema)
+        return canonical.tagged(self._root.schema)
 
     @functools.cached_property
     def bands(self) -> list[str]:
         """Band names, in the order of `assets`."""
-        return list(s.bands_of(self._root.table.schema))
+        return list(s.bands_of(self._root.schema))
 
     @functools.cached_property
     def runtime(self) -> RuntimeIndex:
@@ -122,7 +122,7 @@ class Collection(Endings):
 
     def value(self, row: int, name: str) -> Any:
         """One cell as a Python value (see `column`)."""
-        return self._root.table.column(self._named([name])[0])[
+        return self._root.column(self._named([name])[0])[
             row if self._rows is None else int(self._rows[row])
         ].as_py()
 
@@ -131,7 +131,7 @@ class Collection(Endings):
 
         A split has the same list as the whole.
         """
-        values = pc.unique(self._root.table.column(self._named([name])[0])).drop_null()
+        values = pc.unique(self._root.column(self._named([name])[0])).drop_null()
         return sorted(values.to_pylist())
 
     # -- filters ----------------------------------------------------------------------------------------------------
@@ -365,7 +365,7 @@ class Collection(Endings):
         return Collection(self._root, chosen, self._about)
 
     def _named(self, columns: Sequence[str] | None) -> list[str]:
-        names: list[str] = self._root.table.column_names
+        names: list[str] = self._root.schema.names
         if columns is None:
             return names
         wanted = [columns] if isinstance(columns, str) else list(columns)
@@ -380,12 +380,12 @@ class Collection(Endings):
 
     def _light(self, names: Sequence[str] | None = None) -> pa.Table:
         """Rows without the headers: what filters and descriptions look at."""
-        every = [field.name for field in self._root.table.schema if not s.is_header_field(field)]
-        table = self._root.table.select(self._named(names) if names else every)
+        every = [field.name for field in self._root.schema if not s.is_header_field(field)]
+        table = self._root.select(self._named(names) if names else every)
         return table if self._rows is None else table.take(pa.array(self._rows))
 
     def _with(self, columns: pa.Table) -> Collection:
-        total = self._root.table.num_rows
+        total = self._root.num_rows
         if self._rows is not None:  # rows outside this view get null; no one sees them
             places = np.full(total, -1)
             places[self._rows] = np.arange(len(self._rows))
@@ -395,6 +395,6 @@ class Collection(Endings):
 
 
 def _restored(recipe: mapped.Recipe, packed: bytes | None, about: About) -> Collection:
-    root = mapped.open_root(recipe, parquet.reread)
-    rows = selection.unpack(packed, root.table.num_rows)
+    root = mapped.open_root(recipe, parquet.reopen)
+    rows = selection.unpack(packed, root.num_rows)
     return Collection(root, rows, about)

@@ -19,9 +19,9 @@ _VOLATILE = {"last_modified", "status", "file_datetime", "pixel_scale", "tiepoin
 
 def content_hash(root: mapped.Root, rows: mapped.Rows | None) -> str:
     """32 hex digits over ids, times, hrefs and headers, in row order, whatever the record batches."""
-    names = [name for name in ("id", "datetime", "start_datetime", "end_datetime") if name in root.table.column_names]
-    names += ["assets"] if "assets" in root.table.column_names else []
-    names += sorted(field.name for field in root.table.schema if s.is_header_field(field))
+    names = [name for name in ("id", "datetime", "start_datetime", "end_datetime") if name in root.schema.names]
+    names += ["assets"] if "assets" in root.schema.names else []
+    names += sorted(field.name for field in root.schema if s.is_header_field(field))
     leaves: dict[str, hashlib.blake2b | _Checksum] = {}
     for batch in root.batches(names, rows):
         for name, column in zip(names, batch.columns, strict=True):

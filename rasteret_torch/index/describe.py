@@ -26,7 +26,7 @@ _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 def crs_labels(table: pa.Table) -> list[str]:
     """Labels of the rows' CRSs, most frequent first."""
-    counted = pa.array(places.row_crs(table), pa.string()).drop_null().value_counts().to_pylist()
+    counted = places.row_crs(table).drop_null().value_counts().to_pylist()
     return [entry["values"] for entry in sorted(counted, key=lambda entry: -entry["counts"])]
 
 

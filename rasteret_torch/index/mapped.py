@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import multiprocessing.util
 import os
 import shutil
@@ -13,12 +14,14 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from rasteret_torch.errors import IndexCorruptError, InputError
+from rasteret_torch.errors import IndexCorruptError, InputError, StoreError
+from rasteret_torch.index.stored import ChunkedHeaders, HeaderColumn
 
 Rows = NDArray[np.int64]
 CHUNK_ROWS = 8192  # rows of one record batch: large enough for vector work, small enough to stream
@@ -29,18 +32,75 @@ _folder: tuple[int, Path] | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class StoredRecipe:
+    """How another process opens the Parquet of a saved collection.
+
+    Attributes:
+        path: of the collection.
+        content_hash: it must still have.
+        folder: of the Arrow files that the processes of one run make of it, each once, and share.
+    """
+
+    path: str
+    content_hash: str
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """How another process finds the same rows.
 
     Attributes:
         token: names these rows within the processes of one run.
-        layers: Arrow files, side by side; a column of a later one replaces an earlier one's.
+        layers: Arrow files (or, first, a saved collection), side by side; a column of a later one replaces an earlier
+            one's.
         origin: path and content hash of the saved collection that the first layer was read from, or None.
     """
 
     token: str
-    layers: tuple[str, ...]
+    layers: tuple[str | StoredRecipe, ...]
     origin: tuple[str, str] | None = None
+
+
+class Columns(Protocol):
+    """Columns of all rows, wherever they are.
+
+    Attributes:
+        schema: of the columns, in our types.
+        num_rows: of each.
+        deferred: columns that are read part by part when they are needed, and are never in memory as a whole.
+    """
+
+    @property
+    def schema(self) -> pa.Schema:
+        """See above."""
+        ...
+
+    @property
+    def num_rows(self) -> int:
+        """See above."""
+        ...
+
+    @property
+    def deferred(self) -> frozenset[str]:
+        """See above."""
+        ...
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One that is not deferred."""
+        ...
+
+    def headers(self, name: str) -> HeaderColumn:
+        """One that holds parsed headers."""
+        ...
+
+    def blocks(self, names: list[str], is_wanted: Callable[[int, int], bool]) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """(number of its first row, rows) of the deferred columns, where (first, stop) is wanted."""
+        ...
+
+    def recipe(self) -> str | StoredRecipe:
+        """How another process finds them."""
+        ...
 
 
 class Root:
@@ -50,13 +110,25 @@ class Root:
     """
 
     def __init__(
-        self, layers: Iterable[Layer], token: str | None = None, origin: tuple[str, str] | None = None
+        self, layers: Iterable[Columns], token: str | None = None, origin: tuple[str, str] | None = None
     ) -> None:
         self._layers = tuple(layers)
         self.token = token or uuid.uuid4().hex
         self._origin = origin
-        self.table: pa.Table = _side_by_side([layer.table for layer in self._layers])
+        self.num_rows = self._layers[0].num_rows
+        self._homes: dict[str, Columns] = {}
+        self.schema = self._layers[0].schema
+        for layer in self._layers:
+            self._add(layer)
         _roots[self.token] = self
+
+    def _add(self, layer: Columns) -> None:
+        if layer.num_rows != self.num_rows:
+            raise InputError(f"{layer.num_rows} values for {self.num_rows} items; pass one value per item")
+        for field in layer.schema:
+            self._homes[field.name] = layer
+            number = self.schema.get_field_index(field.name)
+            self.schema = self.schema.append(field) if number < 0 else self.schema.set(number, field)
 
     def with_columns(self, columns: pa.Table) -> Root:
         """These rows with more columns, or other values in them; nothing is copied."""
@@ -65,36 +137,100 @@ class Root:
     @property
     def content_hash(self) -> str:
         """Of all rows, where a manifest told it and no column that it covers was replaced; else ""."""
-        added = {name for layer in self._layers[1:] for name in layer.table.column_names}
+        added = {name for layer in self._layers[1:] for name in layer.schema.names}
         return "" if self._origin is None or added & HASHED_COLUMNS else self._origin[1]
 
     def recipe(self) -> Recipe:
         """Writes what is only in memory to Arrow files, once, and names them."""
         with _lock:
-            return Recipe(self.token, tuple(layer.spilled() for layer in self._layers), self._origin)
+            return Recipe(self.token, tuple(layer.recipe() for layer in self._layers), self._origin)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column of all rows."""
+        home = self._homes[name]
+        if name not in home.deferred:
+            return home.column(name)
+        return pa.chunked_array([block.column(0) for _, block in home.blocks([name], lambda *_: True)])
+
+    def select(self, names: Iterable[str]) -> pa.Table:
+        """Some columns of all rows."""
+        wanted = list(names)
+        schema = pa.schema([self.schema.field(name) for name in wanted], self.schema.metadata)
+        if not wanted:
+            return pa.table({"": pa.nulls(self.num_rows)}).select([])
+        return pa.Table.from_arrays([self.column(name) for name in wanted], schema=schema)
+
+    def headers(self, name: str) -> HeaderColumn:
+        """A column of parsed headers."""
+        return self._homes[name].headers(name)
 
     def batches(self, columns: list[str], rows: Rows | None) -> Iterator[pa.RecordBatch]:
         """The chosen rows (ascending), batch by batch."""
-        start = 0
-        for batch in self.table.select(columns).to_batches(max_chunksize=CHUNK_ROWS):
-            stop = start + batch.num_rows
+        for start, batch in self._blocks(columns, rows):
             if rows is None:
                 yield batch
-            else:
-                first, last = np.searchsorted(rows, (start, stop))
-                if last - first == batch.num_rows:
-                    yield batch
-                elif last > first:
-                    yield batch.take(pa.array(rows[first:last] - start))
-            start = stop
+                continue
+            first, last = np.searchsorted(rows, (start, start + batch.num_rows))
+            if last - first == batch.num_rows:
+                yield batch
+            elif last > first:
+                yield batch.take(pa.array(rows[first:last] - start))
+
+    def _blocks(self, columns: list[str], rows: Rows | None) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """(number of its first row, rows) of parts that hold all the chosen rows."""
+        deferred = [name for name in columns if name in self._homes[name].deferred]
+        light = self.select([name for name in columns if name not in deferred])
+        if not deferred:
+            start = 0
+            for batch in light.to_batches(max_chunksize=CHUNK_ROWS):
+                yield start, batch
+                start += batch.num_rows
+            return
+
+        def is_wanted(first: int, stop: int) -> bool:
+            return rows is None or bool(np.diff(np.searchsorted(rows, (first, stop)))[0])
+
+        schema = pa.schema([self.schema.field(name) for name in columns])
+        for start, block in self._homes[deferred[0]].blocks(deferred, is_wanted):
+            beside = light.slice(start, block.num_rows).combine_chunks()
+            arrays = [block.column(name) if name in deferred else _whole(beside.column(name)) for name in columns]
+            yield start, pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
 
 
 class Layer:
     """Columns of all rows, in memory or mapped from a file."""
 
+    deferred: frozenset[str] = frozenset()
+
     def __init__(self, table: pa.Table, path: str | None = None) -> None:
         self.table = table
         self._path = path
+
+    @property
+    def schema(self) -> pa.Schema:
+        """See `Columns`."""
+        return self.table.schema
+
+    @property
+    def num_rows(self) -> int:
+        """See `Columns`."""
+        return int(self.table.num_rows)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """See `Columns`."""
+        return self.table.column(name)
+
+    def headers(self, name: str) -> HeaderColumn:
+        """See `Columns`."""
+        return HeaderColumn(ChunkedHeaders(self.table.column(name)))
+
+    def blocks(self, names: list[str], is_wanted: Callable[[int, int], bool]) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Nothing is deferred."""
+        return iter(())
 
     @classmethod
     def mapped(cls, path: str) -> Layer:
@@ -121,7 +257,7 @@ class Layer:
                 writer.write_batch(batch)
         return cls.mapped(path)
 
-    def spilled(self) -> str:
+    def recipe(self) -> str:
         """Path of an Arrow file with this table; written now if there is none."""
         if self._path is None or not os.path.exists(self._path):
             path = _new_path()
@@ -132,16 +268,47 @@ class Layer:
         return self._path
 
 
+class Shared:
+    """A folder of Arrow files that the processes of one run make when they are needed, each once.
+
+    Attributes:
+        folder: removed by the process that made it, at its end.
+    """
+
+    def __init__(self, folder: str | None = None) -> None:
+        self.folder = folder if folder is not None and os.path.isdir(folder) else _new_folder()
+
+    def table(self, name: str, make: Callable[[], pa.Table]) -> pa.Table:
+        """The table of that name, made now if no process has made it, mapped.
+
+        Raises:
+            StoreError: the temporary file cannot be written.
+        """
+        path = Path(self.folder, hashlib.blake2b(name.encode(), digest_size=12).hexdigest() + ".arrow")
+        if not path.exists():
+            made = make()
+            aside = path.with_suffix(f".{uuid.uuid4().hex[:8]}")
+            try:
+                with pa.ipc.new_file(str(aside), made.schema) as writer:
+                    writer.write_table(made)
+                os.rename(aside, path)
+            except OSError as error:
+                raise StoreError(
+                    f"a temporary file of the index cannot be written ({error}); point TMPDIR to a disk with room"
+                ) from error
+        return Layer.mapped(str(path)).table
+
+
 _roots: weakref.WeakValueDictionary[str, Root] = weakref.WeakValueDictionary()
 
 
-def open_root(recipe: Recipe, reread: Callable[[str, str], Layer]) -> Root:
+def open_root(recipe: Recipe, reopen: Callable[[str, str, str | None], Columns]) -> Root:
     """The rows of a recipe; every process opens them once.
 
     Args:
         recipe: names them.
-        reread: (path, content hash) to the rows of a saved collection, for when the process that wrote the Arrow
-            files has ended: a pickle then still works where the collection does.
+        reopen: (path, content hash, shared folder) to the rows of a saved collection. It also serves when the process
+            that wrote the Arrow files has ended: a pickle then still works where the collection does.
 
     Raises:
         IndexCorruptError: neither is there.
@@ -150,30 +317,32 @@ def open_root(recipe: Recipe, reread: Callable[[str, str], Layer]) -> Root:
     if known is not None:
         return known
     first, *added = recipe.layers
-    gone = recipe.origin is not None and not os.path.exists(first)
-    base = reread(*recipe.origin) if gone and recipe.origin else Layer.mapped(first)
-    return Root([base, *map(Layer.mapped, added)], recipe.token, recipe.origin)
+    if isinstance(first, StoredRecipe):
+        base = reopen(first.path, first.content_hash, first.folder)
+    elif recipe.origin is not None and not os.path.exists(first):
+        base = reopen(*recipe.origin, None)
+    else:
+        base = Layer.mapped(first)
+    return Root([base, *(Layer.mapped(str(path)) for path in added)], recipe.token, recipe.origin)
 
 
-def _side_by_side(tables: list[pa.Table]) -> pa.Table:
-    merged = tables[0]
-    for table in tables[1:]:
-        if table.num_rows != merged.num_rows:
-            raise InputError(f"{table.num_rows} values for {merged.num_rows} items; pass one value per item")
-        for field, column in zip(table.schema, table.columns, strict=True):
-            number = merged.schema.get_field_index(field.name)
-            added = number < 0
-            merged = merged.append_column(field, column) if added else merged.set_column(number, field, column)
-    return merged
+def _new_folder() -> str:
+    folder = _own_folder() / uuid.uuid4().hex
+    folder.mkdir()
+    return str(folder)
 
 
 def _new_path() -> str:
+    return str(_own_folder() / f"{uuid.uuid4().hex}.arrow")
+
+
+def _own_folder() -> Path:
     global _folder
     if _folder is None or _folder[0] != os.getpid():  # a forked child keeps files of its own
         _folder = os.getpid(), Path(tempfile.mkdtemp(prefix="rasteret_torch-"))
         # Not atexit: processes that multiprocessing starts end without it.
         multiprocessing.util.Finalize(None, _remove_folder, args=_folder, exitpriority=0)
-    return str(_folder[1] / f"{uuid.uuid4().hex}.arrow")
+    return _folder[1]
 
 
 def _remove_folder(owner: int, folder: Path) -> None:

@@ -72,7 +72,8 @@ def load(
 
 def _load(place: parquet.Place, name: str, wanted: parquet.Wanted) -> Collection:
     stored = parquet.read(place, wanted)
-    _check_ids(stored.layer.table, str(place))
+    if isinstance(stored.layer, mapped.Layer):  # a saved collection that is not read as a whole was checked before
+        _check_ids(stored.layer.table, str(place))
     stamp = s.read_stamp(stored.schema)
     source = stamp.get("data_source") or _rasteret(stored.schema, b"data_source")
     path = place if isinstance(place, Path) else None

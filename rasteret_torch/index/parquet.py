@@ -14,10 +14,12 @@ import pyarrow.dataset as ds
 from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, RasteretTorchError
 from rasteret_torch.index import canonical, locate, mapped, pruning, snapshot, trust
 from rasteret_torch.index import schema as s
+from rasteret_torch.index.deferred import StoredLayer
 from rasteret_torch.index.remote import Remote, hub_errors, remote
 from rasteret_torch.store.location import is_local
 
 _IN_MEMORY_NBYTES = 128 << 20  # decoded; a larger table is written to an Arrow file batch by batch, and mapped
+DEFERRED_NBYTES = 32 << 20  # on disk; of a larger collection of ours only what is asked for is read
 _READ = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True))
 # From elsewhere, where a file is not hashed before it is read, its pages are checked as they come.
 _READ_REMOTE = ds.ParquetFileFormat(
@@ -56,7 +58,7 @@ class Stored:
         manifest: of a collection of ours, else None.
     """
 
-    layer: mapped.Layer
+    layer: mapped.Columns
     schema: pa.Schema
     manifest: snapshot.Manifest | None
 
@@ -84,7 +86,7 @@ class Opened:
         return batch
 
 
-def read(place: Place, wanted: Wanted = Wanted()) -> Stored:
+def read(place: Place, wanted: Wanted = Wanted(), folder: str | None = None) -> Stored:
     """Reads a file or folder of Parquet.
 
     Raises:
@@ -103,24 +105,28 @@ def read(place: Place, wanted: Wanted = Wanted()) -> Stored:
             raise IndexCorruptError(f"{place} has damaged column names ({error})") from error
         s.read_stamp(dataset.schema)
         condition = pruning.condition(dataset.schema, wanted.bbox, wanted.date_range)
-        layer = _layer(Opened(dataset, _folder(place, manifest), condition, _trust(place, manifest, wanted)))
-    if manifest is not None and wanted.is_all and layer.table.num_rows != manifest.rows:
-        raise IndexCorruptError(
-            f"{place} has {layer.table.num_rows} rows, its manifest {manifest.rows}; build it again"
-        )
+        opened = Opened(dataset, _folder(place, manifest), condition, _trust(place, manifest, wanted))
+        layer = _deferred(opened, place, manifest, folder) or _layer(opened)
+    if manifest is not None and wanted.is_all and layer.num_rows != manifest.rows:
+        raise IndexCorruptError(f"{place} has {layer.num_rows} rows, its manifest {manifest.rows}; build it again")
     return Stored(layer, dataset.schema, manifest)
 
 
-def reread(path: str, content_hash: str) -> mapped.Layer:
-    """The rows of a saved collection that a recipe names, where the mapped file of its process is gone.
+def reopen(path: str, content_hash: str, folder: str | None = None) -> mapped.Columns:
+    """The rows of a saved collection that a recipe names.
+
+    Args:
+        path: of the collection.
+        content_hash: it must still have.
+        folder: of shared Arrow files, see `mapped.StoredRecipe`.
 
     Raises:
-        IndexCorruptError: the collection is gone too, or holds other rows now.
+        IndexCorruptError: the collection is gone, or holds other rows now.
     """
     place: Place = Path(path) if is_local(path) else remote(path)
     # A recipe comes from a process of this user, which has checked the collection; the hash says that it is the same.
     gone = isinstance(place, Path) and not place.exists()
-    stored = None if gone else read(place, Wanted(root="/"))
+    stored = None if gone else read(place, Wanted(root="/"), folder)
     if stored is None or stored.manifest is None or stored.manifest.content_hash != content_hash:
         raise IndexCorruptError(
             f"the collection at {place} is gone, or holds other rows than when it was pickled; load it"
@@ -173,6 +179,18 @@ def _dataset(place: Place, manifest: snapshot.Manifest | None) -> ds.FileSystemD
     if not dataset.files:
         raise DatasetNotFoundError(f"{place} holds no Parquet files; check the path")
     return dataset
+
+
+def _deferred(
+    opened: Opened, place: Place, manifest: snapshot.Manifest | None, folder: str | None
+) -> StoredLayer | None:
+    """The layer of a large saved collection, of which nothing is read yet; None for all others."""
+    if manifest is None or opened.condition is not None or not isinstance(place, Path):
+        return None
+    if sum(part.nbytes for part in manifest.files) <= DEFERRED_NBYTES:
+        return None
+    files = [place / part.name for part in manifest.files]
+    return StoredLayer(files, (str(place), manifest.content_hash), opened.local, mapped.Shared(folder))
 
 
 def _layer(opened: Opened) -> mapped.Layer:

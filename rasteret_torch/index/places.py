@@ -34,10 +34,18 @@ def with_crs(header: TiffHeader, label: str | None) -> TiffHeader:
     return header if label is None else replace(header, crs=label)
 
 
-def row_crs(table: pa.Table) -> list[str | None]:
-    """The CRS that each row states for its files: column `crs`, else `proj:epsg`, else `proj:code` or `proj:wkt2`."""
-    labels: pa.ChunkedArray = pa.chunked_array([pa.nulls(table.num_rows, pa.string())])
-    for name in ("crs", "proj:epsg", "proj:code", "proj:wkt2"):
+CRS_COLUMNS = ("crs", "proj:epsg", "proj:code", "proj:wkt2")
+
+
+def row_crs(table: pa.Table, count: int | None = None) -> pa.ChunkedArray:
+    """The CRS that each row states for its files: column `crs`, else `proj:epsg`, else `proj:code` or `proj:wkt2`.
+
+    Args:
+        table: with some of these columns.
+        count: of rows; needed where the table has none of them.
+    """
+    labels: pa.ChunkedArray = pa.chunked_array([pa.nulls(table.num_rows if count is None else count, pa.string())])
+    for name in CRS_COLUMNS:
         if name not in table.column_names:
             continue
         column = table.column(name)
@@ -45,30 +53,33 @@ def row_crs(table: pa.Table) -> list[str | None]:
             column = pc.binary_join_element_wise("EPSG", column.cast(pa.string()), ":")
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             labels = pc.coalesce(labels, column.cast(pa.string()))
-    found: list[str | None] = labels.to_pylist()
-    return found
+    return labels
 
 
-def filled(labels: pa.ChunkedArray, fallback: Sequence[str | None]) -> list[str | None]:
+def filled(labels: pa.ChunkedArray, fallback: pa.ChunkedArray) -> pa.ChunkedArray:
     """The labels, and `fallback` where they are null."""
-    found: list[str | None] = pc.coalesce(labels, pa.chunked_array([pa.array(fallback, pa.string())])).to_pylist()
-    return found
+    return pc.coalesce(labels, fallback) if labels.null_count else labels
 
 
-def numbered(per_band: Mapping[str, Sequence[str | None]]) -> tuple[list[CRS], dict[str, NDArray[np.int32]]]:
+def numbered(per_band: Mapping[str, pa.ChunkedArray]) -> tuple[list[CRS], dict[str, NDArray[np.int32]]]:
     """One list of CRSs, and for each band the position of each row's CRS in it (-1 for none)."""
-    labels = list(dict.fromkeys(label for column in per_band.values() for label in column if label is not None))
     found: list[CRS] = []
-    position: dict[str | None, int] = {None: -1}
-    for label in labels:
-        crs = parse_crs(label)
-        known = next((number for number, one in enumerate(found) if same_crs(one, crs)), None)
-        if known is None:
-            known = len(found)
-            found.append(crs)
-        position[label] = known
-    ids = {band: np.array([position[label] for label in column], np.int32) for band, column in per_band.items()}
+    ids = {}
+    for band, labels in per_band.items():
+        distinct = pc.unique(labels).drop_null()
+        positions = np.array([_position(found, parse_crs(label)) for label in distinct.to_pylist()] + [-1], np.int32)
+        places = pc.fill_null(pc.index_in(labels, distinct), len(distinct)).to_numpy()
+        ids[band] = positions[places]
     return found, ids
+
+
+def _position(found: list[CRS], crs: CRS) -> int:
+    """Place of a CRS in the list, which grows where it is new."""
+    known = next((number for number, one in enumerate(found) if same_crs(one, crs)), None)
+    if known is None:
+        known = len(found)
+        found.append(crs)
+    return known
 
 
 def grid_boxes(transforms: NDArray[np.float64], shapes: NDArray[np.int64]) -> Boxes:

@@ -28,7 +28,7 @@ from rasteret_torch.index import contents, dates, mapped, places, query
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.headers import header_of, is_single_plane
 from rasteret_torch.index.source import Source
-from rasteret_torch.index.stored import HeaderChunk, HeaderColumn
+from rasteret_torch.index.stored import HeaderChunk
 from rasteret_torch.tiff.limits import check_header
 from rasteret_torch.tiff.model import TiffHeader
 
@@ -57,14 +57,11 @@ class RuntimeIndex:
     def __init__(self, root: mapped.Root, rows: mapped.Rows | None) -> None:
         self._root = root
         self._rows = rows
-        table = root.table
-        self.count: int = table.num_rows if rows is None else len(rows)
-        self.bands = s.bands_of(table.schema)
-        light = [field.name for field in table.schema if not s.is_header_field(field)]
-        self._light = table.select(light) if rows is None else table.select(light).take(pa.array(rows))
+        self.count: int = root.num_rows if rows is None else len(rows)
+        self.bands = s.bands_of(root.schema)
         self._headers = {
-            field.name.removesuffix(s.HEADER_SUFFIX): HeaderColumn(table.column(field.name))
-            for field in table.schema
+            field.name.removesuffix(s.HEADER_SUFFIX): root.headers(field.name)
+            for field in root.schema
             if s.is_header_field(field)
         }
         self._cached_source = functools.lru_cache(_SOURCES_KEPT)(self._read_source)
@@ -76,14 +73,22 @@ class RuntimeIndex:
 
     # -- light columns ----------------------------------------------------------------------------------------------
 
+    def _light(self, *names: str) -> pa.Table:
+        """Some columns of the rows, as far as they are there."""
+        table = self._root.select([name for name in names if name in self._root.schema.names])
+        return table if self._rows is None else table.take(pa.array(self._rows))
+
+    def _root_row(self, row: int) -> int:
+        return row if self._rows is None else int(self._rows[row])
+
     @functools.cached_property
     def ids(self) -> Sequence[str]:
         """Item ids."""
-        return tuple(self._light.column("id").to_pylist())
+        return tuple(self._light("id").column("id").to_pylist())
 
     @functools.cached_property
     def _times(self) -> tuple[dates.Micros, dates.Micros]:
-        return query.time_columns(self._light)
+        return query.time_columns(self._light("datetime", "start_datetime", "end_datetime"))
 
     @property
     def start_us(self) -> dates.Micros:
@@ -133,16 +138,18 @@ class RuntimeIndex:
     def _asset(self, row: int, band: str) -> tuple[str, str, int | None]:
         if band not in self.bands:
             raise BandNotFoundError(f"no band {band!r} in this collection; it has {list(self.bands)}")
-        item = str(self._light.column("id")[row].as_py())
+        place = self._root_row(row)
+        item = str(self._root.column("id")[place].as_py())
         hrefs, samples = self._assets.get(band, (None, None))
-        href = None if hrefs is None else hrefs[row].as_py()
+        href = None if hrefs is None else hrefs[place].as_py()
         if href is None:
             raise BandNotFoundError(f"item {item!r} has no band {band!r}; filter the items that have it")
-        return item, href, None if samples is None else samples[row].as_py()
+        return item, href, None if samples is None else samples[place].as_py()
 
     @functools.cached_property
-    def _assets(self) -> dict[str, tuple[pa.Array, pa.Array | None]]:
-        column = self._light.column("assets").combine_chunks()
+    def _assets(self) -> dict[str, tuple[pa.ChunkedArray, pa.ChunkedArray | None]]:
+        """By band the hrefs and samples of all rows of the root: nothing is copied."""
+        column = self._root.column("assets")
         found = {}
         for field in column.type:
             asset = pc.struct_field(column, field.name)
@@ -156,7 +163,7 @@ class RuntimeIndex:
         return found
 
     def _stored(self, row: int, band: str) -> tuple[HeaderChunk, int]:
-        return self._headers[band].at(row if self._rows is None else int(self._rows[row]))
+        return self._headers[band].at(self._root_row(row))
 
     def _header(self, row: int, band: str, item: str) -> tuple[TiffHeader, bool]:
         """The header, and whether its tile table is of this band alone (a rasteret row of a planar file)."""
@@ -177,7 +184,7 @@ class RuntimeIndex:
             if single:
                 header = places.one_plane(header)
             if header.crs is None and record.get("bits_per_sample") is None:
-                header = places.with_crs(header, self._row_crs[row])
+                header = places.with_crs(header, self._row_crs[row].as_py())
             check_header(header)
         except RasteretTorchError as error:
             raise type(error)(f"item {item!r}, band {band!r}: {error}") from error
@@ -220,12 +227,12 @@ class RuntimeIndex:
         return self._crs[0]
 
     @functools.cached_property
-    def _row_crs(self) -> list[str | None]:
-        return places.row_crs(self._light)
+    def _row_crs(self) -> pa.ChunkedArray:
+        return places.row_crs(self._light(*places.CRS_COLUMNS), self.count)
 
     @functools.cached_property
     def _crs(self) -> tuple[list[CRS], dict[str, NDArray[np.int32]]]:
-        per_band = {}
+        per_band: dict[str, pa.ChunkedArray] = {}
         for band, headers in self._headers.items():
             stored = headers.field("crs")
             if stored is not None and self._rows is not None:
@@ -291,7 +298,7 @@ class RuntimeIndex:
     def _tree(self, crs: object) -> places.BoxIndex:
         key = "" if crs is None else parse_crs(crs).to_wkt()
         if key not in self._trees:
-            boxes = query.bbox_columns(self._light) if crs is None else self.bounds(parse_crs(crs))
+            boxes = query.bbox_columns(self._light("bbox")) if crs is None else self.bounds(parse_crs(crs))
             self._trees[key] = places.BoxIndex(boxes)
         return self._trees[key]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from rasteret_torch.index import compact
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.headers import Table
 
@@ -17,14 +18,15 @@ Transforms = NDArray[np.float64]
 
 
 class TableColumn:
-    """A `list<int64>` array; one entry is a view of its values."""
+    """A `list<int64>` array (or, in shared files, `list<uint32>`); one entry is a view of its values."""
 
     def __init__(self, lists: pa.Array) -> None:
         self._ends = lists.offsets.to_numpy()
-        self._values = lists.values.to_numpy(zero_copy_only=False).view(np.uint64)
+        self._values = lists.values.to_numpy(zero_copy_only=False)
 
     def __getitem__(self, row: int) -> Table:
-        table: Table = self._values[self._ends[row] : self._ends[row + 1]]
+        entry = self._values[self._ends[row] : self._ends[row + 1]]
+        table: Table = entry.view(np.uint64) if entry.itemsize == 8 else entry.astype(np.uint64)
         return table
 
 
@@ -38,6 +40,8 @@ class RecordColumn:
     def __init__(self, structs: pa.StructArray) -> None:
         children = {field.name: structs.field(number) for number, field in enumerate(structs.type)}
         self._tables = [TableColumn(children.pop(name)) for name in s.TILE_TABLES]
+        short = [children.pop(name) for name in (compact.START, compact.GAP) if name in children]
+        self._short = [pc.fill_null(column, -1).to_numpy() for column in short]
         self._valid = pc.is_valid(structs).to_numpy(zero_copy_only=False)
         self._same: dict[str, Any] = {}
         varying = {}
@@ -55,7 +59,10 @@ class RecordColumn:
 
     def tables(self, row: int) -> tuple[Table, Table]:
         """(offsets, counts) of one entry."""
-        return self._tables[0][row], self._tables[1][row]
+        counts = self._tables[1][row]
+        if self._short and self._short[0][row] >= 0:
+            return compact.offsets_of(int(self._short[0][row]), int(self._short[1][row]), counts), counts
+        return self._tables[0][row], counts
 
 
 def _is_constant(array: pa.Array) -> bool:
@@ -127,28 +134,61 @@ class RowTables:
         return self._levels["masks"].tables(self._row, number)
 
 
-class HeaderColumn:
-    """All headers of one band."""
+class HeaderSource(Protocol):
+    """Where the headers of one band come from.
 
-    def __init__(self, column: pa.ChunkedArray) -> None:
-        self._column = column
-        chunks = [chunk for chunk in column.chunks if len(chunk)]
-        self._starts = np.cumsum([0] + [len(chunk) for chunk in chunks])
-        self._chunks: list[pa.StructArray | HeaderChunk] = list(chunks)
+    Attributes:
+        starts: number of the first row of each chunk, and the number of rows.
+    """
 
-    def at(self, row: int) -> tuple[HeaderChunk, int]:
-        """The chunk that holds a row, and the row's number in it."""
-        place = int(np.searchsorted(self._starts, row, side="right")) - 1
-        chunk = self._chunks[place]
-        if not isinstance(chunk, HeaderChunk):  # opened when first used: most workers see a part of the index
-            chunk = self._chunks[place] = HeaderChunk(chunk)
-        return chunk, row - int(self._starts[place])
+    starts: NDArray[np.int64]
+
+    def chunk(self, number: int) -> pa.StructArray:
+        """The headers of a chunk."""
+        ...
 
     def field(self, name: str) -> pa.ChunkedArray | None:
         """One field of all rows (null where the header is), or None where the index has no such field."""
+        ...
+
+
+class ChunkedHeaders:
+    """Headers that are in memory, or mapped, as a whole."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self._column = column
+        self._chunks = [chunk for chunk in column.chunks if len(chunk)]
+        self.starts = np.cumsum([0] + [len(chunk) for chunk in self._chunks])
+
+    def chunk(self, number: int) -> pa.StructArray:
+        """See `HeaderSource`."""
+        return self._chunks[number]
+
+    def field(self, name: str) -> pa.ChunkedArray | None:
+        """See `HeaderSource`."""
         if self._column.type.get_field_index(name) < 0:
             return None
         return pc.struct_field(self._column, name)
+
+
+class HeaderColumn:
+    """All headers of one band."""
+
+    def __init__(self, source: HeaderSource) -> None:
+        self._source = source
+        self._chunks: dict[int, HeaderChunk] = {}
+        self.field = source.field
+
+    def __len__(self) -> int:
+        return int(self._source.starts[-1])
+
+    def at(self, row: int) -> tuple[HeaderChunk, int]:
+        """The chunk that holds a row, and the row's number in it."""
+        place = int(np.searchsorted(self._source.starts, row, side="right")) - 1
+        chunk = self._chunks.get(place)
+        if chunk is None:  # opened when first used: most workers see a part of the index
+            chunk = self._chunks[place] = HeaderChunk(self._source.chunk(place))
+        return chunk, row - int(self._source.starts[place])
 
     @functools.cached_property
     def shapes(self) -> NDArray[np.int64]:
@@ -161,7 +201,7 @@ class HeaderColumn:
         """[N, 6] the affine map a, b, c, d, e, f from (col, row) to (x, y); nan where there is none."""
         lists = self.field("transform")
         if lists is None or not len(lists):
-            return np.full((len(self._column), 6), np.nan)
+            return np.full((len(self), 6), np.nan)
         lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
         values = pc.list_flatten(lists).to_numpy()
         starts = np.cumsum(lengths) - lengths

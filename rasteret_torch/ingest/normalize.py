@@ -151,7 +151,7 @@ def _geometry_of_boxes(table: pa.Table) -> pa.Array:
 
 def _with_crs(table: pa.Table) -> pa.Table:
     """`crs` and `proj:epsg`, each from the other or from proj:code and proj:wkt2."""
-    labels = places.row_crs(table)
+    labels = places.row_crs(table).to_pylist()
     known = {label: parse_crs(label) for label in set(labels) if label is not None}
     codes = [None if label is None else epsg_of(known[label]) for label in labels]
     texts = [None if label is None else crs_label(known[label]) for label in labels]

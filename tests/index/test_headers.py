@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rasteret_torch.errors import IndexCorruptError, UnsupportedTiffError
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.headers import header_of, header_record
-from rasteret_torch.index.stored import HeaderColumn
+from rasteret_torch.index.stored import ChunkedHeaders, HeaderColumn
 from rasteret_torch.tiff.model import GroundControlPoint, Layout, TiffHeader
 
 INT = st.integers(1, 2**31 - 1)
@@ -95,7 +95,7 @@ def as_tuple(value: object) -> object:
 
 
 def read_back(column: pa.ChunkedArray, row: int) -> TiffHeader:
-    chunk, place = HeaderColumn(column).at(row)
+    chunk, place = HeaderColumn(ChunkedHeaders(column)).at(row)
     return header_of(chunk.record(place), chunk.tables(place))
 
 

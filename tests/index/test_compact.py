@@ -1,0 +1,67 @@
+"""Short tile tables stand for the whole ones, exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rasteret_torch.index import compact
+
+LAYOUT = pa.struct([("tile_offsets", pa.list_(pa.int64())), ("tile_byte_counts", pa.list_(pa.int64()))])
+HEADER = pa.struct([*LAYOUT, ("overviews", pa.list_(LAYOUT)), ("masks", pa.list_(LAYOUT)), ("crs", pa.string())])
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> dict[str, list[int] | None]:
+    counts = draw(st.lists(st.integers(0, 2**33), max_size=6))
+    start, gap = draw(st.integers(0, 2**40)), draw(st.sampled_from([0, 8, 100]))
+    offsets = [start + sum(counts[:number]) + gap * number for number in range(len(counts))]
+    if draw(st.booleans()):
+        offsets = draw(st.lists(st.integers(0, 2**40), max_size=6))
+    return {"tile_offsets": draw(st.sampled_from([offsets, offsets, None])), "tile_byte_counts": counts}
+
+
+@st.composite
+def headers(draw: st.DrawFn) -> dict[str, object]:
+    several = st.none() | st.lists(st.none() | layouts(), max_size=3)
+    return {**draw(layouts()), "overviews": draw(several), "masks": draw(several), "crs": "EPSG:4326"}
+
+
+@given(st.lists(st.none() | headers(), max_size=8), st.integers(0, 3))
+def test_there_and_back(rows: list[dict[str, object] | None], skipped: int) -> None:
+    array = pa.array(rows, HEADER)[skipped:]
+    short = compact.compacted(array)
+    again = compact.expanded(short)
+    again.validate(full=True)
+    assert again.type == HEADER
+    assert again.to_pylist() == array.to_pylist()
+    assert compact.expanded(array).to_pylist() == array.to_pylist()
+
+
+def test_even_tiles_need_no_offsets() -> None:
+    counts = [100, 200, 50]
+    rows = [
+        {"tile_offsets": [1000, 1108, 1316], "tile_byte_counts": counts},
+        {"tile_offsets": [1000, 1100, 1300], "tile_byte_counts": counts},
+        {"tile_offsets": [1000, 1101, 1316], "tile_byte_counts": counts},
+        {"tile_offsets": [0, 0, 0], "tile_byte_counts": [0, 0, 0]},
+        {"tile_offsets": [0, 500, 0], "tile_byte_counts": [0, 5, 0]},
+        {"tile_offsets": [7], "tile_byte_counts": [9]},
+        {"tile_offsets": [], "tile_byte_counts": []},
+    ]
+    short = compact.compacted(pa.array(rows, LAYOUT))
+    assert short.field("tile_start").to_pylist() == [1000, 1000, None, 0, None, 7, None]
+    assert short.field("tile_gap").to_pylist() == [8, 0, None, 0, None, 0, None]
+    assert [one is None for one in short.field("tile_offsets").to_pylist()] == [
+        True,
+        True,
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert compact.offsets_of(1000, 8, np.array(counts, np.uint64)).tolist() == [1000, 1108, 1316]
+    assert compact.offsets_of(1000, 8, np.array([], np.uint64)).tolist() == []
