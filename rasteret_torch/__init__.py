@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rasteret_torch.loaders.iterable import RasteretIterableDataset
     from rasteret_torch.loaders.iterable_loader import RasteretDataLoader
     from rasteret_torch.loaders.targets import ColumnTargets, RasterTargets, VectorTargets
+    from rasteret_torch.loaders.telemetry import RasteretTelemetry
     from rasteret_torch.read import Raster, ReadOptions
     from rasteret_torch.readers.save import save_per_geometry
     from rasteret_torch.readers.tiff import read_tiff
@@ -46,6 +47,7 @@ _HOMES = {
     "RasteretDataModule": "rasteret_torch.loaders.datamodule",
     "RasteretGeoDataset": "rasteret_torch.loaders.geodataset",
     "RasteretIterableDataset": "rasteret_torch.loaders.iterable",
+    "RasteretTelemetry": "rasteret_torch.loaders.telemetry",
     "ReadOptions": "rasteret_torch.read",
     "SpatialBlocks": "rasteret_torch.index.blocks",
     "SplitAudit": "rasteret_torch.index.audit",
@@ -79,6 +81,7 @@ __all__ = [
     "RasteretDataModule",
     "RasteretGeoDataset",
     "RasteretIterableDataset",
+    "RasteretTelemetry",
     "ReadOptions",
     "SpatialBlocks",
     "SplitAudit",

@@ -7,27 +7,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 from torchgeo.datamodules import BaseDataModule
 
 from rasteret_torch.chips.mixing import key_of
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection, load
+from rasteret_torch.index.audit import AuditMode, HoldsOut, audit_splits
 from rasteret_torch.loaders.combined import Sample
-from rasteret_torch.loaders.device import Scaling, Transform, augmentation, augmented, labelled, seeded
+from rasteret_torch.loaders.device import Scaling, Statistic, Transform, augmentation, augmented, labelled, seeded
 from rasteret_torch.loaders.evaluation import EvaluationDataset, SurveyDataset
 from rasteret_torch.loaders.geodataset import RasteretGeoDataset
 from rasteret_torch.loaders.iterable import RasteretIterableDataset
 from rasteret_torch.loaders.iterable_loader import RasteretDataLoader
-from rasteret_torch.loaders.measure import CHIPS, CHIPS_A_BATCH, Measured, balancing_weights, class_counts, measured
-from rasteret_torch.loaders.patches import PatchSize, RandomPatches, grid_patches, stack_chips
+from rasteret_torch.loaders.labels import class_count, label_counts
+from rasteret_torch.loaders.measure import CHIPS, CHIPS_A_BATCH, Measured, balancing_weights, measured
+from rasteret_torch.loaders.patches import PatchSize, RandomPatches, grid_patches, patch_loader
+from rasteret_torch.loaders.targets import Target, TargetsLike
+from rasteret_torch.loaders.targets_resolve import resolved
 from rasteret_torch.loaders.tensors import SampleDtype
 from rasteret_torch.read import ReadOptions, Resampling
 from rasteret_torch.store import StorageBackend
 
-Statistic = Literal["collection", "none"] | float | list[float]
 ChipChoice = Literal["random", "rows"]
 _STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
 _AUGMENTATION = 41  # purpose of a key
@@ -66,7 +68,9 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
         locality: int | None = None,
         num_workers: int = 0,
         seed: int = 0,
-        targets: Any = None,
+        audit: AuditMode = "warn",
+        holds_out: HoldsOut = "space",
+        targets: TargetsLike = None,
         num_classes: int | None = None,
         ignore_index: int | None = None,
         mean: Statistic = "collection",
@@ -99,6 +103,8 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
             locality: shuffle training chips in blocks of so many neighbours; see `RasteretIterableDataset`.
             num_workers: processes that read; 0 reads ahead in threads of this one.
             seed: of chips, order, augmentations and the sample that `mean="collection"` looks at.
+            audit: what `setup("fit")` does about splits that leak into each other: "warn", "raise" or "off".
+            holds_out: what other splits are kept apart by: "space" (no ground in common) or "time" (dates).
             targets: what becomes `mask` or `label`; see `RasteretIterableDataset`.
             num_classes: of the task; None takes the classes of `targets` or the whole numbers of `label_field`.
             ignore_index: written into an integer `mask` where the image is not valid; None leaves it as it is.
@@ -139,6 +145,7 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
         self.splits: dict[str, str | None] = {"train": train, "val": val, "test": test, "predict": predict}
         self.patch_size: PatchSize = patch_size
         self.length, self.seed, self.drop_last = length, seed, drop_last
+        self.audit, self.holds_out = audit, holds_out
         self.sampler, self.locality, self.iterable = sampler, locality, iterable
         self.ignore_index, self._num_classes = ignore_index, num_classes
         self.train_aug = augmentation(train_aug)
@@ -168,8 +175,12 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
 
         Raises:
             SplitNotFoundError, BandNotFoundError, DatasetNotFoundError: the collection has no such thing.
+            SplitLeakError: splits share what they must not, and `audit` is "raise".
             InputError: `predict` names no split; chips that do not fit.
         """
+        if stage == "fit" and self.audit != "off" and self.train_dataset is None:
+            column = self.dataset_options["split_column"]
+            audit_splits(self._opened, column, holds_out=self.holds_out).enforce(self.audit)
         for role in _STAGES[stage]:
             if role == "predict" and self.splits[role] is None:
                 raise InputError('predict=None names no split; pass one to predict on, for example predict="test"')
@@ -239,36 +250,35 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
         Raises:
             InputError: they are not known.
         """
-        column = self.dataset_options["label_field"]
-        if self._num_classes is not None:
-            return self._num_classes
-        if column is not None:
-            return len(class_counts(self._labels(None)))  # of all splits: a class may be missing from one
-        raise InputError("the number of classes is not known from the masks of a few chips; pass num_classes=")
+        found = class_count(self._targets) if self._num_classes is None else self._num_classes
+        if found is None:
+            raise InputError("the number of classes is not known from the masks of a few chips; pass num_classes=")
+        return found
 
     @property
     def class_weights(self) -> Tensor:
         """(num_classes,) inversely proportional to how often a class occurs in training, 1 on average.
 
-        From `label_field` where there is one, else from the masks of a sample of training chips.
+        Of a column of labels all rows are counted, else the masks of a sample of training chips.
 
         Raises:
             InputError: the number of classes is not known, or there are no whole-numbered labels.
         """
-        is_column = self.dataset_options["label_field"] is not None
-        counts = class_counts(self._labels(self.splits["train"])) if is_column else self._measured.classes
+        counts = label_counts(self._targets, self._rows("train"))
+        counts = self._measured.classes if counts is None else counts
         if not len(counts):
             raise InputError("there are no whole-numbered labels to weigh; choose targets= or label_field=")
         return balancing_weights(counts, self.num_classes)
 
-    def _labels(self, split: str | None) -> Tensor:
-        """The whole numbers of the label column, of a split or of all rows."""
-        column, split_column = self.dataset_options["label_field"], self.dataset_options["split_column"]
-        rows = self._opened if split is None else self._opened.select_split(split, split_column=split_column)
-        labels = torch.tensor(rows.to_table([column]).column(column).drop_null().to_pylist())
-        if labels.is_floating_point() or labels.dim() != 1:
-            raise InputError(f"column {column!r} does not number classes; pass num_classes= and weights yourself")
-        return labels
+    def _rows(self, role: str) -> Collection:
+        name = self.splits[role]
+        assert name is not None
+        return self._opened.select_split(name, split_column=self.dataset_options["split_column"])
+
+    @functools.cached_property
+    def _targets(self) -> tuple[Target, ...]:
+        targets, column, backend = (self.dataset_options[name] for name in ("targets", "label_field", "backend"))
+        return resolved(targets, column, self._opened, is_image=True, level="auto", backend=backend)
 
     @functools.cached_property
     def _measured(self) -> Measured:
@@ -278,15 +288,8 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
     @property
     def _scale(self) -> Scaling:
         if self._scaling is None:
-            mean, std = self._settings
             found = self._measured if "collection" in self._settings else None
-            scaling = Scaling(
-                _as_statistic(mean, None if found is None else found.mean, absent=0.0),
-                _as_statistic(std, None if found is None else found.std, absent=1.0),
-            )
-            if not bool((scaling.std > 0).all()):
-                raise InputError(f"std={std} must be positive in every channel")
-            self._scaling = scaling
+            self._scaling = Scaling.of(self._settings, found)
         return self._scaling
 
     def state_dict(self) -> dict[str, Any]:
@@ -305,7 +308,7 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
         if isinstance(dataset, RasteretIterableDataset):
             return RasteretDataLoader(dataset, num_workers=self.num_workers)
         sampler = RandomPatches(dataset, self.patch_size, self.length, self.seed, self._epoch, self.time_series)
-        return self._map_loader(dataset, sampler, drop_last=self.drop_last)
+        return patch_loader(dataset, sampler, self.batch_size, self.num_workers, drop_last=self.drop_last)
 
     def val_dataloader(self) -> Any:
         """All of the validation split, edge to edge: a DataLoader, or an empty list where `val=None`."""
@@ -326,23 +329,8 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
         dataset = self._split(role)
         if isinstance(dataset, RasteretIterableDataset):
             return RasteretDataLoader(dataset, num_workers=self.num_workers)
-        return self._map_loader(dataset, grid_patches(dataset, self.patch_size, self.time_series))
-
-    def _map_loader(
-        self, dataset: RasteretGeoDataset, sampler: Sampler[Any], drop_last: bool = False
-    ) -> DataLoader[Sample]:
-        workers = self.num_workers
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=workers,
-            collate_fn=stack_chips,
-            drop_last=drop_last,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=workers > 0,
-            multiprocessing_context="forkserver" if workers > 0 else None,  # a forked child could not use the network
-        )
+        sampler = grid_patches(dataset, self.patch_size, self.time_series)
+        return patch_loader(dataset, sampler, self.batch_size, self.num_workers)
 
     # On the device -------------------------------------------------------------------------------------------------
 
@@ -382,11 +370,3 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
 def to_datamodule(collection: Collection, bands: Sequence[str] | None = None, **options: Any) -> RasteretDataModule:
     """The collection as a data module; takes the arguments of `RasteretDataModule`."""
     return RasteretDataModule(collection, bands, **options)
-
-
-def _as_statistic(setting: Statistic, measured: Tensor | None, absent: float) -> Tensor:
-    if setting == "collection" and measured is not None:
-        return measured
-    if isinstance(setting, str):
-        return torch.full((1,), absent)
-    return torch.as_tensor(setting, dtype=torch.float32).reshape(-1)

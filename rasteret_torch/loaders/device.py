@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal, Self
 
 import kornia.augmentation as kornia_augmentation
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.loaders.combined import Sample
+from rasteret_torch.loaders.measure import Measured
 
 Transform = Callable[[Sample], Sample]
+Statistic = Literal["collection", "none"] | float | list[float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +29,19 @@ class Scaling:
 
     mean: Tensor
     std: Tensor
+
+    @classmethod
+    def of(cls, settings: tuple[Statistic, Statistic], measured: Measured | None) -> Self:
+        """What mean and std were set to: numbers, "none", or "collection" for what was measured.
+
+        Raises:
+            InputError: a std that is not positive.
+        """
+        mean = _numbers(settings[0], measured and measured.mean, absent=0.0)
+        std = _numbers(settings[1], measured and measured.std, absent=1.0)
+        if not bool((std > 0).all()):
+            raise InputError(f"std={settings[1]} must be positive in every channel")
+        return cls(mean, std)
 
     def apply(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
         """The image as float32 (float64 stays), 0 where not valid.
@@ -52,6 +68,14 @@ class Scaling:
         """The inverse of `apply`, for pictures."""
         mean, std = (part.to(image)[:, None, None] for part in (self.mean, self.std))
         return image * std + mean
+
+
+def _numbers(setting: Statistic, measured: Tensor | None, absent: float) -> Tensor:
+    if setting == "collection" and measured is not None:
+        return measured
+    if isinstance(setting, str):
+        return torch.full((1,), absent)
+    return torch.as_tensor(setting, dtype=torch.float32).reshape(-1)
 
 
 def augmentation(wanted: Transform | list[nn.Module] | None) -> Transform | None:

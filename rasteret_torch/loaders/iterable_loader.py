@@ -133,15 +133,23 @@ class RasteretDataLoader(DataLoader[Sample]):
         """The batches, with what they cost added to `counts`."""
         while True:
             asked = time.perf_counter()
-            found = next(handed, None)
+            try:
+                found = next(handed, None)
+            except RasteretTorchError:
+                self._take_bad(self.dataset.bad_samples)  # read in this process; those of a worker went with its error
+                raise
             waited = time.perf_counter() - asked
             if found is None:
                 self.counts = self.counts.after(elapsed_s=waited, wait_s=waited)
                 return
-            self.bad_samples += found.bad_samples
             self.counts = self.counts.after(found, elapsed_s=waited, wait_s=waited)
+            self._take_bad(found.bad_samples)
             yield found.batch
             self.counts = self.counts.after(elapsed_s=time.perf_counter() - asked - waited)
+
+    def _take_bad(self, lines: list[BadSample]) -> None:
+        self.bad_samples += lines
+        lines.clear()
 
     def __len__(self) -> int:
         """Batches of the epoch on this rank, those before a resumed position included."""

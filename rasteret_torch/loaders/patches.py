@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Sampler
+import torch
+from torch.utils.data import DataLoader, Sampler
 from torchgeo.datasets import GeoDataset, stack_samples
 from torchgeo.samplers import (
     GriddedPatchSampler,
@@ -95,3 +96,20 @@ def stack_chips(samples: Sequence[Sample]) -> Sample:
         )
     batch: Sample = stack_samples(samples)
     return batch
+
+
+def patch_loader(
+    dataset: GeoDataset, sampler: Sampler[Any], batch_size: int, workers: int, drop_last: bool = False
+) -> DataLoader[Sample]:
+    """A DataLoader over the queries of a sampler, whose workers may use the network."""
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=stack_chips,
+        drop_last=drop_last,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+        multiprocessing_context="forkserver" if workers > 0 else None,  # a forked child could not use the network
+    )

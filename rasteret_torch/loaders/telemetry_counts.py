@@ -34,6 +34,10 @@ class LoaderCounts:
     bad_samples: int = 0
     read: ReadStats = field(default_factory=ReadStats)
 
+    def __add__(self, other: LoaderCounts) -> LoaderCounts:
+        """Of two loaders that are used in turn."""
+        return LoaderCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
     def __sub__(self, before: LoaderCounts) -> LoaderCounts:
         """What was counted since."""
         return LoaderCounts(*(getattr(self, f.name) - getattr(before, f.name) for f in fields(self)))

@@ -56,7 +56,7 @@ def fit(collection, folder, workers: int, resume=None, steps: int = 14) -> dict[
     torch.manual_seed(3)
     augment = [RandomHorizontalFlip(), RandomRotation90(times=(0, 3))]
     data = rt.RasteretDataModule(
-        collection, patch_size=32, batch_size=4, length=22, num_workers=workers, train_aug=augment
+        collection, patch_size=32, batch_size=4, length=22, num_workers=workers, train_aug=augment, audit="off"
     )
     model = Regressor()
     trainer = Trainer(
@@ -113,7 +113,7 @@ class Model(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.01)
 
 if __name__ == "__main__":
-    data = rt.RasteretDataModule(sys.argv[1], patch_size=32, batch_size=4, length=26, predict="test")
+    data = rt.RasteretDataModule(sys.argv[1], patch_size=32, batch_size=4, length=26, predict="test", audit="off")
     trainer = Trainer(
         strategy="ddp", devices=2, accelerator="cpu", max_epochs=1, logger=False, enable_progress_bar=False,
         enable_checkpointing=False, enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=sys.argv[2],

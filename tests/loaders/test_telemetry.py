@@ -1,0 +1,160 @@
+"""What loading costs, counted over workers, and the ledger of samples that failed."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger
+from tiffs import write_tiff
+
+import rasteret_torch as rt
+from rasteret_torch.errors import ErrorBudgetExceededError, InputError
+from rasteret_torch.loaders.telemetry_counts import LoaderCounts
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec"),
+    pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`"),
+]
+
+
+def loader_of(collection, workers=0, **options):
+    settings = {"sampler": "grid", "patch_size": 32, "batch_size": 4, "shuffle": False}
+    return rt.RasteretDataLoader(rt.RasteretIterableDataset(collection, **(settings | options)), num_workers=workers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_counts_of_workers_are_summed(scenes, workers):
+    read = rt.ReadOptions(tile_cache_nbytes=0, lookahead=0)  # every batch reads its tiles for itself
+    first = loader_of(scenes, read=read)
+    batches = list(first)
+    counts = first.counts
+    assert (counts.samples, counts.batches) == (len(first.dataset.source.survey.bounds) * 49, len(batches))
+    assert counts.read.tiles > 0
+    loader = loader_of(scenes, workers, read=read)
+    for _ in range(2):
+        assert len(list(loader)) == len(batches)
+    assert loader.counts.read.tiles == 2 * counts.read.tiles
+    assert loader.counts.read.nbytes_used == 2 * counts.read.nbytes_used
+    assert loader.counts.samples == 2 * counts.samples
+
+
+def test_reads_of_others_are_left_out(scenes):
+    one, other = loader_of(scenes, batch_size=294), loader_of(scenes, batch_size=294)
+    list(one)
+    list(other)  # the same options, hence the same reader, with everything in memory
+    assert other.counts.read.tiles == 0
+    assert other.counts.cache_hit_share == 1.0
+
+
+def test_waiting_is_told_from_working(scenes):
+    loader = loader_of(scenes, batch_size=32)
+    list(loader)
+    warm = loader.counts
+    for _ in loader:
+        time.sleep(0.05)
+    since = loader.counts - warm
+    assert since.batches == 10
+    assert since.elapsed_s >= 0.05 * 10
+    assert since.wait_s == pytest.approx(since.elapsed_s - 0.05 * 10, abs=0.1)
+    assert since.samples_per_s == pytest.approx(since.samples / since.elapsed_s)
+    shown = since.postfix()
+    assert list(shown) == ["samples/s", "MB/s", "hits", "stall", "retries", "bad"]
+    assert (shown["hits"], shown["retries"], shown["bad"]) == ("100%", "0", "0")
+
+
+def test_nothing_counted_divides_by_nothing():
+    assert LoaderCounts().postfix()["MB/s"] == "0.0"
+    assert LoaderCounts().stall_share == 0.0
+
+
+def test_retries_are_counted(range_server, tmp_path):
+    write_tiff(range_server.folder / "x_20200101.tif", np.ones((1, 64, 64), "uint8"))
+    url = range_server.url("x_20200101.tif")
+    collection = rt.build_from_files([url], filename_regex=r"x_(?P<date>\d{8})", progress=False)
+    range_server.statuses.extend([503, 503])
+    loader = loader_of(collection)
+    assert sum(len(batch["image"]) for batch in loader) == 4
+    assert loader.counts.read.retries == 2
+
+
+# The callback -------------------------------------------------------------------------------------------------------
+
+
+class Anything(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+
+    def training_step(self, batch, number):
+        return self.layer(batch["image"].float().mean().reshape(1, 1)).sum()
+
+    validation_step = training_step
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=1e-9)
+
+
+@pytest.fixture
+def damaged(tmp_path) -> rt.Collection:
+    """Four items of one value each; the second is gone after it was indexed."""
+    for value in range(1, 5):
+        data = np.full((1, 64, 64), value, "uint8")
+        write_tiff(tmp_path / f"x{value}_2020010{value}.tif", data, origin=(5000.0 * value, 0.0))
+    collection = rt.build_from_files(tmp_path, bands=["v"], filename_regex=r"x\d_(?P<date>\d{8})", progress=False)
+    (tmp_path / "x2_20200102.tif").unlink()
+    return collection
+
+
+def fit(loader, folder, validation=None, **telemetry):
+    trainer = Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=CSVLogger(folder, name="log", version=""),
+        log_every_n_steps=1,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        num_sanity_val_steps=0,
+        callbacks=[rt.RasteretTelemetry(**telemetry)],
+    )
+    trainer.fit(Anything(), loader, validation)
+    lines = (folder / "log" / "metrics.csv").read_text().splitlines()
+    return [dict(zip(lines[0].split(","), line.split(","), strict=True)) for line in lines[1:]]
+
+
+def test_a_run_logs_its_loading_and_keeps_a_ledger(damaged, tmp_path):
+    read = rt.ReadOptions(on_error="nodata", lookahead=0)
+    ledger = tmp_path / "out" / "bad.jsonl"
+    rows = fit(loader_of(damaged, read=read), tmp_path, loader_of(damaged, read=read), every_n_steps=3, ledger=ledger)
+    rows = [row for row in rows if row.get("loader/samples_per_s")]
+    assert [int(row["step"]) for row in rows] == [2, 3]
+    assert all(float(row["loader/samples_per_s"]) > 0 for row in rows)
+    assert [float(row["loader/bad_samples"]) for row in rows] == [4.0, 0.0]
+    assert all(0 <= float(row["loader/stall_share"]) <= 1 for row in rows)
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    assert [(line["stage"], line["epoch"], line["index"]) for line in lines] == [
+        (stage, 0, index) for stage in ("train", "val") for index in (4, 5, 6, 7)
+    ]
+    assert {line["error"] for line in lines} == {"ObjectNotFoundError"}
+    assert all("x2_2020" in line["message"] for line in lines)
+
+
+def test_a_run_that_ends_over_its_budget_leaves_its_ledger(damaged, tmp_path):
+    read = rt.ReadOptions(on_error="replace", max_bad_samples=2)
+    with pytest.raises(ErrorBudgetExceededError):
+        fit(loader_of(damaged, read=read), tmp_path, ledger=tmp_path / "bad.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
+    assert len(lines) >= 3
+    assert {line["index"] for line in lines} <= {4, 5, 6, 7}
+
+
+def test_steps_between_lines():
+    with pytest.raises(InputError, match="every_n_steps"):
+        rt.RasteretTelemetry(0)
