@@ -11,6 +11,7 @@ import pandas as pd
 
 from rasteret_torch.geo import crs_label
 from rasteret_torch.index import Collection
+from rasteret_torch.read.steps import times_of
 from rasteret_torch.readers.layout import (
     AreaRead,
     Overlap,
@@ -22,7 +23,6 @@ from rasteret_torch.readers.layout import (
 )
 from rasteret_torch.readers.options import AreaArguments, AreaOptions, shows_area_options
 from rasteret_torch.readers.request import Request, request
-from rasteret_torch.readers.steps import times_of
 from rasteret_torch.readers.stream import stream
 
 GEOMETRY = "geometry"

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection
 from rasteret_torch.read.plan import common_dtype
+from rasteret_torch.read.steps import GroupBy, MosaicOrder, steps_of, times_of
 from rasteret_torch.readers.layout import AreaRead, overlap_of, plan_area
 from rasteret_torch.readers.options import AreaArguments, AreaOptions, shows_area_options
 from rasteret_torch.readers.request import Request, request
-from rasteret_torch.readers.steps import GroupBy, MosaicOrder, steps_of, times_of
 from rasteret_torch.readers.stream import check_fits, stream
 
 

@@ -14,11 +14,11 @@ from rasteret_torch.errors import InputError
 from rasteret_torch.geo import crs_label, project_points
 from rasteret_torch.index import Collection
 from rasteret_torch.read.plan import common_dtype
+from rasteret_torch.read.steps import times_of
 from rasteret_torch.readers.gather import Floats, Ints, Pairs, gather, pixel_positions
 from rasteret_torch.readers.options import AreaArguments, AreaOptions, shows_area_options
 from rasteret_torch.readers.point_input import as_points
 from rasteret_torch.readers.request import Request, request
-from rasteret_torch.readers.steps import times_of
 from rasteret_torch.readers.stream import check_fits
 
 Match = Literal["all", "latest"]

@@ -11,9 +11,9 @@ from rasteret_torch.geo import Bounds, Grid, parse_crs, same_crs
 from rasteret_torch.index import Collection, RuntimeIndex
 from rasteret_torch.read import Raster, ReadOptions, Resampling, pipeline, plan_chip
 from rasteret_torch.read.access import backend_for
+from rasteret_torch.read.steps import GroupBy, steps_of
 from rasteret_torch.readers.options import pixel_of
 from rasteret_torch.readers.request import default_resampling
-from rasteret_torch.readers.steps import GroupBy, steps_of
 from rasteret_torch.store import CloudConfig, StorageBackend
 
 _rows_by_id: WeakKeyDictionary[RuntimeIndex, Mapping[str, int]] = WeakKeyDictionary()

@@ -14,11 +14,11 @@ from rasteret_torch.errors import InputError
 from rasteret_torch.geo import Grid, Window
 from rasteret_torch.index import Collection
 from rasteret_torch.read import ChipPixels
+from rasteret_torch.read.steps import GroupBy, MosaicOrder, steps_of, times_of
 from rasteret_torch.readers.cf import SPATIAL_REF, axes_of, spatial_ref
 from rasteret_torch.readers.layout import AreaRead, Overlap, bands_by_dtype, overlap_of, plan_area
 from rasteret_torch.readers.options import AreaArguments, AreaOptions, shows_area_options
 from rasteret_torch.readers.request import Request, request
-from rasteret_torch.readers.steps import GroupBy, MosaicOrder, steps_of, times_of
 from rasteret_torch.readers.stream import check_fits, stream
 
 Combine = Literal["stack", "mosaic"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
-import pyarrow.compute as pc
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection
@@ -57,8 +57,8 @@ def _ranked(collection: Collection, rows: Sequence[int], order: MosaicOrder | No
         start_us = collection.runtime.start_us
         return sorted(ascending, key=lambda row: -int(start_us[row]))
     if order == "least_cloud":
-        cover = pc.fill_null(collection.column(CLOUD_COVER), float("inf")).to_numpy()
-        return sorted(ascending, key=lambda row: float(cover[row]))
+        cover = {row: collection.value(row, CLOUD_COVER) for row in ascending}
+        return sorted(ascending, key=lambda row: math.inf if cover[row] is None else float(cover[row]))
     raise InputError(f"order is {order!r}; choose one of {get_args(MosaicOrder)}")
 
 
