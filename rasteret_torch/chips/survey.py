@@ -14,7 +14,7 @@ from rasteret_torch.chips.layouts import Ground, Pixels2
 from rasteret_torch.chips.mixing import Numbers
 from rasteret_torch.errors import CRSMismatchError, InputError
 from rasteret_torch.geo import Bounds, Grid, parse_crs, same_crs
-from rasteret_torch.index.places import BoxIndex
+from rasteret_torch.index.boxes import BoxIndex
 from rasteret_torch.index.runtime import RuntimeIndex
 
 

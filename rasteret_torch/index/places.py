@@ -8,11 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rasteret_torch.geo import Bounds, parse_crs, same_crs
+from rasteret_torch.geo import parse_crs, same_crs
 from rasteret_torch.index import outline
 from rasteret_torch.tiff.model import Layout, TiffHeader
 
@@ -155,30 +154,6 @@ def _projected(
             boxes = outline.boxes(*outline.projected(x, y, source, crs), geographic=crs.is_geographic)
             result[rows] = boxes[back]
     return result
-
-
-class BoxIndex:
-    """Search over boxes [N, 4]; a box with xmin > xmax reaches across the antimeridian (longitudes)."""
-
-    def __init__(self, boxes: Boxes) -> None:
-        rows = np.arange(len(boxes))
-        crossing = boxes[:, 0] > boxes[:, 2]
-        east, west = boxes[crossing].copy(), boxes[crossing].copy()
-        east[:, 2], west[:, 0] = 180.0, -180.0
-        plain = boxes.copy()
-        plain[crossing] = east
-        every = np.vstack([plain, west])
-        owners = np.concatenate([rows, rows[crossing]])
-        known = ~np.isnan(every).any(axis=1)
-        self._owners = owners[known]
-        self._tree = shapely.STRtree(np.atleast_1d(shapely.box(*every[known].T)))
-
-    def touching(self, bounds: Bounds) -> NDArray[np.int64]:
-        """Row numbers of boxes that touch `bounds`, ascending."""
-        xmin, ymin, xmax, ymax = bounds
-        parts = [bounds] if xmin <= xmax else [(xmin, ymin, 180.0, ymax), (-180.0, ymin, xmax, ymax)]
-        hits = [self._tree.query(shapely.box(*part)) for part in parts]
-        return np.unique(self._owners[np.concatenate(hits)])
 
 
 class TimeIndex:

@@ -24,7 +24,7 @@ from rasteret_torch.errors import (
     RasteretTorchError,
 )
 from rasteret_torch.geo import Bounds, Grid, parse_crs
-from rasteret_torch.index import contents, dates, mapped, places, query
+from rasteret_torch.index import boxes, contents, dates, mapped, places, query
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.headers import header_of, is_single_plane
 from rasteret_torch.index.source import Source
@@ -65,7 +65,7 @@ class RuntimeIndex:
             if s.is_header_field(field)
         }
         self._cached_source = functools.lru_cache(_SOURCES_KEPT)(self._read_source)
-        self._trees: dict[str, places.BoxIndex] = {}
+        self._trees: dict[str, boxes.BoxIndex] = {}
         self._known_bounds: dict[tuple[str, tuple[str, ...]], NDArray[np.float64]] = {}
 
     def __len__(self) -> int:
@@ -295,11 +295,11 @@ class RuntimeIndex:
     def _calendar(self) -> places.TimeIndex:
         return places.TimeIndex(self.start_us, self.end_us)
 
-    def _tree(self, crs: object) -> places.BoxIndex:
+    def _tree(self, crs: object) -> boxes.BoxIndex:
         key = "" if crs is None else parse_crs(crs).to_wkt()
         if key not in self._trees:
-            boxes = query.bbox_columns(self._light("bbox")) if crs is None else self.bounds(parse_crs(crs))
-            self._trees[key] = places.BoxIndex(boxes)
+            every = query.bbox_columns(self._light("bbox")) if crs is None else self.bounds(parse_crs(crs))
+            self._trees[key] = boxes.BoxIndex(every)
         return self._trees[key]
 
 

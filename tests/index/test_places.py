@@ -8,6 +8,7 @@ from rasterio.warp import transform_bounds
 
 from rasteret_torch.geo import parse_crs
 from rasteret_torch.index import outline, places, query
+from rasteret_torch.index.boxes import BoxIndex
 
 LON, LAT = st.floats(-180, 180), st.floats(-90, 90)
 
@@ -22,7 +23,7 @@ def lonlat_boxes(draw):
 @given(st.lists(lonlat_boxes() | st.just((np.nan,) * 4), max_size=12), lonlat_boxes())
 def test_box_search(boxes, wanted):
     table = np.array(boxes, float).reshape(-1, 4)
-    found = places.BoxIndex(table).touching(wanted)
+    found = BoxIndex(table).touching(wanted)
     assert found.dtype == np.int64
     assert found.tolist() == np.flatnonzero(query.boxes_overlap(table, wanted)).tolist()
 
