@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torchgeo.datasets import GeoDataset, IntersectionDataset, UnionDataset, concat_samples, merge_samples
 
-from rasteret_torch.errors import QueryOutsideError
+from rasteret_torch.errors import InputError, QueryOutsideError
 
 Sample = dict[str, Any]
 Query = Any  # what TorchGeo calls a GeoSlice: slices (x, y, t), any of which may be missing or partly given
@@ -115,7 +115,12 @@ class RasteretIntersectionDataset(Combination, IntersectionDataset):  # type: ig
         collate_fn: Callable[[Sequence[Sample]], Sample] = concat_sides,
         transforms: Callable[[Sample], Sample] | None = None,
     ) -> None:
-        """Takes TorchGeo's arguments; see `torchgeo.datasets.IntersectionDataset`."""
+        """Takes TorchGeo's arguments; see `torchgeo.datasets.IntersectionDataset`.
+
+        Raises:
+            InputError: a side whose samples keep the CRS of their items, on which the other side would not lie.
+        """
+        _check_common_ground(dataset1, dataset2)
         super().__init__(dataset1, dataset2, spatial_only, collate_fn, transforms)
         self.spatial_only = spatial_only
 
@@ -142,10 +147,23 @@ class RasteretUnionDataset(Combination, UnionDataset):  # type: ignore[misc]
         collate_fn: Callable[[Sequence[Sample]], Sample] = merge_samples,
         transforms: Callable[[Sample], Sample] | None = None,
     ) -> None:
-        """Takes TorchGeo's arguments; see `torchgeo.datasets.UnionDataset`."""
+        """Takes TorchGeo's arguments; see `torchgeo.datasets.UnionDataset`.
+
+        Raises:
+            InputError: a side whose samples keep the CRS of their items, on which the other side would not lie.
+        """
+        _check_common_ground(dataset1, dataset2)
         super().__init__(dataset1, dataset2, collate_fn, transforms)
 
     def joined(self, queries: Sequence[Query], columns: list[list[Sample | None]]) -> list[Sample | None]:
         """What the sides have, merged."""
         found = [[sample for sample in pair if sample is not None] for pair in zip(*columns, strict=True)]
         return [self.collated(samples) if samples else None for samples in found]
+
+
+def _check_common_ground(*datasets: GeoDataset) -> None:
+    if any(getattr(dataset, "keeps_native_crs", False) for dataset in datasets):
+        raise InputError(
+            'samples of sample_crs="native" lie on pixels of their own, so no other dataset lies on them; name the '
+            "labels with targets= instead, which follow each sample"
+        )

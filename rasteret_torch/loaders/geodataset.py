@@ -35,12 +35,13 @@ from rasteret_torch.loaders.combined import (
 from rasteret_torch.loaders.lookup import COLUMNS, ROW, FrameLookup
 from rasteret_torch.loaders.plotting import Palette, cmap_of, plot_sample, rgb_bands_of
 from rasteret_torch.loaders.reads import Reads
-from rasteret_torch.loaders.recipe import ChipRead, PlannedChip, SampleRecipe, worker_pipeline
+from rasteret_torch.loaders.recipe import Assembly, ChipRead, PlannedChip, SampleCRS, SampleRecipe, worker_pipeline
 from rasteret_torch.loaders.targets import ClassName, Target, TargetsLike
 from rasteret_torch.loaders.targets_resolve import resolved
 from rasteret_torch.loaders.tensors import SampleDtype, as_dtype
 from rasteret_torch.read import Pipeline, ReadOptions, Resampling
 from rasteret_torch.read.access import backend_for
+from rasteret_torch.read.steps import GroupBy, MosaicOrder
 from rasteret_torch.store import StorageBackend
 
 
@@ -95,6 +96,9 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         targets: TargetsLike = None,
         geometries: Any = None,
         resampling: Resampling | None = None,
+        mosaic: MosaicOrder = "index",
+        group_by: GroupBy = "item",
+        sample_crs: SampleCRS = "dataset",
         transforms: Callable[[Sample], Sample] | None = None,
         cache: bool = True,
         read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
@@ -119,6 +123,11 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
                 short the name of a column, a label collection or its path, or the path of a file of shapes.
             geometries: areas (shapely, in `crs`) outside of which no chip is sampled.
             resampling: None interpolates linearly where the sample's dtype is a float and takes the nearest pixel else.
+            mosaic: which items lie on top, the first valid pixel winning: the first of the "index", the "latest", or
+                that of "least_cloud" (`eo:cloud_cover`).
+            group_by: a step of a time series is an "item", or all items of a UTC "date".
+            sample_crs: "native" gives each sample in the CRS and on the pixels of its first item, with `epsg` (0 for a
+                CRS without a code), as many of them around the same centre, instead of warping it to `crs`.
             transforms: applied to every sample.
             cache: keep decoded tiles in memory (`ReadOptions.tile_cache_nbytes`).
             read: how pixels are fetched.
@@ -141,6 +150,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         self.sample_dtype = as_dtype(dtype)
         self.time_series = time_series
         self.resampling = resampling
+        self.assembly = Assembly(mosaic, group_by, sample_crs)
         self.transforms = transforms
         self.cache = cache
         read = _read_options(read)
@@ -233,6 +243,11 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         return next((target.classes for target in self.targets if target.classes is not None), None)
 
     @property
+    def keeps_native_crs(self) -> bool:
+        """Whether samples lie on the pixels of their items instead of on those of the query."""
+        return self.assembly.sample_crs == "native"
+
+    @property
     def recipe(self) -> SampleRecipe:
         """How samples are made."""
         return SampleRecipe(
@@ -244,6 +259,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
             targets=self.targets,
             resampling=self.resampling,
             level=self.read_options.level,
+            assembly=self.assembly,
         )
 
     def __getitem__(self, query: Query) -> Sample:

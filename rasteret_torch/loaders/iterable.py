@@ -24,13 +24,14 @@ from rasteret_torch.errors import EmptySelectionError, InputError, ResumeMismatc
 from rasteret_torch.index import Collection, load
 from rasteret_torch.loaders.batches import BadSample, ChipReader, Reading
 from rasteret_torch.loaders.ranks import Rank, current_rank
-from rasteret_torch.loaders.recipe import Sample, SampleRecipe, worker_pipeline
+from rasteret_torch.loaders.recipe import Assembly, Sample, SampleCRS, SampleRecipe, worker_pipeline
 from rasteret_torch.loaders.sources import ChipSource, LayoutSource
 from rasteret_torch.loaders.targets import TargetsLike
 from rasteret_torch.loaders.targets_resolve import resolved
 from rasteret_torch.loaders.tensors import SampleDtype
 from rasteret_torch.read import ReadOptions, Resampling
 from rasteret_torch.read.access import backend_for
+from rasteret_torch.read.steps import GroupBy, MosaicOrder
 from rasteret_torch.store import StorageBackend
 
 STATE_VERSION = 1
@@ -90,6 +91,9 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         label_field: str | None = None,
         targets: TargetsLike = None,
         resampling: Resampling | None = None,
+        mosaic: MosaicOrder = "index",
+        group_by: GroupBy = "item",
+        sample_crs: SampleCRS = "dataset",
         transforms: Callable[[Sample], Sample] | None = None,
         read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
         backend: StorageBackend | None = None,
@@ -123,6 +127,8 @@ class RasteretIterableDataset(IterableDataset[Sample]):
             label_field: column whose number (or list of numbers) becomes `label`.
             targets: what is to be learned; see `RasteretGeoDataset`.
             resampling: None interpolates linearly where the sample's dtype is a float and takes the nearest pixel else.
+            mosaic, group_by, sample_crs: see `RasteretGeoDataset`; a chip shows the item it was drawn from first, under
+                "index".
             transforms: applied to every sample (a batch is taken apart and stacked again for it).
             read: how pixels are fetched; how far ahead; what happens to samples that fail.
             backend: byte source; None reads paths and URLs directly, or as the catalog says of the collection.
@@ -156,8 +162,9 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         made = resolved(
             targets, label_field, self.collection, is_image=is_image, level=read.level, backend=self.backend
         )
+        how = Assembly(mosaic, group_by, sample_crs)
         self._recipe = SampleRecipe(
-            self.collection, self.bands, is_image, dtype, time_series, made, resampling, read.level
+            self.collection, self.bands, is_image, dtype, time_series, made, resampling, read.level, how
         )
         # Where the next iteration starts: epoch, position, batches. A tensor, since workers that live on share it.
         self._cursor = torch.zeros(3, dtype=torch.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -13,15 +13,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from rasteret_torch.geo import Grid
+from rasteret_torch.chips.native import native_grid
+from rasteret_torch.errors import InputError
+from rasteret_torch.geo import Grid, epsg_of
 from rasteret_torch.index import Collection
 from rasteret_torch.loaders.targets import ChipPlace, Target
 from rasteret_torch.loaders.tensors import SampleDtype, converted, interpolates
 from rasteret_torch.read import ChipPixels, ChipPlan, Pipeline, ReadOptions, Resampling, pipeline, plan_chip
 from rasteret_torch.read.options import LevelChoice
+from rasteret_torch.read.steps import GroupBy, MosaicOrder, steps_of
 from rasteret_torch.store import StorageBackend
 
 Sample = dict[str, Any]
+SampleCRS = Literal["dataset", "native"]
 Box = tuple[float, ...]  # TorchGeo's nine numbers: min, max and step of x, y and t (POSIX seconds)
 
 
@@ -51,6 +55,25 @@ class ChipRead(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Assembly:
+    """How items become the steps of a chip; see `RasteretGeoDataset` for the meaning of the fields."""
+
+    mosaic: MosaicOrder = "index"
+    group_by: GroupBy = "item"
+    sample_crs: SampleCRS = "dataset"
+
+    def __post_init__(self) -> None:
+        """Refuses unknown words.
+
+        Raises:
+            InputError: naming those that there are.
+        """
+        for name, words in (("mosaic", MosaicOrder), ("group_by", GroupBy), ("sample_crs", SampleCRS)):
+            if getattr(self, name) not in get_args(words):
+                raise InputError(f"{name}={getattr(self, name)!r} is not known; choose one of {get_args(words)}")
+
+
+@dataclass(frozen=True, slots=True)
 class SampleRecipe:
     """How samples are made of a collection; see `RasteretGeoDataset` for the meaning of the fields."""
 
@@ -62,6 +85,7 @@ class SampleRecipe:
     targets: tuple[Target, ...]
     resampling: Resampling | None
     level: LevelChoice
+    assembly: Assembly = Assembly()
 
     def plan(self, grid: Grid, rows: NDArray[np.int64], box: Box) -> PlannedChip:
         """Plans a sample.
@@ -71,17 +95,22 @@ class SampleRecipe:
             rows: collection rows that may have some of them, in mosaic order.
             box: its `bounds`.
         """
-        runtime = self.collection.runtime
-        if self.time_series:
-            rows = rows[np.argsort(runtime.start_us[rows], kind="stable")]
-        items = [[runtime.source(int(row), band) for band in self.bands] for row in rows]
-        steps = [[item] for item in items] if self.time_series else [items]
-        plan = plan_chip(grid, steps, resampling=self._kernel, level=self.level)
-        times = tuple(float(moment) / 1e6 for moment in runtime.start_us[rows]) if self.time_series else ()
-        shown = rows if self.time_series else rows[:1]
+        runtime, how = self.collection.runtime, self.assembly
+        order = None if how.mosaic == "index" else how.mosaic  # the rows are in the order of the index already
+        steps = steps_of(self.collection, rows.tolist(), how.group_by if self.time_series else None, order)
+        first = steps[0][0]
+        if how.sample_crs == "native":
+            grid = native_grid(grid, runtime.grid(first, self.bands[0]))
+            xmin, ymin, xmax, ymax = grid.bounds
+            box = (xmin, xmax, grid.res[0], ymin, ymax, grid.res[1], *box[6:])
+        sources = [[[runtime.source(row, band) for band in self.bands] for row in step] for step in steps]
+        plan = plan_chip(grid, sources, resampling=self._kernel, level=self.level)
+        times = tuple(min(float(runtime.start_us[row]) for row in step) / 1e6 for step in steps)
+        shown = rows if self.time_series else [first]
         span = int(runtime.start_us[shown].min()), int(runtime.end_us[shown].max())
-        where = ChipPlace(grid, int(rows[0]), *span)
-        return PlannedChip(plan, where, box, times, tuple(target.plan(where) for target in self.targets))
+        where = ChipPlace(grid, first, *span)
+        labels = tuple(target.plan(where) for target in self.targets)
+        return PlannedChip(plan, where, box, times if self.time_series else (), labels)
 
     def _kernel(self, dtype: np.dtype[Any]) -> Resampling:
         if self.resampling is not None:
@@ -116,6 +145,8 @@ class SampleRecipe:
         }
         if self.time_series:
             batch["timestamps"] = torch.tensor([chip.times for chip in chips], dtype=torch.float64)
+        if self.assembly.sample_crs == "native":
+            batch["epsg"] = torch.tensor([epsg_of(chip.plan.grid.crs) or 0 for chip in chips], dtype=torch.int64)
         for number, target in enumerate(self.targets):
             made = (target.tensor(c.place, read.labels[number]) for c, read in zip(chips, reads, strict=True))
             batch[target.key] = torch.stack(list(made))

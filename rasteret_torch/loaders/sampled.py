@@ -57,7 +57,7 @@ class SampledSource:
             resampling=recipe.resampling,
             read=ReadOptions(level=recipe.level),
         )
-        dataset.targets = recipe.targets
+        dataset.targets, dataset.assembly = recipe.targets, recipe.assembly
         return cls(dataset, sampler, length, seed)
 
     @property
