@@ -15,6 +15,12 @@ from typing import Any
 from rasteret_torch.errors import RasteretTorchError
 
 OK, FAILED, MISTAKE = 0, 1, 2
+LIGHTNING = {
+    "fit": "train a model as a YAML config says (see fit --help, fit --print_config, and configs/ of the repository)",
+    "validate": "validate a model as a YAML config says",
+    "test": "test a model as a YAML config says",
+    "predict": "predict with a model as a YAML config says",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,9 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 where the command's own test failed (`demo` below its margin, `check` with bad items); 2 for an error,
         which is one line on stderr.
     """
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code: int = options.run(options)
+        code = _lightning(arguments) if given[:1] and given[0] in LIGHTNING else _run(given)
     except RasteretTorchError as error:
         print(f"rasteret-torch: {error}", file=sys.stderr)
         return MISTAKE
@@ -34,6 +40,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("rasteret-torch: interrupted", file=sys.stderr)
         return 130  # 128 + SIGINT, as shells count
     return code
+
+
+def _run(arguments: Sequence[str]) -> int:
+    options = _parser().parse_args(arguments)
+    code: int = options.run(options)
+    return code
+
+
+def _lightning(arguments: Sequence[str] | None) -> int:
+    """Commands whose arguments are Lightning's to parse."""
+    from rasteret_torch.cli.fit import run
+
+    run(arguments)
+    return OK
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
 
     check = _command(commands, "check", _check, "read a tile of every band of every item")
     check.add_argument("collection", help="path of a collection")
+
+    for name, text in LIGHTNING.items():
+        _command(commands, name, None, text)
     return parser
 
 

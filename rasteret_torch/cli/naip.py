@@ -13,6 +13,7 @@ from rasteret_torch.errors import DatasetNotFoundError
 from rasteret_torch.index import Collection
 from rasteret_torch.ingest import build_from_files
 from rasteret_torch.loaders.combined import Sample
+from rasteret_torch.readers.window import read_window
 
 BANDS = ("R", "G", "B", "NIR")
 CLASSES = ("water", "bare", "vegetation")
@@ -37,11 +38,28 @@ def find_data(folder: str | Path | None = None) -> Path:
 
 
 def build_index(folder: str | Path | None = None, progress: bool = False) -> Collection:
-    """Index of the example's COGs, with the column `split` set by block of ground."""
+    """Index of the example's COGs, with the columns `split`, by block of ground, `vegetation`, the share of its pixels
+    that the labels call so, and `cover`, the number of its most frequent class.
+    """
     collection = build_from_files(
         find_data(folder), name="naip", bands=BANDS, filename_regex=FILENAMES, data_source="naip", progress=progress
     )
-    return collection.assign_splits("block", mapping=SPLIT_OF_BLOCK)
+    shares = [_class_shares(collection, row) for row in range(len(collection))]
+    return (
+        collection.assign_splits("block", mapping=SPLIT_OF_BLOCK)
+        .with_column("vegetation", [float(share[2]) for share in shares])
+        .with_column("cover", [int(share.argmax()) for share in shares])
+    )
+
+
+def _class_shares(collection: Collection, row: int) -> Tensor:
+    """The share of each class among the valid pixels of an item."""
+    grid = collection.runtime.grid(row, BANDS[0])
+    read = read_window(collection, collection.runtime.ids[row], grid.bounds, grid.res, BANDS)
+    valid = torch.from_numpy(read.valid.all(axis=0).astype("uint8"))
+    mask = NdviClasses()({"image": torch.from_numpy(read.data), "mask_valid": valid})["mask"]
+    counts = torch.bincount(mask[mask != IGNORE].long(), minlength=len(CLASSES))
+    return counts / counts.sum()
 
 
 @dataclass(frozen=True)
@@ -64,6 +82,22 @@ class NdviClasses:
         mask = (ndvi >= self.water_below).byte() + (ndvi >= self.vegetation_from).byte()
         mask[sample["mask_valid"] == 0] = IGNORE
         return {**sample, "image": image[:3], "mask": mask}
+
+
+@dataclass(frozen=True)
+class LastDateClasses:
+    """As `NdviClasses`, for time series: `mask` [H, W] is that of the last date, of which red, green and blue stay.
+
+    Attributes:
+        classes: makes the mask.
+    """
+
+    classes: NdviClasses = NdviClasses()
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Takes `image` [T, 4, H, W]; gives [T, 3, H, W] and `mask` uint8 [H, W]."""
+        last = self.classes({"image": sample["image"][-1], "mask_valid": sample["mask_valid"][-1]})
+        return {**sample, "image": sample["image"][:, :3], "mask": last["mask"]}
 
 
 class SmallUNet(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -24,10 +25,12 @@ from rasteret_torch.loaders.iterable_loader import RasteretDataLoader
 from rasteret_torch.loaders.labels import class_count, label_counts
 from rasteret_torch.loaders.measure import CHIPS, CHIPS_A_BATCH, Measured, balancing_weights, measured
 from rasteret_torch.loaders.patches import PatchSize, RandomPatches, grid_patches, patch_loader
+from rasteret_torch.loaders.recipe import SampleCRS
 from rasteret_torch.loaders.targets import Target, TargetsLike
 from rasteret_torch.loaders.targets_resolve import resolved
 from rasteret_torch.loaders.tensors import SampleDtype
 from rasteret_torch.read import ReadOptions, Resampling
+from rasteret_torch.read.steps import GroupBy, MosaicOrder
 from rasteret_torch.store import StorageBackend
 
 ChipChoice = Literal["random", "rows"]
@@ -83,6 +86,9 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
         time_series: bool = False,
         label_field: str | None = None,
         resampling: Resampling | None = None,
+        mosaic: MosaicOrder = "index",
+        group_by: GroupBy = "item",
+        sample_crs: SampleCRS = "dataset",
         transforms: Transform | None = None,
         drop_last: bool = False,
         read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
@@ -120,6 +126,8 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
             time_series: chips of all acquisitions at a place, `image` [B, T, C, H, W], instead of one of them.
             label_field: column that becomes `label`.
             resampling: None interpolates linearly where the sample's dtype is a float and takes the nearest pixel else.
+            mosaic, group_by, sample_crs: which item shows where several do, what a step of a time series is, and the
+                CRS of samples; see `RasteretGeoDataset`.
             transforms: applied to each sample, in the worker; it must pickle when `num_workers` is not 0.
             drop_last: leave out a last training batch that is not full.
             read: how pixels are fetched.
@@ -159,6 +167,9 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
             "label_field": label_field,
             "targets": targets,
             "resampling": resampling,
+            "mosaic": mosaic,
+            "group_by": group_by,
+            "sample_crs": sample_crs,
             "transforms": transforms,
             "read": read,
             "backend": backend,
@@ -282,8 +293,10 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
 
     @functools.cached_property
     def _measured(self) -> Measured:
-        wanted = {"length": CHIPS, "batch_size": CHIPS_A_BATCH, "drop_last": False, "locality": None}
-        return measured(self._stream(SurveyDataset, "train", **wanted), self.ignore_index)
+        length = CHIPS if self.sampler == "random" else None  # there are as many rows as there are
+        wanted = {"length": length, "batch_size": CHIPS_A_BATCH, "drop_last": False, "locality": None}
+        stream = self._stream(SurveyDataset, "train", **wanted)
+        return measured(itertools.islice(stream, CHIPS // CHIPS_A_BATCH), self.ignore_index)
 
     @property
     def _scale(self) -> Scaling:

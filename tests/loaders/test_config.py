@@ -1,24 +1,67 @@
-"""The YAML config in the hands of TorchGeo's command line."""
+"""The YAML configs in the hands of TorchGeo's command line and of ours."""
 
+from __future__ import annotations
+
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from torchgeo.main import main as torchgeo_main
 
+from rasteret_torch.cli import main
 from rasteret_torch.cli.naip import build_index
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "naip_segmentation.yaml"
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
+IN_ONE_PROCESS = [path for path in CONFIGS if path.stem != "naip_ddp"]
+SMALL = ["--data.patch_size", "32", "--data.batch_size", "2", "--trainer.accelerator", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Where `rasteret-torch demo` has left its index."""
+    folder = tmp_path_factory.mktemp("clone")
+    build_index().save(folder / "demo_output" / "index")
+    return folder
+
+
+def test_all_kinds_are_there():
+    kinds = {path.stem.removeprefix("naip_") for path in CONFIGS}
+    assert kinds == {"classification", "ddp", "regression", "segmentation", "time_series"}
 
 
 @pytest.mark.slow
-def test_torchgeo_fits_the_config(tmp_path):
-    build_index().save(tmp_path / "demo_output" / "index")
-    command = [sys.executable, "-m", "torchgeo", "fit", "--config", str(CONFIG), "--trainer.fast_dev_run", "2"]
-    small = ["--trainer.accelerator", "cpu", "--data.patch_size", "32", "--data.batch_size", "4"]
-    result = subprocess.run([*command, *small], cwd=tmp_path, capture_output=True, text=True)
+@pytest.mark.filterwarnings("ignore")  # of Lightning, jsonargparse and TorchGeo about each other
+@pytest.mark.parametrize("run", [main, torchgeo_main], ids=["rasteret-torch", "torchgeo"])
+@pytest.mark.parametrize("config", IN_ONE_PROCESS, ids=lambda path: path.stem)
+def test_configs_fit(place, config, run, monkeypatch, capfd):
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "argv", ["fit"])
+    assert not run(["fit", "--config", str(config), "--trainer.fast_dev_run", "2", *SMALL])
+    assert "2/2" in "".join(capfd.readouterr())
+
+
+@pytest.mark.slow
+def test_two_processes_fit(place):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = next(path for path in CONFIGS if path.stem == "naip_ddp")
+    code = "import sys; from rasteret_torch.cli import main; sys.exit(main())"
+    script = place / "rasteret-torch"  # processes that Lightning starts run the same file
+    script.write_text(code)
+    result = subprocess.run(
+        [sys.executable, str(script), "fit", "--config", str(config), "--trainer.fast_dev_run", "2", *SMALL],
+        cwd=place,
+        env=os.environ | {"MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
     assert result.returncode == 0, result.stderr[-3000:]
-    assert "max_steps=2" in result.stderr + result.stdout
+    assert "distributed_backend=gloo" in result.stderr + result.stdout
 
 
 def test_help_shows_every_setting():
@@ -28,6 +71,7 @@ def test_help_shows_every_setting():
         "parser.print_help()"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    for setting in ("collection", "bands", "split_column", "patch_size", "time_series", "read.attempts", "transforms"):
+    settings = ("collection", "bands", "split_column", "patch_size", "time_series", "read.attempts", "transforms")
+    for setting in (*settings, "targets", "locality", "audit", "num_classes", "train_aug"):
         assert f"--data.{setting}" in shown
     assert "chips a batch" in shown  # the docstring reaches the help
