@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rasteret_torch.loaders.geodataset import RasteretGeoDataset
     from rasteret_torch.loaders.iterable import RasteretIterableDataset
     from rasteret_torch.loaders.iterable_loader import RasteretDataLoader
+    from rasteret_torch.loaders.samplers import InsideSampler, RowSampler
     from rasteret_torch.loaders.targets import ColumnTargets, RasterTargets, VectorTargets
     from rasteret_torch.loaders.telemetry import RasteretTelemetry
     from rasteret_torch.read import Raster, ReadOptions
@@ -41,6 +42,7 @@ _HOMES = {
     "ColumnTargets": "rasteret_torch.loaders.targets",
     "Dataset": "rasteret_torch.ingest",
     "Grid": "rasteret_torch.geo",
+    "InsideSampler": "rasteret_torch.loaders.samplers",
     "Raster": "rasteret_torch.read",
     "RasterTargets": "rasteret_torch.loaders.targets",
     "RasteretDataLoader": "rasteret_torch.loaders.iterable_loader",
@@ -51,6 +53,7 @@ _HOMES = {
     "ReadOptions": "rasteret_torch.read",
     "SpatialBlocks": "rasteret_torch.index.blocks",
     "SplitAudit": "rasteret_torch.index.audit",
+    "RowSampler": "rasteret_torch.loaders.samplers",
     "StorageBackend": "rasteret_torch.store",
     "TimeRanges": "rasteret_torch.index.blocks",
     "VectorTargets": "rasteret_torch.loaders.targets",
@@ -75,6 +78,7 @@ __all__ = [
     "ColumnTargets",
     "Dataset",
     "Grid",
+    "InsideSampler",
     "Raster",
     "RasterTargets",
     "RasteretDataLoader",
@@ -85,6 +89,7 @@ __all__ = [
     "ReadOptions",
     "SpatialBlocks",
     "SplitAudit",
+    "RowSampler",
     "StorageBackend",
     "TimeRanges",
     "VectorTargets",

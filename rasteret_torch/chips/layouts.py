@@ -165,30 +165,132 @@ class RowsLayout:
         return self.ground.centred(np.asarray(numbers, np.int64))
 
 
-def layout_of(name: str, ground: Ground, length: int | None, seed: int) -> Layout:
+@dataclass(frozen=True, eq=False)
+class WeightedRowsLayout(RowsLayout):
+    """One chip in the middle of a place, places drawn by weight, with repeats, anew in every epoch.
+
+    Attributes:
+        weights: [N], in proportion to which places are drawn.
+        seed: of the draw.
+    """
+
+    weights: NDArray[np.float64]
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Refuses weights by which nothing can be drawn.
+
+        Raises:
+            InputError: not one a place, negative, not finite, or all of them 0; or a length below 1.
+        """
+        if self.length < 1:
+            raise InputError(f"length={self.length} must be at least 1")
+        known = self.weights
+        if known.shape != self.ground.items.shape:
+            raise InputError(f"{len(known)} weights for {len(self.ground.items)} places; give one a place")
+        if not np.isfinite(known).all() or (known < 0).any() or not known.any():
+            raise InputError("weights must be numbers from 0 upwards, none of them missing and not all of them 0")
+
+    @functools.cached_property
+    def _reach(self) -> NDArray[np.float64]:
+        return np.cumsum(self.weights)
+
+    def chips(self, numbers: Numbers, epoch: int) -> Chips:
+        """The chips with these numbers."""
+        drawn = fractions(numbers, key_of(self.seed, epoch, _PICK)) * self._reach[-1]
+        last = np.flatnonzero(self.weights)[-1]
+        return self.ground.centred(np.minimum(np.searchsorted(self._reach, drawn, side="right"), last))
+
+
+@dataclass(frozen=True, eq=False)
+class InsideLayout:
+    """Chips side by side in every place, none of which sticks out of it: the last ones overlap those before them.
+
+    Places smaller than a chip have none.
+    """
+
+    ground: Ground
+    length: int
+
+    @functools.cached_property
+    def _ends(self) -> Numbers:
+        return np.cumsum(inside_counts(self.ground))
+
+    def chips(self, numbers: Numbers, epoch: int) -> Chips:
+        """The chips with these numbers; the same in every epoch."""
+        ground = self.ground
+        places = np.searchsorted(self._ends, numbers, side="right").astype(np.int64)
+        blocks, room = ground.blocks[places], ground.room[places]
+        inside = numbers - (self._ends[places] - blocks.prod(axis=1))
+        down, across = np.divmod(inside, blocks[:, 1])
+        rows, cols = down * ground.chip_px[0], across * ground.chip_px[1]
+        return Chips(places, np.minimum(rows, room[:, 0]), np.minimum(cols, room[:, 1]))
+
+
+@dataclass(frozen=True, eq=False)
+class SomeLayout:
+    """Some of the chips of another layout, numbered anew.
+
+    Attributes:
+        whole: the other layout, the same in every epoch.
+        kept: the numbers there.
+    """
+
+    whole: Layout
+    kept: Numbers
+
+    @property
+    def length(self) -> int:
+        """Chips of an epoch."""
+        return len(self.kept)
+
+    def chips(self, numbers: Numbers, epoch: int) -> Chips:
+        """The chips with these numbers."""
+        return self.whole.chips(self.kept[numbers], epoch)
+
+
+def inside_counts(ground: Ground) -> Numbers:
+    """[N] chips of every place where none may stick out."""
+    counts: Numbers = ground.blocks.prod(axis=1) * (ground.room >= 0).all(axis=1)
+    return counts
+
+
+def layout_of(
+    name: str, ground: Ground, length: int | None, seed: int, weights: NDArray[np.float64] | None = None
+) -> Layout:
     """The layout with this name.
 
     Args:
-        name: "random", "grid" or "rows".
+        name: "random", "grid", "inside" or "rows".
         ground: the places.
         length: chips of an epoch; None takes, for "random", as many as cover all places side by side, else all there
-            are. For "grid" and "rows" a shorter length takes the first ones.
-        seed: of "random".
+            are. For "grid", "inside" and "rows" a shorter length takes the first ones.
+        seed: of "random", and of draws by weight.
+        weights: of the places, for "rows".
 
     Raises:
         InputError: an unknown name, or a length that the layout does not have.
     """
+    if weights is not None:
+        if name != "rows":
+            raise InputError(f"weights belong to rows, sampler {name!r} has no use for them; choose sampler='rows'")
+        return WeightedRowsLayout(ground, len(ground.items) if length is None else length, weights, seed)
     covering = int(ground.blocks.prod(axis=1).sum())
     makers: dict[str, tuple[int, Callable[[int], Layout]]] = {
         "random": (covering, lambda count: RandomLayout(ground, count, seed)),
         "grid": (covering, lambda count: GridLayout(ground, count)),
+        "inside": (int(inside_counts(ground).sum()), lambda count: InsideLayout(ground, count)),
         "rows": (len(ground.items), lambda count: RowsLayout(ground, count)),
     }
     if name not in makers:
         raise InputError(
-            f"sampler {name!r} is not known; choose 'random', 'grid' or 'rows', or pass a TorchGeo sampler"
+            f"sampler {name!r} is not known; choose 'random', 'grid', 'inside' or 'rows', or pass a TorchGeo sampler"
         )
     most, make = makers[name]
+    if most == 0:
+        raise InputError(
+            f"every item is smaller than a chip of {ground.chip_px} pixels (rows, cols); take smaller ones"
+        )
     wanted = most if length is None else length
     if wanted < 1 or (name != "random" and wanted > most):
         raise InputError(f"length={length} does not fit the {name!r} layout, which has {most} chips")

@@ -37,7 +37,7 @@ from rasteret_torch.store import StorageBackend
 STATE_VERSION = 1
 _GROUP = 16  # single samples that are read together
 
-SamplerName = Literal["random", "grid", "rows"]
+SamplerName = Literal["random", "grid", "inside", "rows"]
 State = dict[str, Any]
 
 
@@ -76,6 +76,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         sampler: SamplerName | Sampler[Any] | Callable[[Any], Sampler[Any]],
         patch_size: int | tuple[int, int],
         length: int | None = None,
+        weights: str | None = None,
         batch_size: int | None = None,
         drop_last: bool = False,
         seed: int = 0,
@@ -104,12 +105,14 @@ class RasteretIterableDataset(IterableDataset[Sample]):
             collection: a collection, the path of one, or a dataset id.
             bands: names, in channel order; None takes all bands of the collection.
             sampler: "random" draws chips from all items, every pixel position equally likely, anew each epoch; "grid"
-                covers every item side by side (the last chips may stick out); "rows" takes one chip from the middle of
-                every row of the collection. Or a TorchGeo sampler, or a function from a `RasteretGeoDataset` to one: an
+                covers every item side by side (the last chips may stick out); "inside" does so with chips that never
+                stick out of their item (the last ones overlap); "rows" takes one chip from the middle of every row of
+                the collection. Or a TorchGeo sampler, or a function from a `RasteretGeoDataset` to one: an
                 epoch is then the list of its queries, made once an epoch in every worker from generators seeded with
                 (seed, epoch); their size decides over the chip's.
             patch_size: of chips, in pixels: one number, or (rows, cols).
             length: samples of an epoch; None takes as many as cover the items, or all that there are.
+            weights: column of numbers in proportion to which "rows" are drawn, with repeats, anew each epoch.
             batch_size: yield batches of so many samples; None yields samples.
             drop_last: leave out a last batch that is not full.
             seed: of order and chips.
@@ -159,6 +162,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         self.backend = backend_for(self.collection, backend)
         self._ground = crs, res
         self._wanted_length = length
+        self._weights = weights
         made = resolved(
             targets, label_field, self.collection, is_image=is_image, level=read.level, backend=self.backend
         )
@@ -188,7 +192,9 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         place = survey(self.collection.runtime, self.bands, crs, res)
         each_row = self.sampler == "rows"
         ground = place.ground(self.patch_size, each_row=each_row, each_time=not self._recipe.time_series)
-        layout = layout_of(self.sampler, ground, self._wanted_length, self.seed)
+        column = None if self._weights is None else self.collection.column(self._weights)
+        drawn = None if column is None else column.to_numpy().astype(np.float64)
+        layout = layout_of(self.sampler, ground, self._wanted_length, self.seed, drawn)
         return LayoutSource(place, layout, ground, self._recipe)
 
     def __len__(self) -> int:

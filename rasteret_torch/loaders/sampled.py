@@ -18,6 +18,7 @@ from rasteret_torch.errors import InputError, QueryOutsideError
 from rasteret_torch.loaders.combined import Query
 from rasteret_torch.loaders.geodataset import RasteretGeoDataset
 from rasteret_torch.loaders.recipe import PlannedChip, SampleRecipe
+from rasteret_torch.loaders.samplers import LayoutSampler
 from rasteret_torch.read import ReadOptions
 
 GroundChoice = tuple[CRS | str | int | None, float | tuple[float, float] | None]  # crs and res
@@ -106,8 +107,12 @@ class SampledSource:
         return self._queries[1]
 
     def _drawn(self, epoch: int) -> list[Query]:
-        with _seeded(self.sampler, key_of(self.seed, epoch, _SAMPLER)):
-            queries = list(_flat(self.sampler))
+        if isinstance(self.sampler, LayoutSampler):  # iterated, it would give the share of this rank alone
+            self.sampler.set_epoch(epoch)
+            queries = self.sampler.queries(np.arange(self.sampler.layout.length))
+        else:
+            with _seeded(self.sampler, key_of(self.seed, epoch, _SAMPLER)):
+                queries = list(_flat(self.sampler))
         if not queries or len(queries) < (self._wanted or 1):
             raise InputError(
                 f"{type(self.sampler).__name__} gives {len(queries)} queries, {self._wanted or 'some'} were asked for; "

@@ -72,7 +72,8 @@ class LayoutSource:
     def identity(self) -> str:
         """The layout and its measures; the ground itself is the collection's content."""
         ground = self.ground
-        words = type(self.layout).__name__, self.length, ground.chip_px, ground.res, self.survey.crs.to_wkt()
+        weights = getattr(self.layout, "weights", np.empty(0)).tobytes()
+        words = type(self.layout).__name__, self.length, ground.chip_px, ground.res, self.survey.crs.to_wkt(), weights
         return hashlib.blake2b(repr(words).encode(), digest_size=16).hexdigest()
 
     def at(self, numbers: Numbers, epoch: int) -> list[LaidOut]:

@@ -82,7 +82,7 @@ def test_lengths():
     for name, length in (("grid", 14), ("rows", 3), ("random", 0)):
         with pytest.raises(InputError, match="does not fit"):
             layout_of(name, land, length, 0)
-    with pytest.raises(InputError, match="'random', 'grid' or 'rows'"):
+    with pytest.raises(InputError, match="'random', 'grid', 'inside' or 'rows'"):
         layout_of("tiles", land, None, 0)
 
 
@@ -101,3 +101,36 @@ def test_z_curve_keeps_small_squares_together():
     rows, cols = np.divmod(np.arange(64), 8)
     assert sorted(z_curve(rows, cols).tolist()) == list(range(64))
     assert (z_curve(rows, cols)[(rows < 4) & (cols < 4)] < 16).all()
+
+
+@given(SIZES, CHIPS)
+def test_inside_chips_cover_their_place_and_never_leave_it(sizes, chip):
+    land = ground(*sizes, chip=chip)
+    fitting = [rows >= chip[0] and cols >= chip[1] for rows, cols in sizes]
+    if not any(fitting):
+        with pytest.raises(InputError, match="smaller than a chip"):
+            layout_of("inside", land, None, 0)
+        return
+    layout = layout_of("inside", land, None, 0)
+    seen = [np.zeros(size, int) for size in sizes]
+    for place, row, col in zip(*layout.chips(np.arange(layout.length), 3), strict=True):
+        rows, cols = sizes[place]
+        assert 0 <= row <= rows - chip[0]
+        assert 0 <= col <= cols - chip[1]
+        seen[place][row : row + chip[0], col : col + chip[1]] += 1
+    assert [bool((counts > 0).all()) for counts in seen] == fitting
+
+
+def test_rows_are_drawn_by_weight_anew_each_epoch():
+    land, weights = ground(*[(8, 8)] * 4), np.array([1.0, 0.0, 3.0, 0.0])
+    layout = layout_of("rows", land, 40_000, 5, weights)
+    first, second = (layout.chips(np.arange(40_000), epoch).places for epoch in (0, 1))
+    assert set(first.tolist()) == {0, 2}
+    assert abs((first == 2).mean() - 0.75) < 0.01
+    assert not np.array_equal(first, second)
+    assert layout_of("rows", land, None, 5, weights).length == 4
+    for wrong in ([1.0], [0.0] * 4, [-1.0, 1, 1, 1], [np.nan, 1, 1, 1]):
+        with pytest.raises(InputError, match="weights"):
+            layout_of("rows", land, None, 5, np.array(wrong))
+    with pytest.raises(InputError, match="rows"):
+        layout_of("grid", land, None, 5, weights)
