@@ -17,6 +17,7 @@ from rasteret_torch.chips.native import native_grid
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import Grid, epsg_of
 from rasteret_torch.index import Collection
+from rasteret_torch.loaders.orphans import end_with_parent
 from rasteret_torch.loaders.targets import ChipPlace, Target
 from rasteret_torch.loaders.tensors import SampleDtype, converted, interpolates
 from rasteret_torch.read import ChipPixels, ChipPlan, Pipeline, ReadOptions, Resampling, pipeline, plan_chip
@@ -156,6 +157,8 @@ class SampleRecipe:
 def worker_pipeline(read: ReadOptions, backend: StorageBackend | None) -> Pipeline:
     """The reader of this process; DataLoader workers share the cores."""
     worker = get_worker_info()
+    if worker is not None:
+        end_with_parent(os.getpid())
     if worker is not None and read.decode_threads is None:
         cores = len(os.sched_getaffinity(0))
         read = replace(read, decode_threads=max(1, cores // worker.num_workers))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -209,6 +210,21 @@ if __name__ == "__main__":
         if number == 3:
             print("running", flush=True)
 """
+
+
+def test_workers_end_with_a_killed_trainer(scenes, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(_INTERRUPTED)
+    command = [sys.executable, str(script), str(scenes.save(tmp_path / "saved")), "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    out = process.stdout.fileno()
+    assert os.read(out, 100).strip() == b"running"
+    process.kill()
+    process.wait()
+    # Workers inherit the pipe: it ends when the last of them is gone.
+    assert select.select([out], [], [], 30)[0], "a worker outlives its trainer"
+    assert os.read(out, 100) == b""
+    process.stdout.close()
 
 
 @pytest.mark.slow
