@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,14 @@ SNAP_PX = 1e-6  # closer to a whole pixel than this is on it: decimal coordinate
 CENTRE_PX = 1e-10  # GDAL's nudge, so that a centre on a pixel edge falls into the pixel that follows
 
 
-def _triangle(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.maximum(0.0, 1.0 - np.abs(x))
+Distances = NDArray[np.floating[Any]]
 
 
-def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _triangle(x: Distances) -> Distances:
+    return np.asarray(np.maximum(0.0, 1.0 - np.abs(x)))
+
+
+def _cubic(x: Distances) -> Distances:
     """Keys' cubic convolution with a = -0.5."""
     x = np.abs(x)
     near = x * x * (1.5 * x - 2.5) + 1.0
@@ -34,7 +37,7 @@ def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(x <= 1.0, near, np.where(x <= 2.0, far, 0.0))
 
 
-KERNELS: dict[str, tuple[Callable[[NDArray[np.float64]], NDArray[np.float64]], float]] = {
+KERNELS: dict[str, tuple[Callable[[Distances], Distances], float]] = {
     "bilinear": (_triangle, 1.0),
     "cubic": (_cubic, 2.0),
 }
@@ -91,7 +94,7 @@ class Axis:
         first = np.floor(centres - reach + 0.5).astype(np.intp)
         taps = int(np.max(np.floor(centres + reach + 0.5).astype(np.intp) - first))
         offsets = first[:, None] + np.arange(taps) + 0.5 - centres[:, None]
-        return first, kernel(offsets / stretch)
+        return first, np.asarray(kernel(offsets / stretch), np.float64)
 
     def _overlaps(self) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """Weights are the share of each source pixel that the target pixel covers."""

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rasteret_torch.geo import Grid, Window, project_points, same_crs
-from rasteret_torch.read.axis import CENTRE_PX, KERNELS, Resampling
-from rasteret_torch.read.resample import Pixels, cast_rounded
+from rasteret_torch.read.axis import CENTRE_PX, Resampling
+from rasteret_torch.read.resample import Pixels
+from rasteret_torch.read.scatter import interpolate, kernel, most_frequent
 
 MAX_ERROR_PX = 0.05  # source pixels; DESIGN allows 0.125
 FIRST_CELL_PX = 64  # target pixels
@@ -58,12 +59,31 @@ class Warped:
     def source_window(self, resampling: Resampling) -> Window:
         """The source pixels that are needed, inside the level."""
         rows, cols = self._reach()
-        reach = 1 if resampling not in KERNELS else math.ceil(KERNELS[resampling][1])
-        top, left = math.floor(rows[0]) - reach, math.floor(cols[0]) - reach
-        bottom, right = math.ceil(rows[1]) + reach, math.ceil(cols[1]) + reach
+        if resampling == "nearest":
+            down = across = 1
+        else:
+            kind: Resampling = "average" if resampling == "mode" else resampling
+            down, across = (math.ceil(kernel(kind, one).reach) for one in self.shrink(resampling))
+        top, left = math.floor(rows[0]) - down, math.floor(cols[0]) - across
+        bottom, right = math.ceil(rows[1]) + down, math.ceil(cols[1]) + across
         window = Window(top, left, max(bottom - top, 1), max(right - left, 1)).clip(self.size)
         assert window is not None
         return window
+
+    def shrink(self, resampling: Resampling) -> tuple[float, float]:
+        """Source pixels per target pixel along the source's rows and columns, at the middle of the net.
+
+        Kernels are widened by the length of a target pixel's sides in the source; areas are the box around it.
+        """
+        row, col = (len(self.v) - 1) // 2, (len(self.u) - 1) // 2
+        height, width = self.v[row + 1] - self.v[row], self.u[col + 1] - self.u[col]
+        found: list[float] = []
+        for plane in (self.rows, self.cols):
+            down = abs(float(plane[row + 1, col] - plane[row, col]) / height)
+            across = abs(float(plane[row, col + 1] - plane[row, col]) / width)
+            size = down + across if resampling in ("average", "mode") else math.hypot(down, across)
+            found.append(size if math.isfinite(size) else 1.0)
+        return found[0], found[1]
 
     def _reach(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """Least and greatest source row and col over the target: at nodes, since between them they change evenly."""
@@ -79,21 +99,31 @@ class Warped:
     def apply(self, pixels: Pixels, origin: tuple[int, int], resampling: Resampling) -> Pixels:
         """Source pixels at the target's centres; those outside the level are not valid."""
         rows, cols = self.coordinates()
-        inside = _inside(rows, cols, self.size)
-        if not inside.all():
+        inside: NDArray[np.bool_] | None = None
+        if not _inside(self.rows, self.cols, self.size).all():  # between nodes coordinates change evenly
+            inside = _inside(rows, cols, self.size)
             rows, cols = np.where(inside, rows, origin[0]), np.where(inside, cols, origin[1])
-        rows, cols = rows - origin[0], cols - origin[1]
-        if resampling not in KERNELS or pixels[0].dtype.kind in "bc":
-            height, width = pixels[0].shape[1:]
-            row = np.clip(np.floor(rows + CENTRE_PX), 0, height - 1).astype(np.intp)
-            col = np.clip(np.floor(cols + CENTRE_PX), 0, width - 1).astype(np.intp)
-            at = row * width + col
-            data, valid = (np.take(part.reshape(len(part), -1), at, axis=1) for part in pixels)
-        elif resampling == "bilinear" and min(pixels[0].shape[1:]) >= 2:
-            data, valid = _bilinear(pixels, rows, cols)
+        rows -= origin[0]
+        cols -= origin[1]
+        if resampling == "nearest" or pixels[0].dtype.kind in "bc":
+            data, valid = _nearest(pixels, rows, cols)
+        elif resampling == "mode":
+            shrink = self.shrink(resampling)
+            data, valid = most_frequent(pixels, lambda part: interpolate(part, rows, cols, "average", shrink))
         else:
-            data, valid = _interpolate(pixels, rows, cols, resampling)
-        return data, valid & inside
+            data, valid = interpolate(pixels, rows, cols, resampling, self.shrink(resampling))
+        return data, valid if inside is None else valid & inside
+
+
+def _nearest(pixels: Pixels, rows: Coordinates, cols: Coordinates) -> Pixels:
+    """The pixel under each position."""
+    height, width = pixels[0].shape[1:]
+    row = np.clip(np.floor(rows + CENTRE_PX), 0, height - 1).astype(np.intp)
+    col = np.clip(np.floor(cols + CENTRE_PX), 0, width - 1).astype(np.intp)
+    at = row * width + col
+    data, valid = (part.reshape(len(part), -1) for part in pixels)
+    everything = np.ones((len(data), *at.shape), bool) if valid.all() else np.take(valid, at, axis=1)
+    return np.take(data, at, axis=1), everything
 
 
 def _weights(nodes: Coordinates, at: Coordinates) -> Coordinates:
@@ -115,90 +145,6 @@ def _between(nodes: Coordinates, start: float, stop: float) -> slice:
 def _inside(rows: Coordinates, cols: Coordinates, size: tuple[int, int]) -> NDArray[np.bool_]:
     """Centres that fall onto a pixel of the level; NaN does not."""
     return np.asarray((rows >= 0) & (rows < size[0]) & (cols >= 0) & (cols < size[1]))
-
-
-def _bilinear(pixels: Pixels, rows: Coordinates, cols: Coordinates) -> Pixels:
-    """Means of the four pixels around each position; invalid ones, and those outside the image, have no weight."""
-    data, valid = pixels
-    bands, height, width = data.shape
-    work = np.float32 if data.dtype.itemsize < 4 or data.dtype == np.float32 else np.float64
-    channels = np.empty((height * width, bands if valid.all() else 2 * bands), work)
-    channels[:, :bands] = data.reshape(bands, -1).T
-    if channels.shape[1] > bands:  # values and weights are interpolated alike, then divided
-        counts = valid.reshape(bands, -1).T
-        channels[:, bands:] = counts
-        np.copyto(channels[:, :bands], 0, where=~counts)  # NaN and inf in invalid pixels must not spread
-    # Within half a pixel of the image's edge the edge pixel stands alone, which is what clipping gives.
-    row, col = np.clip(rows - 0.5, 0, height - 1), np.clip(cols - 0.5, 0, width - 1)
-    first_row, first_col = np.minimum(row.astype(np.int32), height - 2), np.minimum(col.astype(np.int32), width - 2)
-    down, across = (row - first_row).astype(work)[..., None], (col - first_col).astype(work)[..., None]
-    at = first_row * np.int32(width) + first_col
-    top, bottom = _blend(channels, at, across), _blend(channels, at + np.int32(width), across)
-    bottom -= top
-    bottom *= down
-    bottom += top
-    if channels.shape[1] == bands:
-        if (
-            data.dtype.kind == "u"
-        ):  # a mean stays in the range of its parts, and casting cuts off what follows the point
-            bottom += 0.5
-            values = np.moveaxis(bottom, -1, 0).astype(data.dtype, order="C")
-        else:
-            values = cast_rounded(np.moveaxis(bottom, -1, 0), data.dtype)
-        return values, np.ones(values.shape, bool)
-    values = np.moveaxis(bottom, -1, 0)
-    mass = values[bands:]
-    counted = mass > 0
-    values = np.divide(values[:bands], mass, out=np.zeros(mass.shape, work), where=counted)
-    return cast_rounded(values, data.dtype), counted
-
-
-def _blend(channels: NDArray[Any], at: NDArray[np.int32], across: NDArray[Any]) -> NDArray[Any]:
-    """Between the pixels at `at` and their right neighbours."""
-    left, right = np.take(channels, at, axis=0), np.take(channels, at + np.int32(1), axis=0)
-    right -= left
-    right *= across
-    right += left
-    return right
-
-
-def _interpolate(pixels: Pixels, rows: Coordinates, cols: Coordinates, resampling: Resampling) -> Pixels:
-    """Kernel-weighted means around each position; invalid pixels and those outside have no weight."""
-    data, valid = pixels
-    kernel, radius = KERNELS[resampling]
-    taps = int(2 * radius)
-    height, width = data.shape[1:]
-    first_row, first_col = np.floor(rows - radius + 0.5).astype(np.intp), np.floor(cols - radius + 0.5).astype(np.intp)
-    flat = np.ascontiguousarray(
-        data.reshape(len(data), -1).T, dtype=np.float32 if data.dtype.itemsize < 4 else np.float64
-    )
-    everything = bool(valid.all())
-    holes = None if everything else np.ascontiguousarray(valid.reshape(len(data), -1).T)
-    if holes is not None:
-        flat = np.where(holes, flat, 0)  # NaN and inf in invalid pixels must not spread
-    shape = (*rows.shape, len(data))
-    total, mass = (
-        np.zeros(shape, flat.dtype),
-        np.zeros((*rows.shape, len(data) if holes is not None else 1), flat.dtype),
-    )
-    for down in range(taps):
-        row = first_row + down
-        weight_row = np.where((row >= 0) & (row < height), kernel(row + 0.5 - rows), 0.0)
-        start = np.clip(row, 0, height - 1) * width
-        for across in range(taps):
-            col = first_col + across
-            weight = np.where((col >= 0) & (col < width), weight_row * kernel(col + 0.5 - cols), 0.0)
-            if holes is not None:
-                weight = np.maximum(weight, 0.0)  # renormalised beside a hole, negative lobes could blow up
-            at = start + np.clip(col, 0, width - 1)
-            share = weight[..., None].astype(flat.dtype)
-            part = np.take(flat, at, axis=0)
-            part *= share
-            total += part
-            mass += share if holes is None else share * np.take(holes, at, axis=0)
-    counted = np.broadcast_to(mass > 0, shape)
-    values = np.divide(total, mass, out=np.zeros_like(total), where=counted)
-    return cast_rounded(np.moveaxis(values, -1, 0), data.dtype), np.moveaxis(counted, -1, 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,222 @@
+"""Kernel-weighted means of source pixels around scattered positions: what a warp does to pixels.
+
+A target pixel is a weighted mean of `taps` x `taps` source pixels. Weights are products of one along rows and one along
+columns. Where all taps are valid, which is nearly everywhere, all bands share positions and weights and each tap is one
+`take`. The few positions beside a hole or the image's edge are done again with what is there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rasteret_torch.errors import InputError
+from rasteret_torch.read.axis import KERNELS, Resampling
+from rasteret_torch.read.resample import Pixels, cast_rounded
+
+MIN_STRETCH = 1 / 0.95  # GDAL's: a target this little coarser than the source does not widen the kernel
+MAX_CLASSES = 1024
+SHARE_EPSILON = 1e-5  # shares of a pixel closer than this are equal but for rounding
+
+Positions = NDArray[np.floating[Any]]
+Weigh = Callable[[Positions], Positions]
+
+
+class Kernel(NamedTuple):
+    """Weights along one axis.
+
+    Attributes:
+        reach: source pixels whose centre is this far from a position have no weight.
+        weigh: weight by the distance from the position to a pixel's centre, in source pixels.
+        sums_to_one: the weights of all taps, at any position.
+    """
+
+    reach: float
+    weigh: Weigh
+    sums_to_one: bool
+
+
+def kernel(resampling: Resampling, shrink: float) -> Kernel:
+    """The weights of a resampling method, widened where the target is coarser than the source.
+
+    Args:
+        resampling: not "nearest" or "mode".
+        shrink: source pixels per target pixel along this axis.
+    """
+    if resampling == "average":
+        half = shrink / 2
+
+        def covered(distance: Positions) -> Positions:
+            """How much of a source pixel the target pixel covers."""
+            share = np.minimum(distance + 0.5, half) - np.maximum(distance - 0.5, -half)
+            return np.asarray(np.maximum(share, 0.0))
+
+        return Kernel(half + 0.5, covered, sums_to_one=False)
+    function, radius = KERNELS[resampling]
+    if shrink <= MIN_STRETCH:
+        return Kernel(float(radius), function, sums_to_one=True)
+    return Kernel(radius * shrink, lambda distance: function(distance / shrink), sums_to_one=False)
+
+
+class Taps(NamedTuple):
+    """Which pixels along one axis contribute to each position.
+
+    Attributes:
+        first: the first of them, such that all lie in the image.
+        weights: of each tap in turn, each like `first`.
+        outside: positions for which some would not lie in the image; None when there are none.
+    """
+
+    first: NDArray[np.intp]
+    weights: list[Positions]
+    outside: NDArray[np.bool_] | None
+
+    @classmethod
+    def of(cls, at: Positions, kernel: Kernel, size: int) -> Taps:
+        """Lays a kernel around positions (whole numbers are pixel edges) on an axis of `size` pixels."""
+        count = math.ceil(2 * kernel.reach)
+        wanted = np.floor(at - (kernel.reach - 0.5))
+        offset = wanted - at
+        weights = [kernel.weigh(offset + (number + 0.5)) for number in range(count)]
+        if not kernel.sums_to_one:
+            total = sum(weights[1:], start=weights[0])
+            weights = [weight / total for weight in weights]
+        first, last = wanted.astype(np.intp), size - count
+        if wanted.min() >= 0 and wanted.max() <= last:
+            return cls(first, weights, None)
+        return cls(np.clip(first, 0, max(last, 0)), weights, (wanted < 0) | (wanted > last))
+
+
+def interpolate(
+    pixels: Pixels, rows: Positions, cols: Positions, resampling: Resampling, shrink: tuple[float, float]
+) -> Pixels:
+    """Means around positions.
+
+    Args:
+        pixels: data and valid, (band, row, col).
+        rows, cols: positions in pixels, of one shape; whole numbers are pixel edges.
+        resampling: "bilinear", "cubic" or "average". Beside holes and the image's edge "cubic" gives way to the
+            kernel of "bilinear": its negative lobes, renormalised, could blow up.
+        shrink: source pixels per target pixel along rows and columns.
+
+    Returns:
+        data and valid, (band, *rows.shape), dtype kept; integers are rounded half up and clipped. Invalid pixels and
+        those outside the image have no weight; a position is valid where any weight is left.
+    """
+    data, valid = pixels
+    bands, *size = data.shape
+    work = np.dtype(np.float32 if data.dtype.itemsize < 4 or data.dtype == np.float32 else np.float64)
+    places = rows.ravel().astype(work), cols.ravel().astype(work)
+    kernels = [kernel(resampling, one) for one in shrink]
+    spare = [kernel("bilinear", one) for one in shrink] if resampling == "cubic" else kernels
+    down, across = (Taps.of(at, one, length) for at, one, length in zip(places, kernels, size, strict=True))
+    at = down.first * size[1] + across.first
+    out, counted = np.empty((bands, at.size), data.dtype), np.ones((bands, at.size), bool)
+    partial = np.empty(0, np.intp)
+    for band in range(bands):
+        shown = valid[band]
+        whole = bool(shown.all())
+        if band == 0 or not np.array_equal(shown, valid[band - 1]):
+            partial = np.flatnonzero(_partial(None if whole else shown, down, across))
+        # NaN and inf in holes must not spread.
+        flat = (data[band] if whole else np.where(shown, data[band], 0)).astype(work).ravel()
+        values = np.zeros(at.size, work) if partial.size == at.size else _means(flat, size[1], at, down, across)
+        if partial.size:
+            beside = places[0][partial], places[1][partial]
+            values[partial], counted[band, partial] = _means_beside(flat.reshape(size), shown, beside, spare)
+        out[band] = cast_rounded(values, data.dtype)
+    return out.reshape(bands, *rows.shape), counted.reshape(bands, *rows.shape)
+
+
+def _partial(shown: NDArray[np.bool_] | None, down: Taps, across: Taps) -> NDArray[np.bool_]:
+    """Positions that lack some tap; `shown` is None where all pixels are valid."""
+    partial = np.zeros(down.first.shape, bool)
+    for taps in (down, across):
+        if taps.outside is not None:
+            partial |= taps.outside
+    if shown is None or partial.all():
+        return partial
+    holes = np.zeros((shown.shape[0] + 1, shown.shape[1] + 1), np.int32)  # above and left of each corner
+    np.cumsum(np.cumsum(~shown, axis=0, dtype=np.int32), axis=1, out=holes[1:, 1:])
+    flat, width = holes.ravel(), holes.shape[1]
+    corner = down.first * width + across.first
+    below, right = len(down.weights) * width, len(across.weights)
+    inside = flat.take(corner, mode="clip") + flat[below + right :].take(corner, mode="clip")
+    inside -= flat[below:].take(corner, mode="clip") + flat[right:].take(corner, mode="clip")
+    return np.asarray(partial | (inside > 0))
+
+
+def _means(flat: Positions, width: int, at: NDArray[np.intp], down: Taps, across: Taps) -> Positions:
+    """Weighted sums of all taps."""
+    total, row_sum, tap = (np.empty(at.size, flat.dtype) for _ in range(3))
+    for row, row_weight in enumerate(down.weights):
+        for col, weight in enumerate(across.weights):
+            into = tap if col else row_sum
+            flat[row * width + col :].take(at, out=into, mode="clip")
+            into *= weight
+            if col:
+                row_sum += tap
+        row_sum *= row_weight
+        if row:
+            total += row_sum
+        else:
+            total, row_sum = row_sum, total
+    return total
+
+
+def _means_beside(
+    values: Positions, shown: NDArray[np.bool_], places: tuple[Positions, Positions], kernels: list[Kernel]
+) -> tuple[Positions, NDArray[np.bool_]]:
+    """Weighted means of the valid taps only, and where there is any."""
+    height, width = shown.shape
+    first = [np.floor(at - (one.reach - 0.5)).astype(np.intp) for at, one in zip(places, kernels, strict=True)]
+    total, mass = np.zeros(places[0].size), np.zeros(places[0].size)
+    for row in range(math.ceil(2 * kernels[0].reach)):
+        at_row = first[0] + row
+        row_weight = kernels[0].weigh(at_row + 0.5 - places[0]) * ((at_row >= 0) & (at_row < height))
+        at_row = np.clip(at_row, 0, height - 1)
+        for col in range(math.ceil(2 * kernels[1].reach)):
+            at_col = first[1] + col
+            weight = row_weight * kernels[1].weigh(at_col + 0.5 - places[1]) * ((at_col >= 0) & (at_col < width))
+            at_col = np.clip(at_col, 0, width - 1)
+            weight *= shown[at_row, at_col]
+            total += weight * values[at_row, at_col]
+            mass += weight
+    counted = mass > 0
+    means = np.divide(total, mass, out=np.zeros_like(total), where=counted)
+    return means.astype(values.dtype), counted
+
+
+def most_frequent(pixels: Pixels, average: Callable[[Pixels], Pixels]) -> Pixels:
+    """The value that covers most of each target pixel; of equal shares the least value.
+
+    Args:
+        pixels: data and valid, (band, row, col), of few distinct values.
+        average: area-weighted means of the valid pixels under each target pixel.
+
+    Raises:
+        InputError: more than `MAX_CLASSES` distinct values.
+    """
+    data, valid = pixels
+    modes: list[NDArray[Any]] = []
+    counts: list[NDArray[np.bool_]] = []
+    for values, shown in zip(data, valid, strict=True):
+        classes = np.unique(values[shown])
+        if len(classes) > MAX_CLASSES:
+            raise InputError(
+                f"resampling='mode' met {len(classes)} distinct values in one chip, more than {MAX_CLASSES}; it is for "
+                "class labels, take 'average' or 'nearest' for measurements"
+            )
+        shares, counted = average((np.zeros((1, *values.shape), np.float32), shown[None]))
+        best, mode = np.zeros(shares.shape[1:]), np.zeros(shares.shape[1:], data.dtype)
+        for one in classes:
+            shares, _ = average(((values == one).astype(np.float32)[None], shown[None]))
+            more = shares[0] > best + SHARE_EPSILON
+            best[more], mode[more] = shares[0][more], one
+        modes.append(mode)
+        counts.append(counted[0])
+    return np.stack(modes), np.stack(counts)
