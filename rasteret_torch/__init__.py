@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rasteret_torch.index import Collection, as_collection, load
     from rasteret_torch.index.audit import SplitAudit
     from rasteret_torch.index.blocks import SpatialBlocks, TimeRanges
+    from rasteret_torch.index.stats import CollectionStats
     from rasteret_torch.ingest import (
         Dataset,
         build,
@@ -28,17 +29,20 @@ if TYPE_CHECKING:
     from rasteret_torch.loaders.geodataset import RasteretGeoDataset
     from rasteret_torch.loaders.iterable import RasteretIterableDataset
     from rasteret_torch.loaders.iterable_loader import RasteretDataLoader
+    from rasteret_torch.loaders.predict import RasteretPredictionWriter
     from rasteret_torch.loaders.samplers import InsideSampler, RowSampler
     from rasteret_torch.loaders.targets import ColumnTargets, RasterTargets, VectorTargets
     from rasteret_torch.loaders.telemetry import RasteretTelemetry
     from rasteret_torch.read import Raster, ReadOptions
     from rasteret_torch.readers.save import save_per_geometry
+    from rasteret_torch.readers.statistics import StatsOptions
     from rasteret_torch.readers.tiff import read_tiff
     from rasteret_torch.store import CloudConfig, StorageBackend, create_backend
 
 _HOMES = {
     "CloudConfig": "rasteret_torch.store",
     "Collection": "rasteret_torch.index",
+    "CollectionStats": "rasteret_torch.index.stats",
     "ColumnTargets": "rasteret_torch.loaders.targets",
     "Dataset": "rasteret_torch.ingest",
     "Grid": "rasteret_torch.geo",
@@ -49,10 +53,12 @@ _HOMES = {
     "RasteretDataModule": "rasteret_torch.loaders.datamodule",
     "RasteretGeoDataset": "rasteret_torch.loaders.geodataset",
     "RasteretIterableDataset": "rasteret_torch.loaders.iterable",
+    "RasteretPredictionWriter": "rasteret_torch.loaders.predict",
     "RasteretTelemetry": "rasteret_torch.loaders.telemetry",
     "ReadOptions": "rasteret_torch.read",
     "SpatialBlocks": "rasteret_torch.index.blocks",
     "SplitAudit": "rasteret_torch.index.audit",
+    "StatsOptions": "rasteret_torch.readers.statistics",
     "RowSampler": "rasteret_torch.loaders.samplers",
     "StorageBackend": "rasteret_torch.store",
     "TimeRanges": "rasteret_torch.index.blocks",
@@ -75,6 +81,7 @@ _HOMES = {
 __all__ = [
     "CloudConfig",
     "Collection",
+    "CollectionStats",
     "ColumnTargets",
     "Dataset",
     "Grid",
@@ -85,10 +92,12 @@ __all__ = [
     "RasteretDataModule",
     "RasteretGeoDataset",
     "RasteretIterableDataset",
+    "RasteretPredictionWriter",
     "RasteretTelemetry",
     "ReadOptions",
     "SpatialBlocks",
     "SplitAudit",
+    "StatsOptions",
     "RowSampler",
     "StorageBackend",
     "TimeRanges",

@@ -1,0 +1,329 @@
+"""`RasteretPredictionWriter`: what a model predicts chip by chip, as maps."""
+
+from __future__ import annotations
+
+import operator
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from affine import Affine
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rasteret_torch.errors import InputError
+from rasteret_torch.geo import parse_crs
+from rasteret_torch.index import dates
+from rasteret_torch.loaders.predict_canvas import Blend, Canvas, Merged, Sheet
+from rasteret_torch.loaders.predict_map import MapStyle, Output, checked_names, class_of, write_map
+
+_KEYS = ("probabilities", "logits", "prediction", "predictions", "y_hat")
+_CRS_OF_DATASET = ("crs", "source.survey.crs", "source.dataset.crs")
+
+
+class _OwnNumbers:
+    """Tells Lightning not to look for the numbers of samples in batch samplers, which streams do not have."""
+
+    on_batch = on_epoch = False
+
+
+class RasteretPredictionWriter(BasePredictionWriter):  # type: ignore[misc]
+    """Writes the predictions of `Trainer.predict` as cloud-optimized GeoTIFFs, each with a STAC item beside it.
+
+    `predict_step` returns a tensor, or a dictionary with one under "probabilities", "logits" or "prediction" (as
+    TorchGeo's tasks do): [B, K, H, W] or [B, H, W], as high and wide as the chips. Where a chip lies is taken from
+    `transform` and `bounds` of the batch. Chips are blended on disk, so memory does not grow with the area; call
+    `trainer.predict(..., return_predictions=False)`, as Lightning keeps all predictions otherwise. Pixels that no chip
+    covers, or whose input was not valid (`mask_valid`), are nodata.
+
+    In a distributed run every rank writes its part into a folder beside the result, which all ranks must see, and rank
+    0 joins them; a chip that several ranks show counts once.
+
+    Attributes:
+        paths: files written by the last run, on rank 0.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        output: Output = "class",
+        blend: Blend | None = None,
+        per: Literal["date", "all"] = "date",
+        names: Sequence[str] | None = None,
+        crs: str | int | None = None,
+    ) -> None:
+        """Notes the settings.
+
+        Args:
+            path: of the GeoTIFF. Where there are several dates each has a file of its own, `map_20200219.tif`.
+            output: "class": the channel with the greatest value (of one channel, taken as a probability: 1 from 0.5
+                on; whole numbers are classes already) as uint8, nodata 255. "value": the numbers as they are, float32,
+                a band a channel, nodata NaN: probabilities, regression.
+            blend: what counts where chips overlap: "hann" the mean, in which pixels count less towards the edge of
+                their chip; "centre" the chip whose edge is farthest. None takes "centre" for classes that are whole
+                numbers already, else "hann".
+            per: "date" makes one map for each UTC date of acquisition; "all" one of all chips, whatever their dates.
+            names: of the classes, or of the bands of values.
+            crs: of the chips; None takes that of the dataset.
+
+        Raises:
+            InputError: a setting that makes no sense.
+        """
+        super().__init__("batch")
+        self.interval = _OwnNumbers()
+        if output not in ("class", "value") or blend not in (None, "hann", "centre") or per not in ("date", "all"):
+            raise InputError(
+                f"{output=}, {blend=}, {per=}: choose 'class' or 'value', 'hann' or 'centre', 'date' or 'all'"
+            )
+        self.path = Path(path).absolute()
+        if self.path.suffix.lower() not in (".tif", ".tiff"):
+            raise InputError(f"path={str(path)!r} is no name of a GeoTIFF; let it end with .tif")
+        self.output, self.blend, self.per = output, blend, per
+        self.names = checked_names(names)
+        self.crs = None if crs is None else parse_crs(crs).to_wkt()
+        self.paths: list[Path] = []
+        self._canvases: dict[str, Canvas] = {}
+        self._seen: set[bytes] = set()
+        self._classes = 1
+        self._dataset_crs = ""
+
+    # Lightning's hooks ---------------------------------------------------------------------------------------------
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Makes place for the parts."""
+        self._canvases, self._seen, self._classes, self.paths = {}, set(), 1, []
+        self._dataset_crs = self.crs if self.crs is not None else _crs_of(trainer)
+        if trainer.is_global_zero:
+            shutil.rmtree(self._parts, ignore_errors=True)
+            self._parts.mkdir(parents=True)
+        trainer.strategy.barrier("rasteret_torch: prediction parts")
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Takes the batch."""
+        self.write_on_batch_end(trainer, pl_module, outputs, None, batch, batch_idx, dataloader_idx)
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Blends the chips of a batch into their maps.
+
+        Raises:
+            InputError: predictions or places that do not fit together.
+        """
+        values = self._stored(_predicted(prediction))
+        places = _Places.of(prediction, batch, values.shape)
+        for number in range(len(values)):
+            if self._claimed(places.key(number), trainer.world_size):
+                canvas = self._canvas(places.date(number) if self.per == "date" else "", values, places, trainer)
+                chip = places.transform(number)
+                canvas.draw(values[number], places.valid[number], chip, places.times(number))
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Joins the parts of all ranks and writes the maps."""
+        for canvas in self._canvases.values():
+            canvas.close(self._classes)
+        self._canvases = {}
+        trainer.strategy.barrier("rasteret_torch: predictions drawn")
+        if trainer.is_global_zero:
+            try:
+                self.paths = self._written()
+            finally:
+                shutil.rmtree(self._parts, ignore_errors=True)
+        trainer.strategy.barrier("rasteret_torch: maps written")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leaves nothing behind."""
+        self._canvases = {}
+        if trainer.is_global_zero:
+            shutil.rmtree(self._parts, ignore_errors=True)
+
+    # Inside --------------------------------------------------------------------------------------------------------
+
+    @property
+    def _parts(self) -> Path:
+        return self.path.parent / f".{self.path.stem}.parts"
+
+    def _stored(self, values: NDArray[Any]) -> NDArray[Any]:
+        """[B, K, H, W] as the canvases keep them."""
+        whole = values.dtype.kind in "iub"
+        if whole and self.blend == "hann":
+            raise InputError("class numbers have no mean: use blend='centre', or let predict_step return probabilities")
+        if self.output == "value":
+            return values.astype(np.float32)
+        if not whole:
+            self._classes = max(self._classes, values.shape[1], 2)
+            if self.blend != "centre":
+                return values.astype(np.float32)
+            return np.stack([class_of(chip) for chip in values])[:, None].astype(np.uint16)
+        if values.size and not 0 <= int(values.min()) <= int(values.max()) < np.iinfo(np.uint16).max:
+            raise InputError(f"class numbers from {values.min()} to {values.max()}: they must be from 0 to 65534")
+        self._classes = max(self._classes, int(values.max()) + 1 if values.size else 1)
+        return values.astype(np.uint16)
+
+    def _canvas(self, date: str, values: NDArray[Any], places: _Places, trainer: Trainer) -> Canvas:
+        if date not in self._canvases:
+            transform = places.transform(0)
+            blend: Blend = self.blend or ("hann" if values.dtype.kind == "f" else "centre")
+            sheet = Sheet(tuple(transform)[:6], values.shape[1], values.dtype.name, blend, self._dataset_crs)
+            folder = self._parts / (date or "all") / str(trainer.global_rank)
+            self._canvases[date] = Canvas(folder, sheet)
+        return self._canvases[date]
+
+    def _claimed(self, key: bytes, world_size: int) -> bool:
+        """Whether this chip is met for the first time, by this rank before all others."""
+        if key in self._seen:
+            return False
+        self._seen.add(key)
+        if world_size == 1:
+            return True
+        name = key.hex()
+        claim = self._parts / "claims" / name[-2:] / name
+        claim.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            claim.touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+    def _written(self) -> list[Path]:
+        dates_there = sorted(folder for folder in self._parts.iterdir() if folder.name != "claims")
+        found = []
+        for folder in dates_there:
+            canvases = [Canvas.found(part) for part in sorted(folder.iterdir()) if (part / "sheet.json").exists()]
+            canvases = [canvas for canvas in canvases if canvas.sheet.extent is not None]
+            if not canvases:
+                continue
+            merged = Merged(canvases)
+            style = MapStyle(self.output, merged.classes, self.names)
+            several = len(dates_there) > 1 and self.per == "date"
+            target = self.path.with_stem(f"{self.path.stem}_{folder.name}") if several else self.path
+            found.append(write_map(target, merged, style, self._parts))
+        if not found:
+            raise InputError("nothing was predicted: no chip had a valid pixel; check the split and its items")
+        return found
+
+
+class _Places:
+    """Where the chips of a batch lie."""
+
+    def __init__(self, transforms: NDArray[np.float64], bounds: NDArray[np.float64] | None, keys: list[bytes]) -> None:
+        self._transforms, self._bounds, self._keys = transforms, bounds, keys
+        self.valid: NDArray[np.bool_] = np.empty(0, bool)
+
+    @classmethod
+    def of(cls, prediction: Any, batch: Any, shape: tuple[int, ...]) -> _Places:
+        """From what `predict_step` returned, else from the batch.
+
+        Raises:
+            InputError: no transform, or shapes that do not fit the predictions.
+        """
+        count, _, height, width = shape
+        found = {name: _array(prediction, batch, name) for name in ("transform", "bounds", "index", "mask_valid")}
+        transforms, bounds, index, valid = found.values()
+        if transforms is None:
+            raise InputError("the batch has no 'transform', so its place is not known; use a RasteretDataModule")
+        if len(transforms) != count:
+            raise InputError(f"{count} predictions for {len(transforms)} chips; return one a chip")
+        image = batch.get("image") if isinstance(batch, Mapping) else None
+        if image is not None and tuple(image.shape[-2:]) != (height, width):
+            raise InputError(
+                f"predictions of {height} x {width} px for chips of {' x '.join(map(str, image.shape[-2:]))} px; "
+                "return them in the size of the chips"
+            )
+        told = index if index is not None else bounds if bounds is not None else transforms
+        places = cls(transforms, bounds, [np.ascontiguousarray(told[n]).tobytes() for n in range(count)])
+        places.valid = np.ones((count, height, width), bool) if valid is None else valid.astype(bool)
+        if places.valid.ndim == 4:  # time series: where any date is valid
+            places.valid = places.valid.any(axis=1)
+        return places
+
+    def key(self, number: int) -> bytes:
+        """What tells a chip from all others: its number, or its place and time."""
+        return self._keys[number]
+
+    def transform(self, number: int) -> Affine:
+        """Of the chip's pixels."""
+        return Affine(*self._transforms[number].reshape(-1)[:6].tolist())
+
+    def times(self, number: int) -> tuple[float, float]:
+        """First and last POSIX second that the chip shows."""
+        if self._bounds is None:
+            return float("inf"), float("-inf")
+        return float(self._bounds[number][6]), float(self._bounds[number][7])
+
+    def date(self, number: int) -> str:
+        """The UTC date as 20200219; "" where it is not known."""
+        start = self.times(number)[0]
+        if not np.isfinite(start) or not dates.TIME_MIN_US < start * 1e6 < dates.TIME_MAX_US:
+            return ""
+        return dates.day_text(round(start * 1e6)).replace("-", "")
+
+
+def _array(prediction: Any, batch: Any, name: str) -> NDArray[Any] | None:
+    for source in (prediction, batch):
+        value = source.get(name) if isinstance(source, Mapping) else None
+        if value is not None:
+            return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    return None
+
+
+def _predicted(prediction: Any) -> NDArray[Any]:
+    """The predictions as [B, K, H, W].
+
+    Raises:
+        InputError: there are none of that shape.
+    """
+    if isinstance(prediction, Mapping):
+        named = [name for name in _KEYS if isinstance(prediction.get(name), Tensor)]
+        if not named:
+            raise InputError(f"predict_step returned {sorted(prediction)}; put the predictions under one of {_KEYS}")
+        prediction = prediction[named[0]]
+    if not isinstance(prediction, Tensor) or prediction.ndim not in (3, 4):
+        shape = tuple(prediction.shape) if isinstance(prediction, Tensor) else type(prediction).__name__
+        raise InputError(f"predict_step returned {shape}; return a tensor [B, K, H, W] or [B, H, W]")
+    values = prediction.detach().cpu()
+    if values.dtype in (torch.bfloat16, torch.float16):
+        values = values.float()
+    values = values.unsqueeze(1) if values.ndim == 3 else values
+    if not values.is_floating_point() and values.shape[1] != 1:
+        raise InputError(f"class numbers of shape {tuple(values.shape)}; return [B, H, W], one number a pixel")
+    found: NDArray[Any] = values.numpy()
+    return found
+
+
+def _crs_of(trainer: Trainer) -> str:
+    """The CRS of the dataset that is predicted on, as WKT.
+
+    Raises:
+        InputError: it is not known.
+    """
+    loaders = trainer.predict_dataloaders
+    for loader in loaders if isinstance(loaders, Sequence) else [loaders]:
+        dataset = getattr(loader, "dataset", None)
+        for path in _CRS_OF_DATASET:
+            try:
+                return str(parse_crs(operator.attrgetter(path)(dataset)).to_wkt())
+            except (AttributeError, InputError):
+                continue
+    raise InputError("the CRS of the chips is not known from the dataset; pass crs=")

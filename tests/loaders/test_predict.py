@@ -1,0 +1,351 @@
+"""Predictions as maps: equal to the model on the ground, blended, without duplicates, and valid COGs."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pystac
+import pytest
+import rasterio
+import torch
+from affine import Affine
+from lightning.pytorch import LightningModule, Trainer
+from rasterio.enums import MaskFlags
+from tiffs import write_tiff
+from torch import nn
+from torch.utils.data import DataLoader
+from torchgeo.datasets import stack_samples
+from torchgeo.samplers import GriddedPatchSampler
+
+import rasteret_torch as rt
+from rasteret_torch.cli.naip import build_index
+from rasteret_torch.errors import InputError
+from rasteret_torch.loaders.predict import RasteretPredictionWriter
+from rasteret_torch.loaders.predict_canvas import Canvas, Merged, Sheet, chip_weights
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec"),
+]
+BANDS = ["R", "G", "B", "NIR"]
+
+
+class Pixelwise(LightningModule):
+    """Looks at each pixel alone, so that a map must equal the model on the whole image."""
+
+    def __init__(self, channels=4, classes=3, returns="probabilities"):
+        super().__init__()
+        torch.manual_seed(0)
+        self.model, self.returns = nn.Conv2d(channels, classes, kernel_size=1), returns
+
+    def predict_step(self, batch, index):
+        out = self.model(batch["image"].float())
+        match self.returns:
+            case "probabilities":
+                return {"probabilities": out.softmax(dim=1), "bounds": batch["bounds"]}
+            case "classes":
+                return out.argmax(dim=1)
+            case "value":
+                return out[:, 0]
+            case "binary":
+                return out[:, :1].sigmoid()
+            case "small":
+                return out[..., ::2, ::2]
+            case other:
+                return {other: 1}
+
+
+def trainer_of(tmp_path, writer, **options):
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return Trainer(
+        default_root_dir=tmp_path, accelerator="cpu", callbacks=[writer], enable_checkpointing=False, **quiet, **options
+    )
+
+
+def run(tmp_path, data, model, **settings):
+    writer = RasteretPredictionWriter(tmp_path / "map.tif", **settings)
+    trainer_of(tmp_path, writer).predict(model, data, return_predictions=False)
+    assert not list(tmp_path.glob(".*.parts"))
+    return writer.paths
+
+
+@pytest.fixture(scope="module")
+def naip():
+    return build_index()
+
+
+def module_of(collection, **options):
+    settings = {"predict": "train", "patch_size": 96, "batch_size": 8, "mean": 100.0, "std": 50.0}
+    return rt.RasteretDataModule(collection, BANDS, **(settings | options))
+
+
+@torch.no_grad()
+def direct(collection, date, path, model):
+    """The model on the mosaic of a date, on the grid of a map: values [K, H, W] and valid [H, W]."""
+    there = collection.subset(split="train", date_range=(date, date))
+    with rasterio.open(path) as file:
+        bounds, res = tuple(file.bounds), file.res
+    whole = there.read_window(there.column("id").to_pylist(), bounds, res, BANDS)
+    image = (torch.from_numpy(whole.data).float() - 100) / 50
+    return model.model(image[None])[0].softmax(dim=0).numpy(), whole.valid.all(axis=0)
+
+
+@pytest.mark.parametrize(("blend", "iterable"), [("hann", True), ("centre", True), ("hann", False)])
+def test_the_shipped_imagery_is_mapped_as_the_model_sees_it(naip, tmp_path, blend, iterable):
+    model = Pixelwise().eval()
+    paths = run(tmp_path, module_of(naip, iterable=iterable), model, blend=blend, names=["water", "bare", "plants"])
+    days = ["20090818", "20120731", "20140720", "20160816"]
+    assert [path.name for path in paths] == [f"map_{day}.tif" for day in days]
+    for path, day in zip(paths, days, strict=True):
+        values, valid = direct(naip, f"{day[:4]}-{day[4:6]}-{day[6:]}", path, model)
+        with rasterio.open(path) as file:
+            found = file.read(1)
+            assert (file.nodata, file.dtypes) == (255, ("uint8",))
+            assert file.crs == rasterio.crs.CRS.from_epsg(naip.epsg[0])
+        clear = np.sort(values, axis=0)[-1] - np.sort(values, axis=0)[-2] > 1e-5
+        assert (found[~valid] == 255).mean() > 0.99
+        same = found[valid & clear] == values.argmax(axis=0)[valid & clear]
+        # TorchGeo's sampler lays its chips off the pixel grids of some items: nearest pixels, a part of one further.
+        assert same.mean() > (0.9999 if iterable else 0.95)
+
+
+def test_probabilities_keep_their_numbers(naip, tmp_path):
+    model = Pixelwise().eval()
+    day = naip.subset(date_range=("2009", "2009"))
+    (path,) = run(tmp_path, module_of(day), model, output="value", names=["a", "b", "c"])
+    assert path.name == "map.tif"
+    values, valid = direct(day, "2009-08-18", path, model)
+    with rasterio.open(path) as file:
+        found = file.read()
+        assert file.descriptions == ("a", "b", "c")
+        assert np.isnan(file.nodata)
+    assert np.isnan(found[:, ~valid]).all()
+    np.testing.assert_allclose(found[:, valid], values[:, valid], atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory):
+    """One file of 700 x 1100 px with a hole of nodata."""
+    folder = tmp_path_factory.mktemp("big")
+    data = np.random.default_rng(0).integers(1, 200, (4, 700, 1100)).astype("uint8")
+    data[:, 300:340, 500:560] = 0
+    write_tiff(folder / "scene_20200219.tif", data, nodata=0, tiled=True, blockxsize=256, blockysize=256)
+    return rt.build_from_files(
+        folder, bands=BANDS, filename_regex=r"scene_(?P<date>\d{8})\.tif", progress=False
+    ).with_column("split", ["train"])
+
+
+def test_the_file_is_a_valid_cog(big, tmp_path):
+    (path,) = run(tmp_path, module_of(big), Pixelwise(), names=["one", "two", "three"])
+    with rasterio.open(path) as file:
+        assert file.profile["tiled"]
+        assert file.block_shapes == [(512, 512)]
+        assert file.overviews(1) == [2, 4]
+        assert file.shape == (700, 1100)
+        assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert file.mask_flag_enums == ([MaskFlags.nodata],)
+        assert (file.read(1)[300:340, 500:560] == 255).all()
+        assert file.transform == Affine(10, 0, 1000, 0, -10, 5000)
+        offsets = [int(file.get_tag_item("IFD_OFFSET", "TIFF", bidx=1, ovr=ovr)) for ovr in (None, 0, 1)]
+        first_tiles = [int(file.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1, ovr=ovr)) for ovr in (None, 0, 1)]
+    assert offsets == sorted(offsets)  # full resolution first, then its overviews, all before the pixels
+    assert max(offsets) < min(first_tiles)
+    assert first_tiles == sorted(first_tiles, reverse=True)  # the coarsest overview first
+    assert rt.read_tiff(path).data.shape == (1, 700, 1100)
+
+
+def test_the_item_says_where_and_when(big, tmp_path):
+    (path,) = run(tmp_path, module_of(big), Pixelwise(), names=["one", "two", "three"])
+    record = json.loads(path.with_suffix(".json").read_text())
+    item = pystac.Item.from_dict(record)
+    assert record["properties"]["proj:code"] == "EPSG:32631"
+    assert record["properties"]["proj:shape"] == [700, 1100]
+    assert item.common_metadata.start_datetime.isoformat() == "2020-02-19T00:00:00+00:00"
+    assert item.assets["prediction"].href == "./map.tif"
+    assert record["bbox"] == pytest.approx(big.bounds, abs=1e-3)
+    assert [one["name"] for one in record["assets"]["prediction"]["classification:classes"]] == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize(("returns", "dtype", "nodata"), [("classes", "uint8", 255), ("binary", "uint8", 255)])
+def test_class_numbers_and_one_channel(big, tmp_path, returns, dtype, nodata):
+    model = Pixelwise(returns=returns).eval()
+    (path,) = run(tmp_path, module_of(big), model)
+    with torch.no_grad():
+        image = (torch.from_numpy(rt.read_tiff(hrefs(big)[0]).data).float() - 100) / 50
+        out = model.predict_step({"image": image[None]}, 0)[0].squeeze()
+    expected = (out >= 0.5).numpy() if returns == "binary" else out.numpy()
+    with rasterio.open(path) as file:
+        found = file.read(1)
+        assert (file.dtypes[0], file.nodata) == (dtype, nodata)
+    inside = found != 255
+    assert inside.sum() == 700 * 1100 - 40 * 60
+    assert (found[inside] == expected[inside]).mean() > 0.9999
+
+
+def hrefs(collection):
+    return [asset["R"]["href"] for asset in collection.column("assets").to_pylist()]
+
+
+class PlaceDependent(LightningModule):
+    """Predicts 0 in the middle of a chip and 1 along its edges."""
+
+    def predict_step(self, batch, index):
+        height, width = batch["image"].shape[-2:]
+        edge = torch.ones(len(batch["image"]), 1, height, width)
+        edge[..., 8:-8, 8:-8] = 0
+        return edge
+
+
+def overlapping(collection, size=64, stride=32):
+    dataset = rt.RasteretGeoDataset(collection, BANDS)
+    sampler = GriddedPatchSampler(dataset, size=size, stride=stride)
+    return DataLoader(dataset, batch_size=4, sampler=sampler, collate_fn=stack_samples)
+
+
+@pytest.mark.parametrize("blend", ["centre", "hann"])
+def test_where_chips_overlap_their_middles_count(big, tmp_path, blend):
+    (path,) = run(tmp_path, overlapping(big), PlaceDependent(), output="value", blend=blend)
+    with rasterio.open(path) as file:
+        inner = file.read(1)[64:-64, 64:-64]
+    inner = inner[~np.isnan(inner)]
+    if blend == "centre":
+        assert (inner == 0).all()
+    else:
+        assert 0 < inner.mean() < 0.15
+        assert inner.max() < 1
+
+
+def test_a_chip_that_comes_twice_counts_once(big, tmp_path):
+    class Twice(PlaceDependent):
+        count = 0
+
+        def predict_step(self, batch, index):
+            Twice.count += 1
+            return torch.full((len(batch["image"]), 1, *batch["image"].shape[-2:]), float(Twice.count))
+
+    loader = overlapping(big, 64, 64)
+    queries = list(loader.sampler)
+    again = DataLoader(loader.dataset, batch_size=1, sampler=queries + queries[:5], collate_fn=stack_samples)
+    (path,) = run(tmp_path, again, Twice(), output="value")
+    with rasterio.open(path) as file:
+        assert float(np.nanmax(file.read(1))) == pytest.approx(len(queries))
+
+
+def test_hann_weights_of_half_overlaps_add_up_to_a_constant():
+    weights = chip_weights(64, 64, "hann")
+    total = weights[:32, :32] + weights[32:, :32] + weights[:32, 32:] + weights[32:, 32:]
+    np.testing.assert_allclose(total, 1.0, atol=1e-4)
+    centre = chip_weights(5, 7, "centre")
+    assert centre[2].tolist() == [1, 2, 3, 3, 3, 2, 1]
+
+
+def test_canvases_of_several_processes_are_one_map(tmp_path):
+    """Random overlapping chips, drawn on one canvas or dealt out to three whose grids start elsewhere."""
+    rng = np.random.default_rng(3)
+    chips = []
+    for _ in range(40):
+        col, row = rng.integers(-700, 700, 2).tolist()
+        chips.append((rng.random((2, 90, 120)), rng.random((90, 120)) > 0.1, Affine(10, 0, 10 * col, 0, -10, 10 * row)))
+    for blend in ("hann", "centre"):
+        alone = Canvas(tmp_path / blend / "alone", sheet(chips[0], blend))
+        parts = [Canvas(tmp_path / blend / str(n), sheet(chips[n], blend)) for n in range(3)]
+        for number, chip in enumerate(chips):
+            alone.draw(*chip, (0.0, 1.0))
+            parts[number % 3].draw(*chip, (0.0, 1.0))
+        for canvas in (alone, *parts):
+            canvas.close()
+        one, many = Merged([alone]), Merged([Canvas.found(part.folder) for part in parts])
+        assert (one.shape, one.transform) == (many.shape, many.transform)
+        window = rt.Window(0, 0, *one.shape)
+        expected, there = brute(chips, one, blend)
+        for merged in (one, many):
+            found, known = merged.read(window)
+            assert np.array_equal(known, there)
+            if blend == "hann":  # ties of "centre" go to the chip that comes first, in its process
+                np.testing.assert_allclose(found[:, there], expected[:, there], atol=1e-5)
+
+
+def sheet(chip, blend):
+    return Sheet(tuple(chip[2])[:6], 2, "float32", blend)
+
+
+def brute(chips, merged, blend):
+    shape = [size + 400 for size in merged.shape]  # chips may stick out by pixels that are not valid
+    total, weight = np.zeros((2, *shape)), np.zeros(shape)
+    for values, valid, transform in chips:
+        col, row = (round(part) + 200 for part in ~merged.transform @ (transform.c, transform.f))
+        share = chip_weights(90, 120, blend) * valid
+        total[:, row : row + 90, col : col + 120] += values * share
+        weight[row : row + 90, col : col + 120] += share
+    inside = (..., slice(200, -200), slice(200, -200))
+    return (total / np.maximum(weight, 1e-12))[inside], weight[inside] > 0
+
+
+def test_refusals(big, tmp_path):
+    for wrong in ({"output": "classes"}, {"blend": "mean"}, {"per": "item"}):
+        with pytest.raises(InputError, match="choose"):
+            RasteretPredictionWriter(tmp_path / "map.tif", **wrong)
+    with pytest.raises(InputError, match=r"end with \.tif"):
+        RasteretPredictionWriter(tmp_path / "map.png")
+    with pytest.raises(InputError, match="pass a list"):
+        RasteretPredictionWriter(tmp_path / "map.tif", names="water")
+    for returns, words in (("small", "return them in the size of the chips"), ("other", r"put the predictions under")):
+        with pytest.raises(InputError, match=words):
+            run(tmp_path, module_of(big), Pixelwise(returns=returns))
+        assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match="class numbers have no mean"):
+        run(tmp_path, module_of(big), Pixelwise(returns="classes"), blend="hann")
+
+
+_TWO_RANKS = """
+import sys, torch
+from lightning.pytorch import LightningModule, Trainer
+import rasteret_torch as rt
+from rasteret_torch.loaders.predict import RasteretPredictionWriter
+
+class Mean(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.nothing = torch.nn.Linear(1, 1)
+    def predict_step(self, batch, number):
+        return batch["image"].float().mean(dim=1)
+
+if __name__ == "__main__":
+    collection, folder = sys.argv[1:]
+    for name in ("stream", "padded"):  # TorchGeo's samplers are dealt out with padding: some chips come twice
+        data = rt.RasteretDataModule(collection, patch_size=96, batch_size=3, predict="train", mean="none", std="none",
+                                     iterable=name == "stream")
+        writer = RasteretPredictionWriter(f"{folder}/{name}.tif", output="value")
+        quiet = dict(logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
+        trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", callbacks=[writer], **quiet)
+        trainer.predict(Mean(), data, return_predictions=False)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_draw_one_map(big, tmp_path):
+    (tmp_path / "predict.py").write_text(_TWO_RANKS)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    saved = big.save(tmp_path / "index")
+    result = subprocess.run(
+        [sys.executable, str(tmp_path / "predict.py"), str(saved), str(tmp_path)],
+        env=os.environ | {"MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    whole = rt.read_tiff(hrefs(big)[0])
+    there = whole.valid.all(axis=0)
+    for name in ("stream", "padded"):
+        with rasterio.open(tmp_path / f"{name}.tif") as file:
+            bounds, found = file.bounds, file.read(1)
+        grid = whole.grid.window_of(tuple(bounds))
+        expected = np.where(there, whole.data.mean(axis=0), np.nan)[grid.slices()]
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert not list(tmp_path.glob(".*"))
