@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = _command(commands, "demo", _demo, "train a small U-Net on the NAIP COGs of this repository, offline")
     demo.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for the index and the pictures")
     demo.add_argument("--data", type=Path, help="folder of the COGs (default: train_examples/data of the clone)")
-    demo.add_argument("--epochs", type=_positive, default=5, help="passes over 480 random chips each (default: 5)")
+    demo.add_argument("--epochs", type=_positive, default=5, help="passes over 320 random chips each (default: 5)")
     demo.add_argument("--seed", type=int, default=0, help="of weights and chips (default: 0)")
 
     build = _command(commands, "build", _build, "index TIFFs: a folder, a glob, files or URLs")
