@@ -12,6 +12,7 @@ from rasteret_torch.geo import Bounds
 
 Boxes = NDArray[np.float64]
 _FAN = 64  # boxes below one box of the next level
+_TOP = 1024  # boxes that are looked at one and all: quicker than another level
 _CURVE_BITS = 16  # along each axis
 
 
@@ -22,7 +23,8 @@ class BoxIndex:
         rows = np.arange(len(boxes))
         crossing = boxes[:, 0] > boxes[:, 2]
         plain, owners = boxes, rows
-        if crossing.any():  # as two boxes, one at each end of the axis
+        self._has_halves = bool(crossing.any())
+        if self._has_halves:  # as two boxes, one at each end of the axis
             west, plain = boxes[crossing].copy(), boxes.copy()
             plain[crossing, 2], west[:, 0] = 180.0, -180.0
             plain, owners = np.vstack([plain, west]), np.concatenate([rows, rows[crossing]])
@@ -35,6 +37,8 @@ class BoxIndex:
     def touching(self, bounds: Bounds) -> NDArray[np.int64]:
         """Row numbers of boxes that touch `bounds`, ascending."""
         xmin, ymin, xmax, ymax = bounds
+        if xmin <= xmax and not self._has_halves:
+            return np.sort(self._owners[self._hits(bounds)])
         parts = [bounds] if xmin <= xmax else [(xmin, ymin, 180.0, ymax), (-180.0, ymin, xmax, ymax)]
         return np.unique(self._owners[np.concatenate([self._hits(part) for part in parts])])
 
@@ -62,7 +66,7 @@ def _touch(sides: Boxes, bounds: Bounds) -> NDArray[np.bool_]:
 def _levels(boxes: Boxes) -> list[Boxes]:
     """The boxes as [4, N], before them the boxes around each `_FAN` of them, and so on, the smallest level first."""
     levels = [np.ascontiguousarray(boxes.T)]
-    while levels[0].shape[1] > _FAN:
+    while levels[0].shape[1] > _TOP:
         starts = np.arange(0, levels[0].shape[1], _FAN)
         low = np.minimum.reduceat(levels[0][:2], starts, axis=1)
         high = np.maximum.reduceat(levels[0][2:], starts, axis=1)

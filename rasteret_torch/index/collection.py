@@ -122,9 +122,7 @@ class Collection(Endings):
 
     def value(self, row: int, name: str) -> Any:
         """One cell as a Python value (see `column`)."""
-        return self._root.column(self._named([name])[0])[
-            row if self._rows is None else int(self._rows[row])
-        ].as_py()
+        return self._root.column(self._named([name])[0])[row if self._rows is None else int(self._rows[row])].as_py()
 
     def distinct(self, name: str) -> list[Any]:
         """Sorted values of a column, each once, over all rows that this collection was selected from.

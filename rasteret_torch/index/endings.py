@@ -28,6 +28,7 @@ class Endings:
     """Mixin of `Collection`: one name a reader or loader."""
 
     audit_splits = Ending("rasteret_torch.index.audit:audit_splits")
+    sorted_in_space = Ending("rasteret_torch.index.sorting:sorted_in_space")
     get_numpy = Ending("rasteret_torch.readers.numpy:get_numpy")
     get_xarray = Ending("rasteret_torch.readers.xarray:get_xarray")
     get_gdf = Ending("rasteret_torch.readers.geodataframe:get_gdf")

@@ -296,6 +296,8 @@ class Shared:
                 raise StoreError(
                     f"a temporary file of the index cannot be written ({error}); point TMPDIR to a disk with room"
                 ) from error
+            del made
+            pa.default_memory_pool().release_unused()  # what it was made of is not needed again
         return Layer.mapped(str(path)).table
 
 

@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, InputError
+from rasteret_torch.errors import DatasetNotFoundError, EmptySelectionError, IndexCorruptError, InputError
 from rasteret_torch.geo import Bounds
 from rasteret_torch.index import canonical, locate, mapped, parquet, registered, remote, snapshot, stats, trust
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.collection import About, Collection
 from rasteret_torch.store import StorageBackend
 
-_TRIES = 10  # a collection may be replaced while it is read
+_TRIES = 50  # a collection may be replaced while it is read
 
 
 def load(
@@ -74,6 +74,11 @@ def _load(place: parquet.Place, name: str, wanted: parquet.Wanted) -> Collection
     stored = parquet.read(place, wanted)
     if isinstance(stored.layer, mapped.Layer):  # a saved collection that is not read as a whole was checked before
         _check_ids(stored.layer.table, str(place))
+    if not wanted.is_all and not stored.layer.num_rows:
+        raise EmptySelectionError(
+            f"no item of {place} lies in bbox={wanted.bbox} and date_range={wanted.date_range}; load it without them, "
+            "and look at its bounds and describe()"
+        )
     stamp = s.read_stamp(stored.schema)
     source = stamp.get("data_source") or _rasteret(stored.schema, b"data_source")
     path = place if isinstance(place, Path) else None

@@ -64,26 +64,37 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Local:
+    """Makes the hrefs of a batch absolute and checks that the index may name them.
+
+    Attributes:
+        folder: path or URL that relative hrefs belong to.
+        trust: what hrefs are checked against.
+    """
+
+    folder: Path | str
+    trust: trust.Trust
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The batch with absolute hrefs."""
+        batch = locate.resolved(batch, self.folder)
+        self.trust.check(batch)
+        return batch
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """A dataset before its rows are read.
 
     Attributes:
         dataset: of Parquet files.
-        folder: path or URL that relative hrefs belong to.
         condition: of the rows.
-        trust: what hrefs are checked against.
+        local: for their hrefs.
     """
 
     dataset: ds.FileSystemDataset
-    folder: Path | str
     condition: pc.Expression | None
-    trust: trust.Trust
-
-    def local(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The batch with absolute hrefs, none of which it may not name."""
-        batch = locate.resolved(batch, self.folder)
-        self.trust.check(batch)
-        return batch
+    local: Local
 
 
 def read(place: Place, wanted: Wanted = Wanted(), folder: str | None = None) -> Stored:
@@ -105,7 +116,7 @@ def read(place: Place, wanted: Wanted = Wanted(), folder: str | None = None) -> 
             raise IndexCorruptError(f"{place} has damaged column names ({error})") from error
         s.read_stamp(dataset.schema)
         condition = pruning.condition(dataset.schema, wanted.bbox, wanted.date_range)
-        opened = Opened(dataset, _folder(place, manifest), condition, _trust(place, manifest, wanted))
+        opened = Opened(dataset, condition, Local(_folder(place, manifest), _trust(place, manifest, wanted)))
         layer = _deferred(opened, place, manifest, folder) or _layer(opened)
     if manifest is not None and wanted.is_all and layer.num_rows != manifest.rows:
         raise IndexCorruptError(f"{place} has {layer.num_rows} rows, its manifest {manifest.rows}; build it again")
@@ -204,7 +215,7 @@ def _layer(opened: Opened) -> mapped.Layer:
     except RasteretTorchError:
         raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise IndexCorruptError(f"{opened.trust.where} is damaged ({error}); build or copy it again") from error
+        raise IndexCorruptError(f"{opened.local.trust.where} is damaged ({error}); build or copy it again") from error
 
 
 def streamed(batches: Iterable[pa.RecordBatch], schema: pa.Schema, opened: Opened | None = None) -> mapped.Layer:

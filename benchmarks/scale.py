@@ -1,0 +1,184 @@
+"""How an index of a million scenes opens, is searched, and what it weighs.
+
+`python benchmarks/scale.py --items 1000000 --folder DIR` makes an index of synthetic Sentinel-2-like scenes (four bands
+of 11 x 11 tiles, no overviews, tile sizes with the spread of real ones, ETags and times of their own), saves it, opens
+it in a fresh process, and prints one JSON line. A million scenes need 12 GB of disk while they are made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import shapely
+from affine import Affine
+
+import rasteret_torch as rt
+from rasteret_torch.index import as_collection
+from rasteret_torch.index import schema as s
+from rasteret_torch.index.headers import header_record
+from rasteret_torch.tiff.model import Layout, TiffHeader
+
+BANDS = ("B02", "B03", "B04", "B08")
+SIZE_PX, TILE_PX, GAP = 10980, 1024, 8
+ACROSS = -(-SIZE_PX // TILE_PX)
+TILES = ACROSS * ACROSS
+DATES = 100  # of each place
+BATCH = 8192
+DEGREES = 1.0
+BUCKET = "https://sentinel-cogs.s3.us-west-2.amazonaws.com/sentinel-s2-l2a-cogs"
+
+
+def batches(items: int, seed: int = 7) -> Iterator[pa.RecordBatch]:
+    """Scenes of one place after the other, each at `DATES` dates."""
+    random = np.random.default_rng(seed)
+    for start in range(0, items, BATCH):
+        yield batch(np.arange(start, min(start + BATCH, items)), random)
+
+
+def batch(rows: np.ndarray, random: np.random.Generator) -> pa.RecordBatch:
+    place, date = rows // DATES, rows % DATES
+    west, south = -180.0 + place % 359 * DEGREES, -60.0 + place // 359 * DEGREES
+    zone = (np.floor((west + 180.0) / 6.0) + 1).astype(int)
+    days = 19_000 + date * 5 + place % 5
+    times = pa.array(days * 86_400_000_000 + random.integers(36_000, 40_000, len(rows)) * 1_000_000)
+    names = [f"S2A_{z:02d}{chr(67 + p % 20)}{p:05d}_{d}_0_L2A" for z, p, d in zip(zone, place, days, strict=True)]
+    boxes = {"xmin": west, "ymin": south, "xmax": west + DEGREES, "ymax": south + DEGREES}
+    hrefs = {band: pa.array([f"{BUCKET}/{name}/{band}.tif" for name in names]) for band in BANDS}
+    none = pa.nulls(len(rows), pa.int64())
+    assets = {b: pa.StructArray.from_arrays([hrefs[b], none], fields=list(s.ASSET)) for b in BANDS}
+    columns = {
+        "id": pa.array(names),
+        "datetime": times.cast(s.TIMESTAMP),
+        "geometry": pa.array(shapely.to_wkb(shapely.box(*boxes.values())), pa.binary()),
+        "bbox": pa.StructArray.from_arrays([pa.array(side) for side in boxes.values()], fields=list(s.BBOX)),
+        "assets": pa.StructArray.from_arrays(list(assets.values()), names=list(assets)),
+        "eo:cloud_cover": pa.array(random.uniform(0, 100, len(rows)).round(2)),
+        "status": pa.array(["ok"] * len(rows)),
+    }
+    columns |= {s.header_column(band): headers(place, zone, random) for band in BANDS}
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def headers(place: np.ndarray, zone: np.ndarray, random: np.random.Generator) -> pa.StructArray:
+    """One band: what all scenes have alike from a template, tile tables and stamps of each one's own."""
+    count = len(place)
+    scene = random.normal(1_000_000, 150_000, (count, 1))
+    counts = np.clip(scene + random.normal(0, 120_000, (count, TILES)), 20_000, 2_000_000).astype(np.int64)
+    offsets = 6_000_000 + np.cumsum(counts + GAP, axis=1) - counts - GAP
+    ends = pa.array(np.arange(0, (count + 1) * TILES, TILES, dtype=np.int32))
+    tags = random.bytes(16 * count).hex()
+    own = {
+        "tile_offsets": pa.ListArray.from_arrays(ends, pa.array(offsets.ravel())),
+        "tile_byte_counts": pa.ListArray.from_arrays(ends, pa.array(counts.ravel())),
+        "transform": pa.array([[10.0, 300_000.0 + p % 359 * 100, -10.0, 5e6] for p in place], pa.list_(pa.float64())),
+        "crs": pa.array([f"EPSG:{32600 + z}" for z in zone]),
+        "file_size": pa.array(offsets[:, -1] + counts[:, -1] + 4),
+        "etag": pa.array([f'"{tags[32 * n : 32 * n + 32]}"' for n in range(count)]),
+        "last_modified": pa.array(1_640_000_000 + random.integers(0, 10**8, count)).cast(pa.timestamp("s", tz="UTC")),
+    }
+    template = pa.array([header_record(example())], s.HEADER).take(pa.array(np.zeros(count, np.int64)))
+    children = [
+        own[field.name].cast(field.type) if field.name in own else template.field(number)
+        for number, field in enumerate(s.HEADER)
+    ]
+    return pa.StructArray.from_arrays(children, fields=list(s.HEADER))
+
+
+def example() -> TiffHeader:
+    table = np.zeros(TILES, np.uint64)
+    layout = Layout(
+        width=SIZE_PX, height=SIZE_PX, tile_width=TILE_PX, tile_height=TILE_PX, samples=1, bits=16, sample_format=1,
+        dtype=np.dtype("uint16"), compression=8, offsets=table, counts=table, predictor=2,
+    )  # fmt: skip
+    return TiffHeader((layout,), (None,), transform=Affine(10.0, 0.0, 3e5, 0.0, -10.0, 5e6), crs="EPSG:32632", nodata=0)
+
+
+def make(items: int, path: Path) -> dict[str, Any]:
+    """Saves the index, in order of space."""
+    first = next(batches(1))
+    began = time.perf_counter()
+    made = as_collection(pa.RecordBatchReader.from_batches(first.schema, batches(items)), name="scale")
+    streamed_s = time.perf_counter() - began
+    began = time.perf_counter()
+    made.save(path)
+    nbytes = sum(file.stat().st_size for file in path.iterdir())
+    return {
+        "stream_s": round(streamed_s, 1),
+        "save_s": round(time.perf_counter() - began, 1),
+        "bytes_per_scene": round(nbytes / items),
+    }
+
+
+def opened(path: Path) -> dict[str, Any]:
+    """What a process sees that opens the index; run in a fresh one."""
+    before = private_nbytes()
+    collection, open_s = timed(lambda: rt.load(path))
+    count, random = len(collection), np.random.default_rng(1)
+    _, first_find_s = timed(lambda: collection.find((10.0, 45.0, 10.1, 45.1)))
+    corners = random.uniform((-179.0, -59.9), (179.0, -59.1), (500, 2))
+    finds = [timed(lambda c=c: collection.find((c[0], c[1], c[0] + 0.02, c[1] + 0.02)))[1] for c in corners]
+    near = [timed(lambda r=r: collection.runtime.source(int(r), "B04"))[1] for r in random.integers(0, 8000, 500)]
+    far = [timed(lambda r=r: collection.runtime.source(int(r), "B08"))[1] for r in random.integers(0, count, 60)]
+    private = private_nbytes() - before
+    box = (-170.9, -59.9, -170.1, -59.1)
+    part, part_s = timed(lambda: len(rt.load(path, bbox=box, date_range=("2022-01-01", "2022-12-31"))))
+    return {
+        "items": count,
+        "open_s": round(open_s, 3),
+        "private_mib": round(private / 2**20),
+        "first_find_s": round(first_find_s, 3),
+        "find_us": round(float(np.median(finds)) * 1e6, 1),
+        "find_us_p95": round(float(np.quantile(finds, 0.95)) * 1e6, 1),
+        "source_us": round(float(np.median(near)) * 1e6, 1),
+        "source_us_first_of_row_group": round(float(np.median(far)) * 1e6),
+        "pickle_bytes": len(pickle.dumps(collection)),
+        "pickle_bytes_of_half": len(pickle.dumps(collection.where(rt_field() < 50))),
+        "load_of_a_place_s": round(part_s, 3),
+        "items_of_the_place": part,
+    }
+
+
+def rt_field() -> Any:
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    return pc.field("eo:cloud_cover")
+
+
+def timed[R](call: Callable[[], R]) -> tuple[R, float]:
+    began = time.perf_counter()
+    result = call()
+    return result, time.perf_counter() - began
+
+
+def private_nbytes() -> int:
+    """Memory of this process that is no mapped file, in bytes: mapped files lie in the page cache, once for all."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--items", type=int, default=1_000_000)
+    parser.add_argument("--folder", type=Path, required=True, help="the index goes here, and stays for the next run")
+    parser.add_argument("--open", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    target = given.folder / f"index_{given.items}"
+    if given.open:
+        print(json.dumps(opened(target)))
+        sys.exit()
+    made = {} if target.exists() else make(given.items, target)
+    result = subprocess.run([sys.executable, __file__, *sys.argv[1:], "--open"], capture_output=True, text=True)
+    if result.returncode:
+        raise SystemExit(result.stderr)
+    print(json.dumps({"benchmark": "scale", **made, **json.loads(result.stdout), "load": os.getloadavg()[0]}))
