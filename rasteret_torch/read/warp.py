@@ -63,26 +63,26 @@ class Warped:
             down = across = 1
         else:
             kind: Resampling = "average" if resampling == "mode" else resampling
-            down, across = (math.ceil(kernel(kind, one).reach) for one in self.shrink(resampling))
+            down, across = (math.ceil(kernel(kind, one).reach) for one in self.shrink)
         top, left = math.floor(rows[0]) - down, math.floor(cols[0]) - across
         bottom, right = math.ceil(rows[1]) + down, math.ceil(cols[1]) + across
         window = Window(top, left, max(bottom - top, 1), max(right - left, 1)).clip(self.size)
         assert window is not None
         return window
 
-    def shrink(self, resampling: Resampling) -> tuple[float, float]:
-        """Source pixels per target pixel along the source's rows and columns, at the middle of the net.
+    @property
+    def shrink(self) -> tuple[float, float]:
+        """Source pixels along the source's rows and columns in the box around a target pixel, at the net's middle.
 
-        Kernels are widened by the length of a target pixel's sides in the source; areas are the box around it.
+        Kernels are widened by it, as in GDAL: by a rotation of more than three degrees, too.
         """
         row, col = (len(self.v) - 1) // 2, (len(self.u) - 1) // 2
         height, width = self.v[row + 1] - self.v[row], self.u[col + 1] - self.u[col]
         found: list[float] = []
         for plane in (self.rows, self.cols):
-            down = abs(float(plane[row + 1, col] - plane[row, col]) / height)
-            across = abs(float(plane[row, col + 1] - plane[row, col]) / width)
-            size = down + across if resampling in ("average", "mode") else math.hypot(down, across)
-            found.append(size if math.isfinite(size) else 1.0)
+            down = abs(plane[row + 1, col] - plane[row, col]) / height
+            across = abs(plane[row, col + 1] - plane[row, col]) / width
+            found.append(float(down + across) if math.isfinite(down + across) else 1.0)
         return found[0], found[1]
 
     def _reach(self) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -108,10 +108,10 @@ class Warped:
         if resampling == "nearest" or pixels[0].dtype.kind in "bc":
             data, valid = _nearest(pixels, rows, cols)
         elif resampling == "mode":
-            shrink = self.shrink(resampling)
+            shrink = self.shrink
             data, valid = most_frequent(pixels, lambda part: interpolate(part, rows, cols, "average", shrink))
         else:
-            data, valid = interpolate(pixels, rows, cols, resampling, self.shrink(resampling))
+            data, valid = interpolate(pixels, rows, cols, resampling, self.shrink)
         return data, valid if inside is None else valid & inside
 
 

@@ -1,0 +1,142 @@
+"""Warps against GDAL's, and against themselves where the answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyproj import CRS, Transformer
+from rasterio.warp import Resampling, reproject
+
+from rasteret_torch.errors import InputError
+from rasteret_torch.geo import Grid
+from rasteret_torch.read.scatter import interpolate, most_frequent
+from rasteret_torch.read.warp import SourcePlane, place_warped
+
+WEST, EAST = CRS.from_epsg(32632), CRS.from_epsg(32633)
+SIZE = (900, 900)
+SOURCE = Affine(10, 0, 300_000, 0, -10, 5_100_000)
+
+
+def smooth(dtype) -> np.ndarray:
+    rows, cols = np.mgrid[: SIZE[0], : SIZE[1]]
+    waves = np.stack([np.sin(rows / 17) * np.cos(cols / 23), np.cos(rows / 31 + cols / 11)])
+    return (1000 + 900 * waves).astype(dtype)
+
+
+def target(res: float, px: int = 128) -> Grid:
+    x, y = Transformer.from_crs(EAST, WEST, always_xy=True).transform(300_000 + 4500, 5_100_000 - 4500)
+    x, y = round(x / 10) * 10, round(y / 10) * 10
+    half = px * res / 2
+    return Grid.from_bounds((x - half, y - half, x + half, y + half), (res, res), WEST)
+
+
+def ours(grid, data, valid, resampling):
+    placed = place_warped(grid, SourcePlane(SOURCE, data.shape[1:], EAST))
+    window = placed.source_window(resampling)
+    rows, cols = window.slices()
+    found, counted = placed.apply((data[:, rows, cols], valid[:, rows, cols]), window[:2], resampling)
+    assert placed.target.shape == grid.shape
+    return found, counted
+
+
+def gdal(grid, data, resampling, nodata=None):
+    out = np.zeros((len(data), *grid.shape), data.dtype)
+    reproject(
+        data, out, src_transform=SOURCE, src_crs=EAST.to_wkt(), dst_transform=grid.transform, dst_crs=WEST.to_wkt(),
+        resampling=Resampling[resampling], tolerance=0.01, src_nodata=nodata, dst_nodata=nodata,
+    )  # fmt: skip
+    return out
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64"])
+@pytest.mark.parametrize("resampling", ["bilinear", "cubic"])
+def test_smooth_images_equal_gdal(dtype, resampling):
+    data = smooth(dtype) if dtype != "uint8" else (smooth(float) / 8).astype("uint8")
+    found, counted = ours(target(10), data, np.ones(data.shape, bool), resampling)
+    expected = gdal(target(10), data, resampling)
+    assert counted.all()
+    assert found.dtype == data.dtype
+    error = np.abs(found.astype(float) - expected)
+    assert error.max() <= 1
+    assert error.mean() <= 0.1
+
+
+def test_nearest_equals_gdal_but_for_ties():
+    data = np.random.default_rng(0).integers(0, 60_000, (2, *SIZE)).astype(np.uint16)
+    found, _ = ours(target(10), data, np.ones(data.shape, bool), "nearest")
+    assert (found == gdal(target(10), data, "nearest")).mean() >= 0.995
+
+
+@pytest.mark.parametrize(("resampling", "res", "most"), [("bilinear", 37, 1), ("cubic", 37, 1), ("average", 40, 12)])
+def test_coarser_targets_average_what_they_skip(resampling, res, most):
+    noise = np.random.default_rng(1).normal(0, 200, (2, *SIZE))
+    data = (smooth(float) + noise).astype(np.float32)
+    grid = target(res, px=64)
+    found, _ = ours(grid, data, np.ones(data.shape, bool), resampling)
+    error = np.abs(found - gdal(grid, data, resampling))
+    single, _ = ours(grid, data, np.ones(data.shape, bool), "nearest")
+    assert error.mean() <= most, "far from GDAL's"
+    assert np.abs(single - gdal(grid, data, resampling)).mean() > 5 * error.mean()  # the check can fail
+
+
+def test_mode_equals_gdal_nearly_everywhere():
+    rows, cols = np.mgrid[: SIZE[0], : SIZE[1]]
+    data = ((rows // 23 + cols // 31) % 5).astype(np.uint8)[None] + 1
+    grid = target(40, px=64)
+    found, counted = ours(grid, data, np.ones(data.shape, bool), "mode")
+    assert counted.all()
+    assert (found == gdal(grid, data, "mode")).mean() >= 0.97
+
+
+@pytest.mark.parametrize("resampling", ["nearest", "bilinear", "cubic", "average", "mode"])
+@pytest.mark.parametrize("res", [7, 10, 35])
+def test_nodata_never_bleeds(resampling, res):
+    data = np.full((2, *SIZE), 100, np.int16)
+    valid = np.ones(data.shape, bool)
+    valid[0, 400:470, 400:500] = False
+    valid[1, ::7, ::5] = False
+    data[~valid] = -32768
+    found, counted = ours(target(res), data, valid, resampling)
+    assert (found[counted] == 100).all()
+    assert not counted[0].all()
+    assert counted[0].any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from(["nearest", "bilinear", "cubic", "average"]), st.booleans())
+def test_warping_onto_itself_changes_nothing(seed, resampling, has_holes):
+    random = np.random.default_rng(seed)
+    data = random.integers(0, 65_536, (2, 40, 50)).astype(np.uint16)
+    valid = random.random(data.shape) > 0.2 if has_holes else np.ones(data.shape, bool)
+    rows, cols = np.mgrid[:40, :50] + 0.5
+    found, counted = interpolate((data, valid), rows, cols, resampling, (1.0, 1.0)) if resampling != "nearest" else (
+        data, valid,
+    )  # fmt: skip
+    same = counted & valid
+    if not has_holes:
+        assert counted.all()
+    # Beside a hole "cubic" and "bilinear" still have all their weight on the pixel itself.
+    assert (found[same] == data[same]).all()
+    assert same.sum() == valid.sum()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.floats(1.0, 5.0))
+def test_means_stay_among_what_they_are_made_of(seed, shrink):
+    random = np.random.default_rng(seed)
+    data = random.normal(0, 1000, (1, 30, 30)).astype(np.float32)
+    valid = random.random(data.shape) > 0.3
+    rows, cols = random.uniform(-1, 31, (2, 15, 15))
+    for resampling in ("bilinear", "average"):
+        found, counted = interpolate((data, valid), rows, cols, resampling, (shrink, shrink))
+        assert found[counted].min(initial=0) >= min(data[valid].min(), 0) - 1e-2
+        assert found[counted].max(initial=0) <= max(data[valid].max(), 0) + 1e-2
+
+
+def test_mode_is_for_classes():
+    data = np.arange(64 * 64, dtype=np.float32).reshape(1, 64, 64)
+    with pytest.raises(InputError, match="distinct values"):
+        most_frequent((data, np.ones(data.shape, bool)), lambda pixels: pixels)
