@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -118,13 +118,16 @@ class RandomLayout:
     length: int
     seed: int
 
-    def chips(self, numbers: Numbers, epoch: int) -> Chips:
-        """The chips with these numbers."""
+    def chips(self, numbers: Numbers, epoch: int, draw: int = 0) -> Chips:
+        """The chips with these numbers; another `draw` gives others, to take where the first ones will not do."""
         ground = self.ground
-        drawn = fractions(numbers, key_of(self.seed, epoch, _PICK)) * ground.reach[-1]
+        keys = {
+            purpose: key_of(self.seed, epoch, purpose, *([draw] if draw else [])) for purpose in (_PICK, _ROW, _COL)
+        }
+        drawn = fractions(numbers, keys[_PICK]) * ground.reach[-1]
         places = np.minimum(np.searchsorted(ground.reach, drawn, side="right"), len(ground.items) - 1)
         room = ground.room[places]
-        steps = [fractions(numbers, key_of(self.seed, epoch, purpose)) for purpose in (_ROW, _COL)]
+        steps = [fractions(numbers, keys[purpose]) for purpose in (_ROW, _COL)]
         moved = np.floor(np.stack(steps, axis=1) * (np.maximum(room, 0) + 1)).astype(np.int64)
         first = np.where(room < 0, room // 2, moved)
         return Chips(places.astype(np.int64), first[:, 0], first[:, 1])
@@ -295,6 +298,36 @@ def layout_of(
     if wanted < 1 or (name != "random" and wanted > most):
         raise InputError(f"length={length} does not fit the {name!r} layout, which has {most} chips")
     return make(wanted)
+
+
+def chosen_of(
+    whole: Layout, kept: Numbers, length: int | None, weights: NDArray[np.float64] | None, seed: int
+) -> Layout:
+    """Some chips of a layout that is the same in every epoch.
+
+    Args:
+        whole: the layout; where there are weights, one of rows.
+        kept: numbers of the chips.
+        length: chips of an epoch; None takes all that are kept.
+        weights: of the rows; those of rows that are not kept count as 0.
+        seed: of the draw by weight.
+
+    Raises:
+        InputError: a length that there is not, or no weight is left.
+    """
+    if weights is not None:
+        assert isinstance(whole, RowsLayout)
+        drawn = WeightedRowsLayout(whole.ground, whole.length if length is None else length, weights, seed)
+        left = np.isin(np.arange(whole.length), kept)
+        return drawn if left.all() else replace(drawn, weights=np.where(left, weights, 0.0))
+    if length is not None and not 1 <= length <= len(kept):
+        raise InputError(f"length={length} does not fit: {len(kept)} of {whole.length} chips are valid enough")
+    return SomeLayout(whole, kept[:length])
+
+
+def by_row(layout: Layout) -> bool:
+    """Whether a chip shows the row it stands for, and no other."""
+    return isinstance(layout.whole if isinstance(layout, SomeLayout) else layout, RowsLayout)
 
 
 def z_curve(rows: Numbers, cols: Numbers) -> NDArray[np.uint64]:

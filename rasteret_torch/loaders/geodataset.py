@@ -15,6 +15,7 @@ import pandas as pd
 import shapely
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from pyproj import CRS
 from torchgeo.datasets import GeoDataset
 
@@ -35,7 +36,8 @@ from rasteret_torch.loaders.combined import (
 from rasteret_torch.loaders.lookup import COLUMNS, ROW, FrameLookup
 from rasteret_torch.loaders.plotting import Palette, cmap_of, plot_sample, rgb_bands_of
 from rasteret_torch.loaders.reads import Reads
-from rasteret_torch.loaders.recipe import Assembly, ChipRead, PlannedChip, SampleCRS, SampleRecipe, worker_pipeline
+from rasteret_torch.loaders.recipe import Assembly, Box, ChipRead, PlannedChip, SampleCRS, SampleRecipe, worker_pipeline
+from rasteret_torch.loaders.sight import Sight, sketched
 from rasteret_torch.loaders.targets import ClassName, Target, TargetsLike
 from rasteret_torch.loaders.targets_resolve import resolved
 from rasteret_torch.loaders.tensors import SampleDtype, as_dtype
@@ -286,15 +288,29 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
 
         return finish
 
+    def valid_shares(self, queries: Sequence[Query]) -> NDArray[np.float64]:
+        """The share of valid pixels of each chip, judged in 16 x 16 pixels of an overview; 0 where no item is."""
+        chips = [self._chip(query) for query in queries]
+        seen = Sight(0.0, self.read_options, self.backend)
+        shares = np.zeros(len(chips))
+        placed = [number for number, chip in enumerate(chips) if chip is not None]
+        shares[placed] = seen.shares(sketched(self.recipe, *chip) for chip in chips if chip is not None)
+        return shares
+
     def plan_query(self, query: Query) -> PlannedChip | None:
         """What will be read for a query; None where no item is."""
+        chip = self._chip(query)
+        return None if chip is None else self.recipe.plan(*chip)
+
+    def _chip(self, query: Query) -> tuple[Grid, NDArray[np.int64], Box] | None:
+        """Grid, rows and `bounds` of a query."""
         x, y, t = self._disambiguate_slice(query)
         rows = self.lookup.find(x, y, t)
         if len(rows) == 0:
             return None
         grid = Grid.from_bounds((x.start, y.start, x.stop, y.stop), (x.step, y.step), self._crs)
         times = t.start.timestamp(), t.stop.timestamp(), float(t.step)
-        return self.recipe.plan(grid, rows, (x.start, x.stop, x.step, y.start, y.stop, y.step, *times))
+        return grid, rows, (x.start, x.stop, x.step, y.start, y.stop, y.step, *times)
 
     def _sample(self, chip: PlannedChip, read: ChipRead) -> Sample:
         sample = self.recipe.sample(chip, read)

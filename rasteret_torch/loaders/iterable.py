@@ -16,7 +16,8 @@ import torch
 from pyproj import CRS
 from torch.utils.data import IterableDataset, Sampler, get_worker_info
 
-from rasteret_torch.chips.layouts import layout_of
+from rasteret_torch.chips.layouts import chosen_of, layout_of
+from rasteret_torch.chips.mixing import Numbers
 from rasteret_torch.chips.order import EpochOrder
 from rasteret_torch.chips.share import Cut, Mark, steps_of_worker
 from rasteret_torch.chips.survey import survey
@@ -25,6 +26,7 @@ from rasteret_torch.index import Collection, load
 from rasteret_torch.loaders.batches import BadSample, ChipReader, Reading
 from rasteret_torch.loaders.ranks import Rank, current_rank
 from rasteret_torch.loaders.recipe import Assembly, Sample, SampleCRS, SampleRecipe, worker_pipeline
+from rasteret_torch.loaders.sight import Sight
 from rasteret_torch.loaders.sources import ChipSource, LayoutSource
 from rasteret_torch.loaders.targets import TargetsLike
 from rasteret_torch.loaders.targets_resolve import resolved
@@ -77,6 +79,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         patch_size: int | tuple[int, int],
         length: int | None = None,
         weights: str | None = None,
+        min_valid: float = 0.0,
         batch_size: int | None = None,
         drop_last: bool = False,
         seed: int = 0,
@@ -113,6 +116,9 @@ class RasteretIterableDataset(IterableDataset[Sample]):
             patch_size: of chips, in pixels: one number, or (rows, cols).
             length: samples of an epoch; None takes as many as cover the items, or all that there are.
             weights: column of numbers in proportion to which "rows" are drawn, with repeats, anew each epoch.
+            min_valid: share of valid pixels that a chip must have, judged in 16 x 16 pixels of an overview. A random
+                chip with less is drawn anew, up to 32 times, and the best is taken; in the other layouts such chips are
+                left out, which reads an overview of every item when the dataset is made.
             batch_size: yield batches of so many samples; None yields samples.
             drop_last: leave out a last batch that is not full.
             seed: of order and chips.
@@ -163,6 +169,8 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         self._ground = crs, res
         self._wanted_length = length
         self._weights = weights
+        self._sight = Sight(min_valid, read, self.backend) if min_valid else None
+        self._kept: Numbers | None = None  # chips that show enough, once they were looked at
         made = resolved(
             targets, label_field, self.collection, is_image=is_image, level=read.level, backend=self.backend
         )
@@ -187,6 +195,8 @@ class RasteretIterableDataset(IterableDataset[Sample]):
             sampled = importlib.import_module("rasteret_torch.loaders.sampled")  # needs torchgeo, layouts do not
             chosen = self._recipe, self._ground, self.sampler, self._wanted_length, self.seed
             found: ChipSource = sampled.SampledSource.of(*chosen)
+            if self._sight is not None:
+                raise InputError("min_valid= needs a layout of ours: sampler='random', 'grid', 'inside' or 'rows'")
             return found
         crs, res = self._ground
         place = survey(self.collection.runtime, self.bands, crs, res)
@@ -194,8 +204,14 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         ground = place.ground(self.patch_size, each_row=each_row, each_time=not self._recipe.time_series)
         column = None if self._weights is None else self.collection.column(self._weights)
         drawn = None if column is None else column.to_numpy().astype(np.float64)
-        layout = layout_of(self.sampler, ground, self._wanted_length, self.seed, drawn)
-        return LayoutSource(place, layout, ground, self._recipe)
+        if self._sight is None or self.sampler == "random":
+            layout = layout_of(self.sampler, ground, self._wanted_length, self.seed, drawn)
+            return LayoutSource(place, layout, ground, self._recipe, self._sight)
+        whole = LayoutSource(place, layout_of(self.sampler, ground, None, self.seed), ground, self._recipe)
+        if self._kept is None:
+            self._kept = whole.kept(self._sight)
+        left = chosen_of(whole.layout, self._kept, self._wanted_length, drawn, self.seed)
+        return LayoutSource(place, left, ground, self._recipe, self._sight)
 
     def __len__(self) -> int:
         """Batches (samples, without `batch_size`) of an epoch on this rank."""

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch.utils.data.distributed import DistributedSampler
 from torchgeo.datasets import GeoDataset
 
-from rasteret_torch.chips.layouts import Ground, Layout, layout_of
+from rasteret_torch.chips.layouts import Ground, Layout, chosen_of, layout_of
 from rasteret_torch.chips.mixing import Numbers
 from rasteret_torch.chips.order import EpochOrder
 from rasteret_torch.chips.share import Cut
-from rasteret_torch.errors import InputError
+from rasteret_torch.errors import EmptySelectionError, InputError
 from rasteret_torch.loaders.combined import Query
 from rasteret_torch.loaders.lookup import ROW
 from rasteret_torch.loaders.ranks import current_rank
@@ -47,6 +47,16 @@ class LayoutSampler(DistributedSampler[Query]):
         self.seed = seed
         self.epoch = 0
         self.drop_last = False
+
+    def _choose(self, min_valid: float, length: int | None = None, weights: NDArray[np.float64] | None = None) -> None:
+        """Leaves chips out that show too little."""
+        kept = np.arange(self.layout.length)
+        if min_valid:
+            shares = self.dataset.valid_shares(self.queries(kept))
+            kept = np.flatnonzero(shares >= min_valid)
+            if not len(kept):
+                raise EmptySelectionError(f"no chip has min_valid={min_valid} of its pixels valid; lower it")
+        self.layout = chosen_of(self.layout, kept, length, weights, self.seed)
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch of the next iteration."""
@@ -88,6 +98,7 @@ class RowSampler(LayoutSampler):
         size: int | tuple[int, int],
         length: int | None = None,
         weights: str | Sequence[float] | None = None,
+        min_valid: float = 0.0,
         shuffle: bool = True,
         seed: int = 0,
     ) -> None:
@@ -99,6 +110,7 @@ class RowSampler(LayoutSampler):
             length: queries of an epoch; None takes as many as there are rows.
             weights: draw rows in proportion to these numbers, with repeats: one a row, or the name of a column of the
                 index (or of the collection).
+            min_valid: share of valid pixels that a chip must have, judged as `RasteretGeoDataset.valid_shares` does.
             shuffle: visit rows in random order, another in each epoch.
             seed: of order and draws.
 
@@ -107,8 +119,8 @@ class RowSampler(LayoutSampler):
         """
         ground = ground_of(dataset, size)
         drawn = None if weights is None else _weights(dataset, weights)
-        layout = layout_of("rows", ground, length, seed, drawn)
-        super().__init__(dataset, layout, ground, shuffle=shuffle, seed=seed)
+        super().__init__(dataset, layout_of("rows", ground, None, seed), ground, shuffle=shuffle, seed=seed)
+        self._choose(min_valid, length, drawn)
 
 
 class InsideSampler(LayoutSampler):
@@ -123,6 +135,7 @@ class InsideSampler(LayoutSampler):
         *,
         size: int | tuple[int, int],
         length: int | None = None,
+        min_valid: float = 0.0,
         shuffle: bool = False,
         seed: int = 0,
     ) -> None:
@@ -132,6 +145,7 @@ class InsideSampler(LayoutSampler):
             dataset: a `RasteretGeoDataset`, or any of TorchGeo's.
             size: of chips, px: one number, or (rows, cols).
             length: queries of an epoch; None takes all chips there are, a number the first ones.
+            min_valid: share of valid pixels that a chip must have, judged as `RasteretGeoDataset.valid_shares` does.
             shuffle: visit chips in random order, another in each epoch.
             seed: of the order.
 
@@ -139,8 +153,8 @@ class InsideSampler(LayoutSampler):
             InputError: every item is smaller than a chip.
         """
         ground = ground_of(dataset, size)
-        layout = layout_of("inside", ground, length, seed)
-        super().__init__(dataset, layout, ground, shuffle=shuffle, seed=seed)
+        super().__init__(dataset, layout_of("inside", ground, None, seed), ground, shuffle=shuffle, seed=seed)
+        self._choose(min_valid, length)
 
 
 def ground_of(dataset: GeoDataset, size: int | tuple[int, int]) -> Ground:

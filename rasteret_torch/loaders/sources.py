@@ -8,11 +8,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from affine import Affine
 
-from rasteret_torch.chips.layouts import Ground, Layout, RowsLayout
+from rasteret_torch.chips.layouts import Chips, Ground, Layout, RandomLayout, by_row
 from rasteret_torch.chips.mixing import Numbers
 from rasteret_torch.chips.survey import Survey
+from rasteret_torch.errors import EmptySelectionError
 from rasteret_torch.geo import Bounds, Grid
-from rasteret_torch.loaders.recipe import PlannedChip, SampleRecipe
+from rasteret_torch.loaders.recipe import Box, PlannedChip, SampleRecipe
+from rasteret_torch.loaders.sight import DRAWS, Sight, sketched
+from rasteret_torch.read import ChipPlan
 
 
 class ChipSource(Protocol):
@@ -55,11 +58,14 @@ class LayoutSource:
     has all items at its place.
     """
 
-    def __init__(self, survey: Survey, layout: Layout, ground: Ground, recipe: SampleRecipe) -> None:
+    def __init__(
+        self, survey: Survey, layout: Layout, ground: Ground, recipe: SampleRecipe, sight: Sight | None = None
+    ) -> None:
         self.survey = survey
         self.layout = layout
         self.ground = ground
         self.recipe = recipe
+        self.sight = sight
         runtime = survey.runtime
         self._whole_time = int(runtime.start_us.min()), int(runtime.end_us.max())
 
@@ -71,32 +77,79 @@ class LayoutSource:
     @property
     def identity(self) -> str:
         """The layout and its measures; the ground itself is the collection's content."""
-        ground = self.ground
+        ground, sight = self.ground, 0.0 if self.sight is None else self.sight.min_valid
         weights = getattr(self.layout, "weights", np.empty(0)).tobytes()
-        words = type(self.layout).__name__, self.length, ground.chip_px, ground.res, self.survey.crs.to_wkt(), weights
-        return hashlib.blake2b(repr(words).encode(), digest_size=16).hexdigest()
+        measures = self.length, ground.chip_px, ground.res, self.survey.crs.to_wkt(), weights, sight
+        return hashlib.blake2b(repr((type(self.layout).__name__, *measures)).encode(), digest_size=16).hexdigest()
 
     def at(self, numbers: Numbers, epoch: int) -> list[LaidOut]:
-        """The places of these chips."""
+        """The places of these chips.
+
+        Raises:
+            EmptySelectionError: a random chip for which no draw shows a valid pixel.
+        """
+        if self.sight is None or not isinstance(self.layout, RandomLayout):
+            return self._places(self.layout.chips(numbers, epoch))
+        return self._sighted(self.layout, self.sight, numbers, epoch)
+
+    def _places(self, chips: Chips) -> list[LaidOut]:
         ground = self.ground
-        found = zip(*(part.tolist() for part in self.layout.chips(numbers, epoch)), strict=True)
+        found = zip(*(part.tolist() for part in chips), strict=True)
         return [LaidOut(ground.box(place, row, col), int(ground.items[place])) for place, row, col in found]
+
+    def _sighted(self, layout: RandomLayout, sight: Sight, numbers: Numbers, epoch: int) -> list[LaidOut]:
+        """The first draw of each chip that shows enough valid pixels, or the best of all."""
+        best = self._places(layout.chips(numbers, epoch))
+        shares = sight.shares(self.sketch(place) for place in best)
+        for draw in range(1, DRAWS):
+            wanting = np.flatnonzero(shares < sight.min_valid)
+            if not len(wanting):
+                break
+            others = self._places(layout.chips(numbers[wanting], epoch, draw))
+            for slot, place, share in zip(
+                wanting, others, sight.shares(self.sketch(other) for other in others), strict=True
+            ):
+                if share > shares[slot]:
+                    best[slot], shares[slot] = place, share
+        if not shares.all():
+            raise EmptySelectionError(
+                f"{DRAWS} random chips in a row show no valid pixel, where min_valid={sight.min_valid} are asked for; "
+                "leave empty items out with collection.where(...), or take larger chips"
+            )
+        return best
+
+    def kept(self, sight: Sight) -> Numbers:
+        """The numbers of the chips that show enough valid pixels, of a layout that is the same in every epoch.
+
+        Raises:
+            EmptySelectionError: none does.
+        """
+        places = self._places(self.layout.chips(np.arange(self.length), 0))
+        return sight.kept(self.sketch(place) for place in places)
+
+    def sketch(self, place: LaidOut) -> ChipPlan:
+        """The chip of a place in few pixels, to see how many are valid."""
+        return sketched(self.recipe, *self._chip(place))
 
     def plan(self, place: LaidOut) -> PlannedChip:
         """What will be read for a place."""
+        return self.recipe.plan(*self._chip(place))
+
+    def _chip(self, place: LaidOut) -> tuple[Grid, Numbers, Box]:
+        """Grid, rows and `bounds` of a chip."""
         (xmin, ymin, xmax, ymax), row = place
         runtime, (xres, yres) = self.survey.runtime, self.survey.res
         start, end = int(runtime.start_us[row]), int(runtime.end_us[row])
         if self.recipe.time_series:
             start, end = self._whole_time
             rows = self.survey.rows_at(place.box, start, end)
-        elif isinstance(self.layout, RowsLayout):
+        elif by_row(self.layout):
             rows = np.array([row])
         else:
             rows = self.survey.rows_at(place.box, start, end, row)
         grid = Grid(Affine(xres, 0.0, xmin, 0.0, -yres, ymax), self.ground.chip_px, self.survey.crs)
         times = start / 1e6, end / 1e6, 1.0
-        return self.recipe.plan(grid, rows, (xmin, xmax, xres, ymin, ymax, yres, *times))
+        return grid, rows, (xmin, xmax, xres, ymin, ymax, yres, *times)
 
     def line(self, epoch: int) -> Numbers:
         """All numbers, neighbours on the ground next to each other."""
