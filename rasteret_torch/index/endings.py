@@ -30,6 +30,7 @@ class Endings:
     audit_splits = Ending("rasteret_torch.index.audit:audit_splits")
     sorted_in_space = Ending("rasteret_torch.index.sorting:sorted_in_space")
     get_numpy = Ending("rasteret_torch.readers.numpy:get_numpy")
+    iter_areas = Ending("rasteret_torch.readers.iterate:iter_areas")
     get_xarray = Ending("rasteret_torch.readers.xarray:get_xarray")
     get_gdf = Ending("rasteret_torch.readers.geodataframe:get_gdf")
     stats = Ending("rasteret_torch.readers.statistics:stats")

@@ -5,10 +5,9 @@ Every tile that holds a point is read once, and only the rectangle of it that it
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from rasteret_torch.index.source import Source
 from rasteret_torch.read import ChipPixels, ChipPlan, plan_window
 from rasteret_torch.read.plan import checked_sample
 from rasteret_torch.readers.request import Request
-from rasteret_torch.readers.stream import BATCH_NBYTES, BATCHES_IN_FLIGHT
+from rasteret_torch.readers.stream import in_flight
 from rasteret_torch.tiff.model import Layout
 
 Ints = NDArray[np.int64]
@@ -50,7 +49,7 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """For every pair and band its pixel: values and valid, both (pair, band)."""
+    """For every pair and band its pixel, or its window of pixels: values and valid, both (pair, band, …)."""
 
     values: NDArray[Any]
     valid: NDArray[np.bool_]
@@ -93,9 +92,27 @@ def gather(request: Request, pairs: Pairs, dtype: np.dtype[Any], distance_px: in
     """
     shape = (len(pairs.row), len(request.bands))
     found = Found(np.zeros(shape, dtype), np.zeros(shape, bool))
-    _read(request, _patches(request, pairs, None, 0), found, 0)
+    _read(request, _patches(request, pairs, None, 0), partial(_take, found))
     if distance_px:
-        _read(request, _patches(request, pairs, found.valid.copy(), distance_px), found, distance_px)
+        patches = _patches(request, pairs, found.valid.copy(), distance_px)
+        _read(request, patches, partial(_take_around, found, distance_px))
+    return found
+
+
+def gather_windows(request: Request, pairs: Pairs, dtype: np.dtype[Any], side_px: int) -> Found:
+    """The square of pixels around each point, in each band.
+
+    Args:
+        request, pairs, dtype: as for `gather`.
+        side_px: of the square, odd.
+
+    Returns:
+        values and valid (pair, band, side_px * side_px), row by row.
+    """
+    shape = (len(pairs.row), len(request.bands), side_px * side_px)
+    found = Found(np.zeros(shape, dtype), np.zeros(shape, bool))
+    reach = side_px // 2
+    _read(request, _patches(request, pairs, None, reach), partial(_take_windows, found, reach))
     return found
 
 
@@ -168,47 +185,39 @@ def _by_tile(layout: Layout, cols: Floats, rows: Floats) -> list[Ints]:
     return np.split(order, np.flatnonzero(np.diff(tile[order])) + 1)
 
 
-def _read(request: Request, patches: Iterator[Patch], found: Found, reach: int) -> None:
-    """Reads patches batch after batch, the next one already on its way, and takes the pixels of their points."""
-    pipeline = request.pipeline
-    flights: deque[tuple[list[Patch], Future[list[ChipPixels]]]] = deque()
+def _read(request: Request, patches: Iterator[Patch], take: Callable[[Patch, ChipPixels], None]) -> None:
+    """Reads patches, and takes the pixels of their points."""
     with tqdm(unit="tile", desc="sampling", disable=not request.options.progress) as bar:
-        try:
-            for batch in _batches(patches):
-                flights.append((batch, pipeline.submit([patch.plan for patch in batch])))
-                if len(flights) >= BATCHES_IN_FLIGHT:
-                    _take_all(*flights.popleft(), found, reach)
-                bar.update(len(batch))
-            while flights:
-                _take_all(*flights.popleft(), found, reach)
-        finally:
-            for _, future in flights:
-                future.cancel()
+        for patch, (chip,) in in_flight(request.pipeline, patches, lambda patch: (patch.plan,)):
+            take(patch, chip)
+            bar.update()
 
 
-def _batches(patches: Iterator[Patch]) -> Iterator[list[Patch]]:
-    batch: list[Patch] = []
-    nbytes = 0
-    for patch in patches:
-        if batch and nbytes + patch.nbytes > BATCH_NBYTES:
-            yield batch
-            batch, nbytes = [], 0
-        batch.append(patch)
-        nbytes += patch.nbytes
-    if batch:
-        yield batch
+def _take(found: Found, patch: Patch, chip: ChipPixels) -> None:
+    """The pixel that holds each point."""
+    rows, cols = patch.rows.astype(np.int64), patch.cols.astype(np.int64)
+    for sample, band in enumerate(patch.bands):
+        found.values[patch.pairs, band] = chip.data[0, sample][rows, cols]
+        found.valid[patch.pairs, band] = chip.valid[0, sample][rows, cols]
 
 
-def _take_all(batch: Sequence[Patch], future: Future[list[ChipPixels]], found: Found, reach: int) -> None:
-    for patch, chip in zip(batch, future.result(), strict=True):
-        for sample, band in enumerate(patch.bands):
-            data, valid = chip.data[0, sample], chip.valid[0, sample]
-            if reach:
-                _take_nearest(patch, data, valid, found, band, reach)
-                continue
-            rows, cols = patch.rows.astype(np.int64), patch.cols.astype(np.int64)
-            found.values[patch.pairs, band] = data[rows, cols]
-            found.valid[patch.pairs, band] = valid[rows, cols]
+def _take_around(found: Found, reach: int, patch: Patch, chip: ChipPixels) -> None:
+    """The nearest valid pixel of each point that has none yet."""
+    for sample, band in enumerate(patch.bands):
+        _take_nearest(patch, chip.data[0, sample], chip.valid[0, sample], found, band, reach)
+
+
+def _take_windows(found: Found, reach: int, patch: Patch, chip: ChipPixels) -> None:
+    """All pixels up to `reach` rows and columns from each point; those beyond the file stay invalid."""
+    down, right = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1)
+    rows = patch.rows.astype(np.int64)[:, None] + down
+    cols = patch.cols.astype(np.int64)[:, None] + right
+    height, width = patch.plan.grid.shape
+    inside = (rows >= 0) & (cols >= 0) & (rows < height) & (cols < width)
+    rows, cols = np.where(inside, rows, 0), np.where(inside, cols, 0)
+    for sample, band in enumerate(patch.bands):
+        found.values[patch.pairs, band] = chip.data[0, sample][rows, cols]
+        found.valid[patch.pairs, band] = chip.valid[0, sample][rows, cols] & inside
 
 
 def _take_nearest(

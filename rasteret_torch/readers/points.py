@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, Unpack, get_args
 
 import numpy as np
@@ -15,14 +15,14 @@ from rasteret_torch.geo import crs_label, project_points
 from rasteret_torch.index import Collection
 from rasteret_torch.read.plan import common_dtype
 from rasteret_torch.read.steps import times_of
-from rasteret_torch.readers.gather import Floats, Ints, Pairs, gather, pixel_positions
+from rasteret_torch.readers.gather import Floats, Found, Ints, Pairs, gather, gather_windows, pixel_positions
 from rasteret_torch.readers.options import AreaArguments, AreaOptions, shows_area_options
 from rasteret_torch.readers.point_input import as_points
 from rasteret_torch.readers.request import Request, request
 from rasteret_torch.readers.stream import check_fits
 
 Match = Literal["all", "latest"]
-MAX_DISTANCE_PX = 1024
+MAX_DISTANCE_PX, MAX_WINDOW_PX = 1024, 255
 EXACT_FLOAT_BITS = 53  # whole numbers of more bits are not exact in a double
 COLUMNS = ("point_index", "point_x", "point_y", "record_id", "datetime", "band", "value", "raster_crs")
 _ROW_NBYTES = 100  # of the result, about
@@ -53,6 +53,7 @@ def sample_points(
     *,
     match: Match = "all",
     max_distance_pixels: int = 0,
+    window_pixels: int = 1,
     x_column: str | None = None,
     y_column: str | None = None,
     **options: Unpack[AreaArguments],
@@ -67,21 +68,24 @@ def sample_points(
         match: "all" takes every item that holds the point; "latest" the newest one whose pixel there is valid.
         max_distance_pixels: where the pixel is not valid, the nearest valid one at most this many rows or columns away
             stands in: the closest ring of pixels first, and in a ring the closest centre.
+        window_pixels: side of a square of pixels around the point, odd; from 3 on there is a column `window`.
         x_column, y_column: the coordinate columns of a table; None finds x and y, or lon and lat.
         **options: see `AreaOptions`; points have no use for `target_crs`, `res`, `resampling` and `all_touched`.
 
     Returns:
         One row per point, item (ascending in time) and band; with "latest", one per point and band. Columns:
         point_index (from 0), point_x, point_y (as given), record_id, datetime (UTC), band, value (in the dtype of the
-        files; null where nothing is valid), raster_crs, then the input's own columns but for the geometry; one called
-        like one of these gets `_input` behind its name. Points that no item holds have no row.
+        files; null where nothing is valid), raster_crs, with `window_pixels` also window (the square row by row, the
+        pixel of the point in its middle; null where a pixel is not valid or outside of the file), then the input's own
+        columns but for the geometry; one called like one of these gets `_input` behind its name. Points that no item
+        holds have no row.
 
     Raises:
         EmptySelectionError: no item holds any of the points.
         InputError: no points, or bands whose values no common type holds exactly.
     """
     chosen = AreaOptions(**options)
-    _check(chosen, match, max_distance_pixels)
+    _check(chosen, match, max_distance_pixels, window_pixels)
     places = as_points(
         points,
         crs=chosen.geometry_crs,
@@ -93,12 +97,17 @@ def sample_points(
     if not len(hits.point):
         raise asked.nothing_found()
     dtype = _common(asked, np.unique(hits.row))
-    check_fits(len(hits.point) * len(asked.bands) * _ROW_NBYTES, f"a table of {len(hits.point)} points and items")
+    row_nbytes = _ROW_NBYTES + window_pixels**2 * (dtype.itemsize + 1)
+    check_fits(len(hits.point) * len(asked.bands) * row_nbytes, f"a table of {len(hits.point)} points and items")
     taken = _all if match == "all" else _latest
-    return _table(asked, taken(asked, hits, dtype, max_distance_pixels))
+    samples = taken(asked, hits, dtype, max_distance_pixels)
+    windows = _windows(asked, samples, dtype, window_pixels) if window_pixels > 1 else {}
+    return _table(asked, samples, windows)
 
 
-def _check(options: AreaOptions, match: str, distance_px: int) -> None:
+def _check(options: AreaOptions, match: str, distance_px: int, side_px: int) -> None:
+    if not isinstance(side_px, int | np.integer) or not 1 <= side_px <= MAX_WINDOW_PX or side_px % 2 == 0:
+        raise InputError(f"window_pixels is {side_px!r}; choose an odd number from 1 to {MAX_WINDOW_PX}")
     if match not in get_args(Match):
         raise InputError(f"match is {match!r}; choose one of {get_args(Match)}")
     if not isinstance(distance_px, int | np.integer) or not 0 <= distance_px <= MAX_DISTANCE_PX:
@@ -181,6 +190,11 @@ def _gathered(
     asked: Request, hits: Hits, dtype: np.dtype[Any], distance_px: int
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """(hit, band) values and valid, in the order of the hits."""
+    return _in_order(asked, hits, lambda pairs: gather(asked, pairs, dtype, distance_px))
+
+
+def _in_order(asked: Request, hits: Hits, read: Callable[[Pairs], Found]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """What is read of pairs in order of their items, in the order of the hits."""
     runtime = asked.collection.runtime
     order = np.argsort(hits.row, kind="stable")
     row, point = hits.row[order], hits.point[order]
@@ -189,10 +203,20 @@ def _gathered(
     for crs_id in np.unique(crs_ids):
         at = crs_ids == crs_id
         x[at], y[at] = project_points(x[at], y[at], asked.areas.crs, runtime.crs_list[crs_id])
-    found = gather(asked, Pairs(row, x, y), dtype, distance_px)
+    found = read(Pairs(row, x, y))
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     return found.values[back], found.valid[back]
+
+
+def _windows(asked: Request, samples: Samples, dtype: np.dtype[Any], side_px: int) -> dict[str, pa.Array]:
+    """Column `window` of the samples."""
+    pairs, back = np.unique(np.stack([samples.point, samples.row]), axis=1, return_inverse=True)
+    hits = Hits(pairs[0], pairs[1])
+    values, valid = _in_order(asked, hits, lambda pairs: gather_windows(asked, pairs, dtype, side_px))
+    at = back.ravel(), samples.band
+    flat = pa.array(values[at].ravel(), mask=~valid[at].ravel())
+    return {"window": pa.FixedSizeListArray.from_arrays(flat, side_px * side_px)}
 
 
 def _all(asked: Request, hits: Hits, dtype: np.dtype[Any], distance_px: int) -> Samples:
@@ -224,7 +248,7 @@ def _latest(asked: Request, hits: Hits, dtype: np.dtype[Any], distance_px: int) 
     return Samples(np.repeat(points, count), row.ravel(), band, values.ravel(), valid.ravel())
 
 
-def _table(asked: Request, samples: Samples) -> pa.Table:
+def _table(asked: Request, samples: Samples, more: dict[str, pa.Array]) -> pa.Table:
     runtime, shapes = asked.collection.runtime, asked.areas.shapes
     rows, position = np.unique(samples.row, return_inverse=True)
     crs_ids = runtime.grids(asked.bands[0])[2][rows]
@@ -247,7 +271,8 @@ def _table(asked: Request, samples: Samples) -> pa.Table:
             strict=True,
         )
     )
+    columns |= more
     if asked.areas.columns is not None:
         own = asked.areas.columns.take(pa.array(samples.point))
-        columns |= {f"{name}_input" if name in COLUMNS else name: own.column(name) for name in own.column_names}
+        columns |= {f"{name}_input" if name in columns else name: own.column(name) for name in own.column_names}
     return pa.table(columns)

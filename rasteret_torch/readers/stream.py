@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from tqdm import tqdm
 
 from rasteret_torch.errors import InputError
-from rasteret_torch.read import ChipPixels, Pipeline
+from rasteret_torch.read import ChipPixels, ChipPlan, Pipeline
 from rasteret_torch.readers.layout import AreaRead
 from rasteret_torch.readers.request import Request
 from rasteret_torch.store.policy import MIB
@@ -20,7 +20,65 @@ from rasteret_torch.store.policy import MIB
 BATCH_NBYTES = 64 * MIB
 BATCHES_IN_FLIGHT = 2
 
-Flight = tuple[list[AreaRead], Future[list[ChipPixels]]]
+
+class Planned(Protocol):
+    """Something to be read.
+
+    Attributes:
+        nbytes: of data and valid once read.
+    """
+
+    @property
+    def nbytes(self) -> int:
+        """See above."""
+        ...
+
+
+def in_flight[T: Planned](
+    pipeline: Pipeline, parts: Iterable[T], plans: Callable[[T], Sequence[ChipPlan]]
+) -> Iterator[tuple[T, list[ChipPixels]]]:
+    """Reads parts in their order, a bounded number of bytes at a time, the next batch already on its way.
+
+    Args:
+        pipeline: reads.
+        parts: taken when their turn comes.
+        plans: of a part.
+
+    Yields:
+        Each part with the pixels of its plans.
+    """
+    flights: deque[tuple[list[T], Future[list[ChipPixels]]]] = deque()
+    try:
+        for batch in _batches(parts):
+            flights.append((batch, pipeline.submit([plan for part in batch for plan in plans(part)])))
+            if len(flights) >= BATCHES_IN_FLIGHT:
+                yield from _landed(*flights.popleft(), plans)
+        while flights:
+            yield from _landed(*flights.popleft(), plans)
+    finally:
+        for _, future in flights:
+            future.cancel()
+
+
+def _batches[T: Planned](parts: Iterable[T]) -> Iterator[list[T]]:
+    batch: list[T] = []
+    nbytes = 0
+    for part in parts:
+        if batch and nbytes + part.nbytes > BATCH_NBYTES:
+            yield batch
+            batch, nbytes = [], 0
+        batch.append(part)
+        nbytes += part.nbytes
+    if batch:
+        yield batch
+
+
+def _landed[T: Planned](
+    batch: Sequence[T], future: Future[list[ChipPixels]], plans: Callable[[T], Sequence[ChipPlan]]
+) -> Iterator[tuple[T, list[ChipPixels]]]:
+    chips = iter(future.result())
+    for part in batch:
+        yield part, [next(chips) for _ in plans(part)]
 
 
 def stream(
@@ -36,44 +94,10 @@ def stream(
     Yields:
         Each area with its pixels, one entry for each of its plans.
     """
-    pipeline = request.pipeline
-    flights: deque[Flight] = deque()
     with tqdm(total=total, unit="area", desc="reading", disable=not request.options.progress) as bar:
-        try:
-            for batch in _batches(reads):
-                flights.append((batch, _start(pipeline, batch)))
-                if len(flights) >= BATCHES_IN_FLIGHT:
-                    yield from _landed(flights.popleft(), bar)
-            while flights:
-                yield from _landed(flights.popleft(), bar)
-        finally:
-            for _, future in flights:
-                future.cancel()
-
-
-def _batches(reads: Iterable[AreaRead]) -> Iterator[list[AreaRead]]:
-    batch: list[AreaRead] = []
-    nbytes = 0
-    for read in reads:
-        if batch and nbytes + read.nbytes > BATCH_NBYTES:
-            yield batch
-            batch, nbytes = [], 0
-        batch.append(read)
-        nbytes += read.nbytes
-    if batch:
-        yield batch
-
-
-def _start(pipeline: Pipeline, batch: list[AreaRead]) -> Future[list[ChipPixels]]:
-    return pipeline.submit([plan for read in batch for plan in read.plans])
-
-
-def _landed(flight: Flight, bar: Any) -> Iterator[tuple[AreaRead, list[ChipPixels]]]:
-    batch, future = flight
-    chips = iter(future.result())
-    for read in batch:
-        yield read, [_cut(read, number, next(chips)) for number in range(len(read.plans))]
-        bar.update()
+        for read, chips in in_flight(request.pipeline, reads, lambda read: read.plans):
+            yield read, [_cut(read, number, chip) for number, chip in enumerate(chips)]
+            bar.update()
 
 
 def _cut(read: AreaRead, number: int, chip: ChipPixels) -> ChipPixels:

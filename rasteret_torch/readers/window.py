@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from rasteret_torch.errors import CRSMismatchError, InputError
+import numpy as np
+from tqdm import tqdm
+
+from rasteret_torch.errors import CRSMismatchError, EmptySelectionError, InputError
 from rasteret_torch.geo import Bounds, Grid, parse_crs, same_crs
 from rasteret_torch.index import Collection, RuntimeIndex
-from rasteret_torch.read import Raster, ReadOptions, Resampling, pipeline, plan_chip
+from rasteret_torch.read import (
+    ChipPixels,
+    ChipPlan,
+    Pipeline,
+    Raster,
+    ReadOptions,
+    Resampling,
+    pipeline,
+    plan_chip,
+)
 from rasteret_torch.read.access import backend_for
 from rasteret_torch.read.steps import GroupBy, steps_of
 from rasteret_torch.readers.options import pixel_of
@@ -29,9 +42,15 @@ def read_window(
     group_by: GroupBy | None = None,
     *,
     resampling: Resampling | None = None,
+    bbox: Bounds | None = None,
+    date_range: Any = None,
+    cloud_cover_lt: float | None = None,
+    split: str | Sequence[str] | None = None,
+    split_column: str = "split",
     read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
     backend: StorageBackend | None = None,
     cloud_config: CloudConfig | None = None,
+    progress: bool = False,
 ) -> Raster:
     """Reads items onto one grid, all in one gather.
 
@@ -44,9 +63,12 @@ def read_window(
         target_crs: CRS of the result; None takes the items'.
         group_by: None makes one mosaic; "item" or "date" (UTC) makes one step each, ascending in time.
         resampling: None takes the nearest pixel for integers and interpolates linearly for floats.
+        bbox, date_range, cloud_cover_lt, split, split_column: filters, see `Collection.subset`; items that do not pass
+            are left out.
         read: how the bytes are fetched.
         backend: byte source; None takes what the catalog says of the collection's `data_source`, else nothing but URLs.
         cloud_config: makes a backend; instead of `backend`.
+        progress: shows a bar, step by step.
 
     Returns:
         data and valid (band, row, col), or (time, band, row, col) with `group_by`; north-up grid. Pixels that no item
@@ -54,11 +76,14 @@ def read_window(
 
     Raises:
         InputError: unknown ids or empty bounds.
+        EmptySelectionError: none of the items passes the filters.
         BandNotFoundError: unknown bands.
         CRSMismatchError: items in several CRSs, and no `target_crs`.
     """
     names = collection.check_bands(bands)
-    rows = rows_of(collection, [item_ids] if isinstance(item_ids, str) else item_ids)
+    wanted = [item_ids] if isinstance(item_ids, str) else list(item_ids)
+    filters = Filters(bbox, date_range, cloud_cover_lt, split, split_column)
+    rows = filters.passed(collection, rows_of(collection, wanted))
     runtime = collection.runtime
     crs = _crs_of(collection, rows, names[0]) if target_crs is None else parse_crs(target_crs)
     grid = Grid.from_bounds(bounds, pixel_of(res), crs)
@@ -68,8 +93,62 @@ def read_window(
     ]
     kernel = (lambda dtype: resampling) if resampling is not None else default_resampling
     plan = plan_chip(grid, steps, resampling=kernel, level=read.level)
-    data, valid = pipeline(read, backend_for(collection, backend, cloud_config)).read([plan])[0]
+    data, valid = _pixels(pipeline(read, backend_for(collection, backend, cloud_config)), plan, progress=progress)
     return Raster(data, valid, grid) if group_by is not None else Raster(data[0], valid[0], grid)
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which items count; see `Collection.subset`."""
+
+    bbox: Bounds | None
+    date_range: Any
+    cloud_cover_lt: float | None
+    split: str | Sequence[str] | None
+    split_column: str
+
+    def passed(self, collection: Collection, rows: list[int]) -> list[int]:
+        """The rows that pass, in their order.
+
+        Raises:
+            EmptySelectionError: none does.
+        """
+        kept = collection.subset(
+            bbox=self.bbox,
+            date_range=self.date_range,
+            cloud_cover_lt=self.cloud_cover_lt,
+            split=self.split,
+            split_column=self.split_column,
+        )
+        if kept is collection:
+            return rows
+        ids = collection.runtime.ids
+        inside = set(kept.runtime.ids)
+        left = [row for row in rows if ids[row] in inside]
+        if not left:
+            raise EmptySelectionError(
+                f"none of the {len(rows)} items asked for, such as {ids[rows[0]]!r}, passes the filters; loosen them"
+            )
+        return left
+
+
+def _pixels(source: Pipeline, plan: ChipPlan, *, progress: bool) -> ChipPixels:
+    """All steps in one gather; where progress is shown, one after the other."""
+    if not progress:
+        return source.read([plan])[0]
+    blank = np.empty((len(plan.steps), len(plan.fills), *plan.grid.shape), plan.dtype)
+    chip = ChipPixels(blank, np.empty(blank.shape, bool))
+    futures = [
+        source.submit([replace(plan, steps=(step,))], [ChipPixels(data[None], valid[None])])
+        for step, data, valid in zip(plan.steps, *chip, strict=True)
+    ]
+    try:
+        for future in tqdm(futures, unit="step", desc="reading"):
+            future.result()
+    finally:
+        for future in futures:
+            future.cancel()
+    return chip
 
 
 def rows_of(collection: Collection, item_ids: Sequence[str]) -> list[int]:

@@ -193,3 +193,28 @@ def cpu_s(naip, points):
     began = time.process_time()
     naip.sample_points(points, "R", geometry_crs=UTM14)
     return time.process_time() - began
+
+
+@pytest.mark.parametrize("match", ["all", "latest"])
+def test_windows_around_points(dated, match):
+    west, _, _, north = dated.runtime.grid(0, "B1").bounds
+    points = np.array([[west + 5.0, north - 5.0], [west + 255.0, north - 105.0], [west + 795.0, north - 595.0]])
+    table = dated.sample_points(points, ["B2", "B1"], geometry_crs=UTM, match=match, window_pixels=3)
+    assert table.column_names == [*COLUMNS, "window"]
+    assert table.schema.field("window").type == pa.list_(pa.int16(), 9)
+    plain = dated.sample_points(points, ["B2", "B1"], geometry_crs=UTM, match=match)
+    assert table.select(COLUMNS).equals(plain)
+    for row in table.to_pylist():
+        number = dated.runtime.ids.index(row["record_id"])
+        with rasterio.open(dated.runtime.source(number, "B1").href) as file:
+            middle = file.index(row["point_x"], row["point_y"])
+            window = rasterio.windows.Window(middle[1] - 1, middle[0] - 1, 3, 3)
+            expected = file.read({"B1": 1, "B2": 2}[row["band"]], window=window, boundless=True, fill_value=7)
+        assert row["window"] == [None if value == 7 else value for value in expected.ravel().tolist()]
+        assert row["window"][4] == row["value"]
+
+
+@pytest.mark.parametrize("side", [0, 2, 257, 1.5])
+def test_windows_have_a_middle(dated, side):
+    with pytest.raises(InputError, match="odd number"):
+        dated.sample_points((9.0, 45.0), "B1", window_pixels=side)

@@ -5,7 +5,7 @@ import pytest
 import rasterio
 from rasterio.windows import from_bounds
 
-from rasteret_torch.errors import BandNotFoundError, CRSMismatchError, InputError
+from rasteret_torch.errors import BandNotFoundError, CRSMismatchError, EmptySelectionError, InputError
 
 
 def test_one_item_equals_rasterio(dated):
@@ -51,3 +51,24 @@ def test_wrong_arguments(dated):
         dated.read_window("scene_20200101", box, "fine", "B1")
     with pytest.raises(InputError, match="empty"):
         dated.read_window("scene_20200101", (1, 1, 0, 0), 10, "B1")
+
+
+def test_filters_leave_items_out(dated):
+    box = dated.runtime.grid(0, "B1").bounds
+    ids = list(dated.runtime.ids)
+    early = dated.read_window(ids, box, 10, "B1", group_by="item", date_range=(None, "2020-12-31"))
+    plain = dated.read_window(ids[:2], box, 10, "B1", group_by="item")
+    np.testing.assert_array_equal(early.data, plain.data)
+    with pytest.raises(EmptySelectionError, match="none of the 1 items asked for"):
+        dated.read_window(ids[2], box, 10, "B1", date_range=(None, "2020-12-31"))
+
+
+def test_progress_changes_no_pixel(dated, capsys):
+    box = dated.runtime.grid(0, "B1").bounds
+    ids = list(dated.runtime.ids)
+    for group_by in ("item", None):
+        plain = dated.read_window(ids, box, 10, ["B1", "B2"], group_by=group_by)
+        shown = dated.read_window(ids, box, 10, ["B1", "B2"], group_by=group_by, progress=True)
+        np.testing.assert_array_equal(shown.data, plain.data)
+        np.testing.assert_array_equal(shown.valid, plain.valid)
+    assert "3/3" in capsys.readouterr().err
