@@ -20,6 +20,7 @@ from rasteret_torch.read.resample import Pixels, cast_rounded
 
 MIN_STRETCH = 1 / 0.95  # GDAL's: a target this little coarser than the source does not widen the kernel
 MAX_CLASSES = 1024
+PART = 2**14  # positions done at a time: what they need stays in the processor's cache, and off the system's allocator
 SHARE_EPSILON = 1e-5  # shares of a pixel closer than this are equal but for rounding
 
 Positions = NDArray[np.floating[Any]]
@@ -113,35 +114,63 @@ def interpolate(
     places = rows.ravel().astype(work), cols.ravel().astype(work)
     kernels = [kernel(resampling, one) for one in shrink]
     spare = [kernel("bilinear", one) for one in shrink] if resampling == "cubic" else kernels
-    down, across = (Taps.of(at, one, length) for at, one, length in zip(places, kernels, size, strict=True))
-    at = down.first * size[1] + across.first
-    out, counted = np.empty((bands, at.size), data.dtype), np.ones((bands, at.size), bool)
-    partial = np.empty(0, np.intp)
-    for band in range(bands):
-        shown = valid[band]
-        whole = bool(shown.all())
-        if band == 0 or not np.array_equal(shown, valid[band - 1]):
-            partial = np.flatnonzero(_partial(None if whole else shown, down, across))
-        # NaN and inf in holes must not spread.
-        flat = (data[band] if whole else np.where(shown, data[band], 0)).astype(work).ravel()
-        values = np.zeros(at.size, work) if partial.size == at.size else _means(flat, size[1], at, down, across)
-        if partial.size:
-            beside = places[0][partial], places[1][partial]
-            values[partial], counted[band, partial] = _means_beside(flat.reshape(size), shown, beside, spare)
-        out[band] = cast_rounded(values, data.dtype)
+    planes = _planes(pixels, work)
+    out, counted = np.empty((bands, rows.size), data.dtype), np.ones((bands, rows.size), bool)
+    for start in range(0, rows.size, PART):
+        part = slice(start, start + PART)
+        beside = places[0][part], places[1][part]
+        down, across = (Taps.of(at, one, length) for at, one, length in zip(beside, kernels, size, strict=True))
+        at = down.first * size[1] + across.first
+        partial = np.empty(0, np.intp)
+        for band, plane in enumerate(planes):
+            if band == 0 or plane.holes is not planes[band - 1].holes:
+                partial = np.flatnonzero(_partial(plane.holes, down, across))
+            values = np.zeros(at.size, work)
+            if partial.size < at.size:
+                values = _means(plane.values.ravel(), size[1], at, down, across)
+            if partial.size:
+                few = beside[0][partial], beside[1][partial]
+                values[partial], counted[band, start + partial] = _means_beside(plane.values, valid[band], few, spare)
+            out[band, part] = cast_rounded(values, data.dtype)
     return out.reshape(bands, *rows.shape), counted.reshape(bands, *rows.shape)
 
 
-def _partial(shown: NDArray[np.bool_] | None, down: Taps, across: Taps) -> NDArray[np.bool_]:
-    """Positions that lack some tap; `shown` is None where all pixels are valid."""
+class Plane(NamedTuple):
+    """A band to interpolate.
+
+    Attributes:
+        values: (row, col), 0 in holes: NaN and inf there must not spread.
+        holes: how many there are above and left of each pixel corner, (row + 1, col + 1); None when there are none.
+    """
+
+    values: Positions
+    holes: NDArray[np.int32] | None
+
+
+def _planes(pixels: Pixels, work: np.dtype[Any]) -> list[Plane]:
+    """The bands; equal masks share what is counted of them."""
+    planes: list[Plane] = []
+    for band, (values, shown) in enumerate(zip(*pixels, strict=True)):
+        if shown.all():
+            planes.append(Plane(values.astype(work), None))
+            continue
+        if planes and planes[-1].holes is not None and np.array_equal(shown, pixels[1][band - 1]):
+            holes = planes[-1].holes
+        else:
+            holes = np.zeros((shown.shape[0] + 1, shown.shape[1] + 1), np.int32)
+            np.cumsum(np.cumsum(~shown, axis=0, dtype=np.int32), axis=1, out=holes[1:, 1:])
+        planes.append(Plane(np.where(shown, values, 0).astype(work), holes))
+    return planes
+
+
+def _partial(holes: NDArray[np.int32] | None, down: Taps, across: Taps) -> NDArray[np.bool_]:
+    """Positions that lack some tap."""
     partial = np.zeros(down.first.shape, bool)
     for taps in (down, across):
         if taps.outside is not None:
             partial |= taps.outside
-    if shown is None or partial.all():
+    if holes is None or partial.all():
         return partial
-    holes = np.zeros((shown.shape[0] + 1, shown.shape[1] + 1), np.int32)  # above and left of each corner
-    np.cumsum(np.cumsum(~shown, axis=0, dtype=np.int32), axis=1, out=holes[1:, 1:])
     flat, width = holes.ravel(), holes.shape[1]
     corner = down.first * width + across.first
     below, right = len(down.weights) * width, len(across.weights)
