@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rasteret_torch.loaders.targets import ColumnTargets, RasterTargets, VectorTargets
     from rasteret_torch.loaders.telemetry import RasteretTelemetry
     from rasteret_torch.read import Raster, ReadOptions
+    from rasteret_torch.readers.plot_pixels import plot_raster
     from rasteret_torch.readers.save import save_per_geometry
     from rasteret_torch.readers.statistics import StatsOptions
     from rasteret_torch.readers.tiff import read_tiff
@@ -73,6 +74,7 @@ _HOMES = {
     "list_collections": "rasteret_torch.ingest",
     "list_datasets": "rasteret_torch.ingest",
     "load": "rasteret_torch.index",
+    "plot_raster": "rasteret_torch.readers.plot_pixels",
     "read_tiff": "rasteret_torch.readers.tiff",
     "save_per_geometry": "rasteret_torch.readers.save",
     "register": "rasteret_torch.ingest",
@@ -112,6 +114,7 @@ __all__ = [
     "list_collections",
     "list_datasets",
     "load",
+    "plot_raster",
     "read_tiff",
     "register",
     "register_local",

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from rasteret_torch.errors import BandNotFoundError, IndexCorruptError, InputError
+from rasteret_torch.index.endings import Ending
 
 METADATA_KEY = b"rasteret_torch_stats"
 _SHOWN = 16  # classes
@@ -76,6 +77,7 @@ class CollectionStats:
     split_column: str = "split"
     seed: int = 0
     level: int = 0
+    plot = Ending("rasteret_torch.readers.plot_pixels:plot_stats")
 
     def __getitem__(self, band: str) -> BandStats:
         for one in self.bands:
