@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 from torchgeo.datamodules import BaseDataModule
 
 from rasteret_torch.chips.mixing import key_of
 from rasteret_torch.errors import InputError
-from rasteret_torch.index import Collection, load
+from rasteret_torch.index import Collection
 from rasteret_torch.index.audit import AuditMode, HoldsOut, audit_splits
+from rasteret_torch.loaders.chip_facts import ChipFacts
 from rasteret_torch.loaders.combined import Sample
 from rasteret_torch.loaders.device import Scaling, Statistic, Transform, augmentation, augmented, labelled, seeded
-from rasteret_torch.loaders.evaluation import EvaluationDataset, SurveyDataset
+from rasteret_torch.loaders.evaluation import EvaluationDataset
 from rasteret_torch.loaders.geodataset import RasteretGeoDataset
 from rasteret_torch.loaders.iterable import RasteretIterableDataset
 from rasteret_torch.loaders.iterable_loader import RasteretDataLoader
-from rasteret_torch.loaders.labels import class_count, label_counts
-from rasteret_torch.loaders.measure import CHIPS, CHIPS_A_BATCH, Measured, balancing_weights, measured
 from rasteret_torch.loaders.patches import PatchSize, RandomPatches, grid_patches, patch_loader
 from rasteret_torch.loaders.recipe import SampleCRS
-from rasteret_torch.loaders.targets import Target, TargetsLike
-from rasteret_torch.loaders.targets_resolve import resolved
+from rasteret_torch.loaders.targets import TargetsLike
 from rasteret_torch.loaders.tensors import SampleDtype
 from rasteret_torch.read import ReadOptions, Resampling
 from rasteret_torch.read.steps import GroupBy, MosaicOrder
@@ -38,7 +34,7 @@ _STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "pr
 _AUGMENTATION = 41  # purpose of a key
 
 
-class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
+class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
     """Chips of a collection for training, validation, testing and prediction, told apart by a split column.
 
     Training chips are random, a function of `seed` and the epoch alone; the others tile the items edge to edge. Both
@@ -114,8 +110,9 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
             targets: what becomes `mask` or `label`; see `RasteretIterableDataset`.
             num_classes: of the task; None takes the classes of `targets` or the whole numbers of `label_field`.
             ignore_index: written into an integer `mask` where the image is not valid; None leaves it as it is.
-            mean, std: subtracted, then divided by, per channel: numbers, "none", or "collection", which measures both
-                on a seeded sample of training chips (valid pixels, after `transforms`). They are kept in checkpoints.
+            mean, std: subtracted, then divided by, per channel: numbers, "none", or "collection", which takes those
+                that `collection.with_stats(...)` keeps of the training split, or without them (or with `transforms`)
+                measures both on a seeded sample of training chips. They are kept in checkpoints.
             train_aug: kornia augmentations, or any function of a batch; `image`, `mask` and `mask_valid` move together.
                 With `iterable` they are drawn from (seed, epoch, chip number), so that they repeat after a resume.
             iterable: False takes TorchGeo's samplers and a map-style dataset: no resume in mid-epoch, and Lightning
@@ -198,10 +195,6 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
             if self.splits[role] is not None and getattr(self, f"{role}_dataset") is None:
                 setattr(self, f"{role}_dataset", self._split(role))
 
-    @functools.cached_property
-    def _opened(self) -> Collection:
-        return self.collection if isinstance(self.collection, Collection) else load(self.collection)
-
     def _split(self, role: str) -> RasteretIterableDataset | RasteretGeoDataset:
         known = getattr(self, f"{role}_dataset")
         if known is not None:
@@ -230,88 +223,10 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
             **(chosen | self.dataset_options | options),
         )
 
-    # What training chips are like ----------------------------------------------------------------------------------
-
     @property
     def time_series(self) -> bool:
         """Whether chips hold all acquisitions at a place."""
         return bool(self.dataset_options["time_series"])
-
-    @property
-    def mean(self) -> Tensor:
-        """Subtracted from `image`: (C,), or (1,) for one number."""
-        return self._scale.mean
-
-    @property
-    def std(self) -> Tensor:
-        """What `image` is divided by: (C,), or (1,) for one number."""
-        return self._scale.std
-
-    @property
-    def in_channels(self) -> int:
-        """Channels of `image` as the model sees it; where there are `transforms`, read from training chips."""
-        if self.dataset_options["transforms"] is None:
-            return len(self._opened.check_bands(self.bands))
-        return len(self._measured.mean)
-
-    @property
-    def num_classes(self) -> int:
-        """Classes of the task.
-
-        Raises:
-            InputError: they are not known.
-        """
-        found = class_count(self._targets) if self._num_classes is None else self._num_classes
-        if found is None:
-            raise InputError("the number of classes is not known from the masks of a few chips; pass num_classes=")
-        return found
-
-    @property
-    def class_weights(self) -> Tensor:
-        """(num_classes,) inversely proportional to how often a class occurs in training, 1 on average.
-
-        Of a column of labels all rows are counted, else the masks of a sample of training chips.
-
-        Raises:
-            InputError: the number of classes is not known, or there are no whole-numbered labels.
-        """
-        counts = label_counts(self._targets, self._rows("train"))
-        counts = self._measured.classes if counts is None else counts
-        if not len(counts):
-            raise InputError("there are no whole-numbered labels to weigh; choose targets= or label_field=")
-        return balancing_weights(counts, self.num_classes)
-
-    def _rows(self, role: str) -> Collection:
-        name = self.splits[role]
-        assert name is not None
-        return self._opened.select_split(name, split_column=self.dataset_options["split_column"])
-
-    @functools.cached_property
-    def _targets(self) -> tuple[Target, ...]:
-        targets, column, backend = (self.dataset_options[name] for name in ("targets", "label_field", "backend"))
-        return resolved(targets, column, self._opened, is_image=True, level="auto", backend=backend)
-
-    @functools.cached_property
-    def _measured(self) -> Measured:
-        length = CHIPS if self.sampler == "random" else None  # there are as many rows as there are
-        wanted = {"length": length, "batch_size": CHIPS_A_BATCH, "drop_last": False, "locality": None}
-        stream = self._stream(SurveyDataset, "train", **wanted)
-        return measured(itertools.islice(stream, CHIPS // CHIPS_A_BATCH), self.ignore_index)
-
-    @property
-    def _scale(self) -> Scaling:
-        if self._scaling is None:
-            found = self._measured if "collection" in self._settings else None
-            self._scaling = Scaling.of(self._settings, found)
-        return self._scaling
-
-    def state_dict(self) -> dict[str, Any]:
-        """Mean and std, for the checkpoint."""
-        return {"mean": self.mean, "std": self.std}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes mean and std from a checkpoint, so that a model meets the numbers it was trained with."""
-        self._scaling = Scaling(state_dict["mean"], state_dict["std"])
 
     # Loaders -------------------------------------------------------------------------------------------------------
 
@@ -362,22 +277,6 @@ class RasteretDataModule(BaseDataModule):  # type: ignore[misc]
         key = key_of(self.seed, self._epoch(), int(batch["index"][0]), _AUGMENTATION)
         with seeded(key, batch["image"].device):
             return augmented(augment, batch)
-
-    def normalise(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
-        """(image - mean) / std as float32, 0 where not valid.
-
-        Args:
-            image: [..., C, H, W], any dtype.
-            valid: [..., H, W], nonzero where valid.
-
-        Raises:
-            InputError: another number of channels than mean and std have.
-        """
-        return self._scale.apply(image, valid)
-
-    def denormalise(self, image: Tensor) -> Tensor:
-        """The inverse of `normalise`, for pictures."""
-        return self._scale.undo(image)
 
 
 def to_datamodule(collection: Collection, bands: Sequence[str] | None = None, **options: Any) -> RasteretDataModule:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -27,6 +27,12 @@ class Measured(NamedTuple):
     mean: Tensor
     std: Tensor
     classes: Tensor
+
+    @classmethod
+    def of(cls, means: Sequence[float], stds: Sequence[float]) -> Self:
+        """Known numbers."""
+        mean, std = (torch.tensor(part, dtype=torch.float32) for part in (means, stds))
+        return cls(mean, std, torch.zeros(0, dtype=torch.int64))
 
 
 def measured(batches: Iterable[Sample], ignore_index: int | None = None) -> Measured:

@@ -289,6 +289,16 @@ def test_properties_before_setup(split_scenes):
     assert module_of(split_scenes).in_channels == 3  # a transform decides
 
 
+def test_statistics_that_the_collection_keeps(split_scenes, tmp_path):
+    kept = split_scenes.with_stats(split_scenes.stats(split="train"))
+    data = rt.RasteretDataModule(kept.save(tmp_path / "kept"), ["B08", "B02"])
+    found = kept.stored_stats
+    assert data.mean.tolist() == pytest.approx([found["B08"].mean, found["B02"].mean])
+    assert data.std.tolist() == pytest.approx([found["B08"].std, found["B02"].std])
+    of_another = rt.RasteretDataModule(kept, ["B02"], train="val", patch_size=64)
+    assert of_another.mean.item() != found["B02"].mean  # the stored ones are of another split
+
+
 def test_classes_are_not_guessed_from_masks(split_scenes):
     data = module_of(split_scenes)
     with pytest.raises(InputError, match="num_classes"):
