@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from matplotlib.figure import Figure
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from torchgeo.datamodules import BaseDataModule
 
 from rasteret_torch.chips.mixing import key_of
@@ -21,7 +22,15 @@ from rasteret_torch.loaders.evaluation import EvaluationDataset
 from rasteret_torch.loaders.geodataset import RasteretGeoDataset
 from rasteret_torch.loaders.iterable import RasteretIterableDataset
 from rasteret_torch.loaders.iterable_loader import RasteretDataLoader
-from rasteret_torch.loaders.patches import PatchSize, RandomPatches, grid_patches, patch_loader
+from rasteret_torch.loaders.patches import (
+    OverlappingPatches,
+    PatchSize,
+    RandomPatches,
+    grid_patches,
+    patch_loader,
+    stack_chips,
+)
+from rasteret_torch.loaders.plotting import Palette, plot_sample, rgb_bands_of
 from rasteret_torch.loaders.recipe import SampleCRS
 from rasteret_torch.loaders.targets import TargetsLike
 from rasteret_torch.loaders.tensors import SampleDtype
@@ -60,6 +69,7 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
         val: str | None = "val",
         test: str = "test",
         predict: str | None = None,
+        predict_overlap: int = 0,
         patch_size: int | tuple[int, int] = 256,
         batch_size: int = 32,
         length: int | None = None,
@@ -97,6 +107,7 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
             bands: names, in channel order; None takes all bands.
             split_column: the column that tells the splits apart.
             train, val, test, predict: its values; `val=None` trains without validation, `predict` may name any split.
+            predict_overlap: pixels that neighbouring chips of prediction share, for maps without seams.
             patch_size: side of a chip, or (height, width), px.
             batch_size: chips a batch.
             length: training chips an epoch; None takes as many as cover all training items once.
@@ -140,6 +151,9 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
             raise InputError(
                 f"batch_size={batch_size} and length={length} must be at least 1, num_workers={num_workers} at least 0"
             )
+        smallest = patch_size if isinstance(patch_size, int) else min(patch_size)
+        if not 0 <= predict_overlap < smallest:
+            raise InputError(f"predict_overlap={predict_overlap} must be at least 0 and below patch_size={patch_size}")
         if not iterable and (locality is not None or sampler != "random"):
             raise InputError("locality= and sampler= need the stream of chips; leave iterable at True")
         self._scaling: Scaling | None = None
@@ -149,6 +163,7 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
         self.collection = collection
         self.splits: dict[str, str | None] = {"train": train, "val": val, "test": test, "predict": predict}
         self.patch_size: PatchSize = patch_size
+        self.predict_overlap = predict_overlap
         self.length, self.seed, self.drop_last = length, seed, drop_last
         self.audit, self.holds_out = audit, holds_out
         self.sampler, self.locality, self.iterable = sampler, locality, iterable
@@ -206,6 +221,8 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
     def _stream(self, kind: type[RasteretIterableDataset], role: str, **options: Any) -> RasteretIterableDataset:
         """The chips of a split: random ones of training, all in their order of the others."""
         is_training = role == "train"
+        if role == "predict" and self.predict_overlap:
+            options["sampler"] = OverlappingPatches(self.patch_size, self.time_series, self.predict_overlap)
         chosen = {
             "sampler": "rows" if self.sampler == "rows" else "random" if is_training else "grid",
             "length": self.length if is_training else None,
@@ -257,8 +274,35 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
         dataset = self._split(role)
         if isinstance(dataset, RasteretIterableDataset):
             return RasteretDataLoader(dataset, num_workers=self.num_workers)
-        sampler = grid_patches(dataset, self.patch_size, self.time_series)
-        return patch_loader(dataset, sampler, self.batch_size, self.num_workers)
+        return patch_loader(dataset, self._patches(dataset, role), self.batch_size, self.num_workers)
+
+    def _patches(self, dataset: RasteretGeoDataset, role: str = "val") -> Sampler[Any]:
+        overlap = self.predict_overlap if role == "predict" else 0
+        return grid_patches(dataset, self.patch_size, self.time_series, overlap)
+
+    # Pictures ------------------------------------------------------------------------------------------------------
+
+    def plot(self, sample: Sample | None = None, show_titles: bool = True, suptitle: str | None = None) -> Figure:
+        """Draws a chip: image, mask, and a `prediction` put beside them, as TorchGeo's tasks ask for while validating.
+
+        Args:
+            sample: one sample, its image in the numbers of the file; None takes the first of validation (of training,
+                without one).
+            show_titles: write above the panels what they are.
+            suptitle: above all.
+
+        Raises:
+            InputError: a batch.
+        """
+        if sample is None:
+            dataset = self._split("train" if self.splits["val"] is None else "val")
+            query = None if isinstance(dataset, RasteretIterableDataset) else next(iter(self._patches(dataset)))
+            batch = next(iter(dataset)) if query is None else stack_chips([dataset[query]])
+            sample = {key: value[0] for key, value in labelled(batch, None).items()}
+        bands = self._opened.check_bands(self.bands)
+        shown = [bands.index(band) for band in rgb_bands_of(bands)]
+        classes = next((target.classes for target in self._targets if target.classes is not None), None)
+        return plot_sample(sample, shown, Palette(names=classes), show_titles=show_titles, suptitle=suptitle)
 
     # On the device -------------------------------------------------------------------------------------------------
 

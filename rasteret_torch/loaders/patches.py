@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -75,11 +76,26 @@ class RandomPatches(Sampler[Any]):
         return iter(space @ RandomTimestampSampler(self.dataset, generator=generator))
 
 
-def grid_patches(dataset: GeoDataset, patch_size: PatchSize, all_times: bool = False) -> Sampler[Any]:
-    """Chips edge to edge over all items, one for each acquisition there, or one of all acquisitions."""
-    space = GriddedPatchSampler(dataset, size=patch_size, stride=patch_size)
+def grid_patches(dataset: GeoDataset, patch_size: PatchSize, all_times: bool = False, overlap: int = 0) -> Sampler[Any]:
+    """Chips edge to edge over all items (or sharing `overlap` px), one of each acquisition there or one of all."""
+    size = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
+    stride = (size[0] - overlap, size[1] - overlap)
+    space = GriddedPatchSampler(dataset, size=patch_size, stride=stride)
     patches: Sampler[Any] = space if all_times else space @ SequentialTimestampSampler(dataset)
     return patches
+
+
+@dataclass(frozen=True)
+class OverlappingPatches:
+    """Makes the sampler of `grid_patches` for a stream; it crosses into workers as these three values."""
+
+    patch_size: PatchSize
+    all_times: bool
+    overlap: int
+
+    def __call__(self, dataset: GeoDataset) -> Sampler[Any]:
+        """The sampler over a dataset."""
+        return grid_patches(dataset, self.patch_size, self.all_times, self.overlap)
 
 
 def stack_chips(samples: Sequence[Sample]) -> Sample:

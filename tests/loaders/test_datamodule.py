@@ -1,8 +1,10 @@
 """The data module in the hands of a real Trainer, and what it promises by itself."""
 
+import itertools
 import math
 import pickle
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pyarrow.compute as pc
 import pytest
@@ -264,6 +266,33 @@ def test_settings_that_cannot_work_are_refused_at_once(split_scenes, options):
 def test_predicting_needs_a_split(split_scenes):
     with pytest.raises(InputError, match="predict="):
         module_of(split_scenes).setup("predict")
+
+
+def test_chips_of_prediction_may_overlap(split_scenes):
+    places = {}
+    for iterable in (True, False):
+        data = module_of(split_scenes, predict="test", predict_overlap=16, iterable=iterable)
+        batches = [batch["bounds"][:, [0, 3]] for batch in data.predict_dataloader()]
+        places[iterable] = {tuple(place) for place in torch.cat(batches).tolist()}
+        assert len(places[iterable]) == len(torch.cat(batches))
+    assert places[True] == places[False]
+    west = sorted({x for x, _ in places[True]})
+    assert {right - left for left, right in itertools.pairwise(west)} == {48 * 10.0}  # 64 px less 16, of 10 m
+    with pytest.raises(InputError, match="predict_overlap"):
+        module_of(split_scenes, predict_overlap=64)
+
+
+@pytest.mark.parametrize("iterable", [True, False])
+def test_pictures(split_scenes, iterable):
+    data = module_of(split_scenes, iterable=iterable)
+    figure = data.plot(suptitle="held out")
+    assert [axis.get_title() for axis in figure.axes] == ["Image", "Mask"]
+    data.setup("fit")
+    batch = next(iter(data.val_dataloader()))
+    sample = {key: value[0] for key, value in batch.items()}
+    figure = data.plot({**sample, "prediction": sample["mask"]}, show_titles=False)
+    assert [axis.get_title() for axis in figure.axes] == ["", "", ""]
+    plt.close("all")
 
 
 def test_constant_channels_can_be_divided_by(tmp_path):
