@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from rasteret_torch.errors import InputError, RasteretTorchError
 from rasteret_torch.geo import Window
@@ -27,13 +28,20 @@ def table(paths: Sequence[Path]) -> Iterator[str]:
     """One line a collection: path, items, dates and bands; or what is wrong with it."""
     width = max((len(str(path)) for path in paths), default=0)
     for path in paths:
-        try:
-            facts = load(path).describe()
-        except RasteretTorchError as error:
-            yield f"{path!s:<{width}}  unreadable: {error}"
+        facts = facts_of(path)
+        if "error" in facts:
+            yield f"{path!s:<{width}}  unreadable: {facts['error']}"
             continue
         days = " to ".join(facts["dates"] or ())
         yield f"{path!s:<{width}}  {facts['items']:>8} items  {days}  {', '.join(facts['bands'])}"
+
+
+def facts_of(path: Path) -> dict[str, Any]:
+    """`path`, and what `describe` says of the collection there, or `error`."""
+    try:
+        return {"path": str(path), **load(path).describe()}
+    except RasteretTorchError as error:
+        return {"path": str(path), "error": str(error)}
 
 
 def failures(collection: Collection) -> Iterator[str]:

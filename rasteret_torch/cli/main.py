@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rasteret_torch.cli import annotate
 from rasteret_torch.errors import RasteretTorchError
 
 OK, FAILED, MISTAKE = 0, 1, 2
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 
     ls = _command(commands, "ls", _ls, "list the collections in a folder")
     ls.add_argument("folder", nargs="?", type=Path, default=Path(), help="default: this one")
+    ls.add_argument("--json", action="store_true", help="one JSON object a line")
 
     info = _command(commands, "info", _info, "what a collection holds")
     info.add_argument("collection", help="path of a collection")
@@ -86,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     check = _command(commands, "check", _check, "read a tile of every band of every item")
     check.add_argument("collection", help="path of a collection")
 
+    check.add_argument("--json", action="store_true", help="as one JSON object")
+
+    annotate.add_commands(lambda name, run, text: _command(commands, name, run, text))
     for name, text in LIGHTNING.items():
         _command(commands, name, None, text)
     return parser
@@ -127,9 +132,13 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _ls(options: argparse.Namespace) -> int:
-    from rasteret_torch.cli.listing import collections_in, table
+    from rasteret_torch.cli.listing import collections_in, facts_of, table
 
     found = collections_in(options.folder)
+    if options.json:
+        for path in found:
+            print(json.dumps(facts_of(path), default=str))
+        return OK
     if not found:
         print(f"no collections in {options.folder.resolve()}")
     for line in table(found):
@@ -150,10 +159,14 @@ def _check(options: argparse.Namespace) -> int:
     from rasteret_torch.index import load
 
     collection = load(options.collection)
-    bad = 0
+    bad = []
     for line in failures(collection):
-        bad += 1
-        print(line)
+        bad.append(line)
+        if not options.json:
+            print(line)
     total = len(collection) * len(collection.bands)
-    print(f"{total - bad} of {total} assets can be read")
+    if options.json:
+        print(json.dumps({"assets": total, "readable": total - len(bad), "failures": bad}))
+    else:
+        print(f"{total - len(bad)} of {total} assets can be read")
     return FAILED if bad else OK

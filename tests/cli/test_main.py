@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tiffs import write_tiff
 
+import rasteret_torch as rt
 from rasteret_torch.cli import main
 
 REGEX = r"m_(?P<date>\d+)_(?P<block>[a-z])\.tif"
@@ -48,6 +49,56 @@ def test_build_ls_info_check(folder, capsys):
     assert "4 of 4" in capsys.readouterr().out
 
 
+def test_answers_for_scripts(folder, capsys):
+    build(folder)
+    index = folder.parent / "idx"
+    (folder / "m_20200101_b.tif").unlink()
+    capsys.readouterr()
+    assert main(["ls", str(folder.parent), "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert (json.loads(line)["path"], json.loads(line)["items"]) == (str(index), 2)
+    assert main(["check", str(index), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["assets"], found["readable"], len(found["failures"])) == (4, 2, 2)
+
+
+@pytest.mark.filterwarnings("ignore:no item of 2 fell to")
+def test_splits_are_written_and_audited(folder, capsys):
+    build(folder)
+    index = folder.parent / "idx"
+    (index.parent / "idx2").mkdir()
+    leaking = ["split", str(index), "--by", "block", "--map", "a=train", "b=val"]
+    assert main([*leaking, "--output", str(index.parent / "other")]) == 1  # both files show the same ground
+    assert "share" in capsys.readouterr().out
+    assert main([*leaking, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+    assert rt.load(index).to_table(["split"]).column("split").to_pylist() == ["train", "val"]
+    assert main(["split", str(index), "--audit", "--holds-out", "time"]) == 1  # and on one date
+    assert main(["split", str(index), "--times", "train=..2020-06-30", "val=2020-07-01.."]) == 0
+    assert rt.load(index).to_table(["split"]).column("split").to_pylist() == ["train", "train"]
+    assert main(["split", str(index), "--blocks-m", "5000", "--fractions", "train=1"]) == 0
+    capsys.readouterr()
+    assert main(["split", str(index), "--fractions", "train=most"]) == 2
+    assert "train=0.8" in capsys.readouterr().err
+
+
+def test_statistics_are_shown_and_kept(folder, capsys):
+    build(folder)
+    index, picture = folder.parent / "idx", folder.parent / "stats.png"
+    assert main(["stats", str(index), "--json", "--exact"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["exact"] is True
+    assert main(["stats", str(index), "--bands", "B1", "--keep", "--picture", str(picture)]) == 0
+    assert rt.load(index).stored_stats["B1"].mean == 1.0
+    assert picture.stat().st_size > 3000
+
+
+def test_footprints_are_drawn(folder, capsys):
+    build(folder)
+    picture = folder.parent / "map.png"
+    assert main(["plot", str(folder.parent / "idx"), "--by", "block", "--output", str(picture)]) == 0
+    assert picture.stat().st_size > 3000
+
+
 def test_check_names_what_is_broken(folder, capsys):
     build(folder)
     (folder / "m_20200101_b.tif").unlink()
@@ -71,6 +122,9 @@ def test_ls_of_a_folder_without_collections(tmp_path, capsys):
         ["ls", "nowhere"],
         ["build", "nowhere/*.tif", "--output", "x"],
         ["demo", "--data", "nowhere"],
+        ["split", "nowhere"],
+        ["stats", "nowhere"],
+        ["plot", "nowhere", "--output", "x.png"],
     ],
     ids=lambda arguments: arguments[0],
 )
@@ -89,7 +143,9 @@ def test_help_loads_nothing_heavy():
         "assert not {'torch', 'pyarrow', 'lightning'} & set(sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert all(word in result.stdout for word in ("demo", "build", "ls", "info", "check"))
+    assert all(
+        word in result.stdout for word in ("demo", "build", "ls", "info", "check", "split", "stats", "plot", "fit")
+    )
 
 
 @pytest.mark.slow

@@ -1,0 +1,133 @@
+"""Commands that add to a collection or look at it: `split`, `stats`, `plot`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+OK, FAILED = 0, 1
+Maker = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
+
+
+def add_commands(command: Maker) -> None:
+    """Adds the commands.
+
+    Args:
+        command: makes the parser of one, of its name, what runs it, and its help.
+    """
+    split = command("split", _split, "write a split column, and say what its splits share")
+    split.add_argument("collection", help="path of a collection")
+    how = split.add_mutually_exclusive_group()
+    how.add_argument("--by", default="random", help='"random" (by id and seed), or a column whose values stay together')
+    how.add_argument("--blocks-m", type=float, metavar="SIDE", help="squares of ground with this side, in metres")
+    how.add_argument(
+        "--times", type=_pair, nargs="+", metavar="SPLIT=START..END", help="dates, either of which may be left out"
+    )
+    how.add_argument("--audit", action="store_true", help="write nothing, only look at the splits that are there")
+    split.add_argument("--buffer-m", type=float, default=0.0, help="least distance between splits of --blocks-m")
+    split.add_argument("--map", type=_pair, nargs="+", metavar="VALUE=SPLIT", help="of the column that --by names")
+    split.add_argument(
+        "--fractions", type=_pair, nargs="+", metavar="SPLIT=SHARE", help="default: train=0.8 val=0.1 test=0.1"
+    )
+    split.add_argument("--column", default="split", help="where the splits stand (default: split)")
+    split.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
+    split.add_argument("--holds-out", choices=("space", "time"), help="what splits must not share (default: space)")
+    split.add_argument("--min-distance-m", type=float, default=0.0, help="least distance that the audit asks for")
+    _finish(split, "where the result goes (default: the collection itself)")
+
+    stats = command("stats", _stats, "mean, spread, percentiles, nodata share and classes of each band")
+    stats.add_argument("collection", help="path of a collection")
+    stats.add_argument("--bands", nargs="+", help="default: all")
+    stats.add_argument("--split", help="of this split only, as a model should be normalised by its training data")
+    stats.add_argument("--split-column", default="split", help="default: split")
+    stats.add_argument("--level", type=int, default=0, help="overview to look at, 0 for full resolution (default: 0)")
+    stats.add_argument("--exact", action="store_true", help="look at every pixel, not at a sample")
+    stats.add_argument("--keep", action="store_true", help="write them into the collection, for RasteretDataModule")
+    stats.add_argument("--picture", type=Path, help="draw the histograms into this file")
+    _finish(stats, "with --keep: where the result goes (default: the collection itself)")
+
+    plot = command("plot", _plot, "draw the footprints of a collection")
+    plot.add_argument("collection", help="path of a collection")
+    plot.add_argument("--by", help='colours: "date", "cloud", or a column (default: split where there is one)')
+    plot.add_argument("--output", type=Path, required=True, help="the picture: a .png, .pdf or .svg")
+
+
+def _finish(parser: argparse.ArgumentParser, output_help: str) -> None:
+    parser.add_argument("--output", type=Path, help=output_help)
+    parser.add_argument("--json", action="store_true", help="as one JSON object")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def _split(options: argparse.Namespace) -> int:
+    from rasteret_torch.index import load
+
+    collection = load(options.collection)
+    written = None
+    if not options.audit:
+        collection = _assigned(collection, options)
+        written = collection.save(options.output or options.collection)
+    holds_out = options.holds_out or ("time" if options.times else "space")
+    audit = collection.audit_splits(options.column, holds_out=holds_out, min_distance_m=options.min_distance_m)
+    if options.json:
+        print(json.dumps(audit.to_dict(), default=str))
+    else:
+        print(audit if written is None else f"{audit}\n\nwritten to {written}")
+    return OK if audit.ok else FAILED
+
+
+def _assigned(collection: Any, options: argparse.Namespace) -> Any:
+    from rasteret_torch.errors import InputError
+    from rasteret_torch.index.blocks import SpatialBlocks, TimeRanges
+
+    by: Any = options.by
+    if options.blocks_m is not None:
+        by = SpatialBlocks(options.blocks_m, options.buffer_m)
+    elif options.times:
+        by = TimeRanges({name: tuple(end or None for end in span.split("..")) for name, span in options.times})
+    try:
+        fractions = {name: float(share) for name, share in options.fractions} if options.fractions else None
+    except ValueError as error:
+        raise InputError(f"--fractions {error}; write shares as train=0.8") from error
+    mapping = dict(options.map) if options.map else None
+    return collection.assign_splits(by, fractions=fractions, mapping=mapping, column=options.column, seed=options.seed)
+
+
+def _stats(options: argparse.Namespace) -> int:
+    from rasteret_torch.index import load
+    from rasteret_torch.readers.statistics import StatsOptions
+
+    collection = load(options.collection)
+    looking = StatsOptions(level=options.level)
+    if options.exact:
+        looking = replace(looking, max_pixels=None)
+    chosen = {"split": options.split, "split_column": options.split_column}
+    found = collection.stats(options.bands, **chosen, options=looking, progress=not options.json)
+    if options.picture is not None:
+        from rasteret_torch.readers.plot_pixels import plot_stats
+
+        plot_stats(found).savefig(options.picture)
+    print(json.dumps(found.to_dict()) if options.json else found)
+    if options.keep:
+        written = collection.with_stats(found).save(options.output or options.collection)
+        print(f"written to {written}", file=sys.stderr)
+    return OK
+
+
+def _plot(options: argparse.Namespace) -> int:
+    from rasteret_torch.index import load
+    from rasteret_torch.readers.plot import plot
+
+    plot(load(options.collection), options.by).savefig(options.output)
+    print(options.output)
+    return OK
