@@ -34,6 +34,7 @@ class Endings:
     get_xarray = Ending("rasteret_torch.readers.xarray:get_xarray")
     get_gdf = Ending("rasteret_torch.readers.geodataframe:get_gdf")
     stats = Ending("rasteret_torch.readers.statistics:stats")
+    check = Ending("rasteret_torch.readers.check:check")
     plot = Ending("rasteret_torch.readers.plot:plot")
     sample_points = Ending("rasteret_torch.readers.points:sample_points")
     read_window = Ending("rasteret_torch.readers.window:read_window")
