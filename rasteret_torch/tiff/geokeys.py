@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +11,11 @@ from numpy.typing import NDArray
 
 from rasteret_torch.tiff.crs_keys import crs_of
 from rasteret_torch.tiff.keys import geo_keys
-from rasteret_torch.tiff.model import GroundControlPoint
+from rasteret_torch.tiff.model import ByteOrder, GroundControlPoint
 from rasteret_torch.tiff.tags import Fields, Tag
 
 GT_RASTER_TYPE, PIXEL_IS_POINT = 1025, 2
+_KEY_TAGS = (Tag.GEO_KEY_DIRECTORY, Tag.GEO_DOUBLE_PARAMS, Tag.GEO_ASCII_PARAMS)
 _UNREAD = "the GeoTIFF key directory (34735) contradicts itself and is left unread, as by GDAL; the CRS is unknown"
 
 
@@ -30,12 +32,20 @@ class Georeference:
 
 def georeference(fields: Fields) -> Georeference:
     """Transform, CRS and ground control points from the tags of the first IFD, as GDAL reads them."""
-    keys = geo_keys(fields)
-    is_point = keys is not None and keys.code(GT_RASTER_TYPE) == PIXEL_IS_POINT
+    stated = tuple((tag, *fields.values[tag]) for tag in _KEY_TAGS if tag in fields)
+    is_point, crs, note = _stated(fields.byte_order, stated)
     transform = _transform(fields, is_point)
     gcps = () if transform is not None else _ground_control_points(fields, is_point)
-    crs, note = (None, _UNREAD) if keys is None else crs_of(keys)
     return Georeference(transform, crs, gcps, is_point, () if note is None else (note,))
+
+
+@functools.lru_cache(256)  # an archive has few CRSs, and PROJ takes its time over each
+def _stated(byte_order: ByteOrder, stated: tuple[tuple[int, int, bytes], ...]) -> tuple[bool, str | None, str | None]:
+    """(whether coordinates are of pixel centres, CRS, why there is none) of the tags that hold GeoTIFF keys."""
+    keys = geo_keys(Fields(byte_order, {tag: (kind, data) for tag, kind, data in stated}))
+    is_point = keys is not None and keys.code(GT_RASTER_TYPE) == PIXEL_IS_POINT
+    crs, note = (None, _UNREAD) if keys is None else crs_of(keys)
+    return is_point, crs, note
 
 
 def _transform(fields: Fields, is_point: bool) -> Affine | None:

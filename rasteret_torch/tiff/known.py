@@ -109,8 +109,10 @@ class KnownBytes:
         stop = offset + nbytes
         if to_end and self.file_size is not None:
             stop = min(stop, self.file_size)
-        spans: list[Span] = []
         index = max(0, bisect_right(self._starts, offset) - 1)
+        if self._starts and self._starts[index] <= offset and stop <= self._starts[index] + len(self._pieces[index]):
+            return []
+        spans: list[Span] = []
         for start, piece in zip(self._starts[index:], self._pieces[index:], strict=True):
             if start >= stop:
                 break

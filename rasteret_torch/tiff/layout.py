@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,9 @@ from numpy.typing import NDArray
 
 from rasteret_torch.errors import CorruptTiffError, UnsupportedTiffError
 from rasteret_torch.tiff.limits import HeaderLimits, check_layout
-from rasteret_torch.tiff.model import PLANAR_CONTIGUOUS, PLANAR_SEPARATE, Layout
+from rasteret_torch.tiff.model import PLANAR_CONTIGUOUS, PLANAR_SEPARATE, ByteOrder, Layout
 from rasteret_torch.tiff.support import PREDICTED, Compression, Photometric, pixel_dtype
-from rasteret_torch.tiff.tags import Fields, Tag
+from rasteret_torch.tiff.tags import LAYOUT_TAGS, Fields, Tag
 
 Table = NDArray[np.uint64]
 
@@ -20,6 +21,8 @@ Table = NDArray[np.uint64]
 PADDED_ENTRIES = 32_768
 # An uncompressed image in one strip is cut into strips of about this size, so that a window reads only its rows.
 CHOPPED_NBYTES = 256 * 1024
+_TABLE_TAGS = {Tag.TILE_OFFSETS, Tag.TILE_BYTE_COUNTS, Tag.STRIP_OFFSETS, Tag.STRIP_BYTE_COUNTS}
+_DESCRIBING = LAYOUT_TAGS - _TABLE_TAGS
 
 
 def build_layout(fields: Fields, limits: HeaderLimits, leader: int = 0) -> Layout:
@@ -34,6 +37,22 @@ def build_layout(fields: Fields, limits: HeaderLimits, leader: int = 0) -> Layou
         CorruptTiffError: required tags are missing, contradict each other, or pass the limits.
         UnsupportedTiffError: samples of different sizes or kinds, or of a kind that is not read.
     """
+    described = tuple((tag, *value) for tag, value in fields.values.items() if tag in _DESCRIBING)
+    draft = _draft(fields.byte_order, described, limits, leader)
+    offsets, counts = _tables(fields, draft)
+    layout = replace(draft, offsets=offsets, counts=counts)
+    if not draft.tiled and draft.compression == Compression.NONE and layout.tile_count == 1:
+        layout = _chop(layout)
+    check_layout(layout, limits)
+    return layout
+
+
+@functools.lru_cache(1024)  # the files of an archive differ in their tile tables only
+def _draft(
+    byte_order: ByteOrder, described: tuple[tuple[int, int, bytes], ...], limits: HeaderLimits, leader: int
+) -> Layout:
+    """The layout without its tile tables."""
+    fields = Fields(byte_order, {tag: (kind, data) for tag, kind, data in described})
     width, height = fields.integer(Tag.IMAGE_WIDTH), fields.integer(Tag.IMAGE_LENGTH)
     samples = fields.integer(Tag.SAMPLES_PER_PIXEL, 1)
     if samples < 1:
@@ -78,12 +97,7 @@ def build_layout(fields: Fields, limits: HeaderLimits, leader: int = 0) -> Layou
         leader=leader,
     )
     _refuse_inks(fields, draft)
-    offsets, counts = _tables(fields, draft)
-    layout = replace(draft, offsets=offsets, counts=counts)
-    if not tiled and compression == Compression.NONE and layout.tile_count == 1:
-        layout = _chop(layout)
-    check_layout(layout, limits)
-    return layout
+    return draft
 
 
 def _refuse_inks(fields: Fields, draft: Layout) -> None:
@@ -99,14 +113,17 @@ def _per_sample(fields: Fields, tag: Tag, samples: int) -> int:
         return 1  # the default of both BitsPerSample and SampleFormat (TIFF 6.0)
     if values.size not in (1, samples):
         raise CorruptTiffError(f"tag {int(tag)} has {values.size} values for {samples} samples; the file is damaged")
-    kinds = {int(value) for value in np.unique(values[:samples])}
-    if len(kinds) > 1:
-        raise UnsupportedTiffError(f"samples of different kinds (tag {int(tag)}: {sorted(kinds)}) are not read")
-    return kinds.pop()
+    first = int(values[0])
+    if values.size > 1 and (values != first).any():
+        kinds = np.unique(values[:samples]).tolist()
+        raise UnsupportedTiffError(f"samples of different kinds (tag {int(tag)}: {kinds}) are not read")
+    return first
 
 
 def _few(fields: Fields, tag: Tag, most: int) -> tuple[int, ...]:
     """A short list of numbers; one that is too long is ignored, as libtiff does."""
+    if tag not in fields:
+        return ()
     values = fields.integers(tag)
     return tuple(values.tolist()) if values.size <= most else ()
 

@@ -188,7 +188,9 @@ def _build_header(
     described = band_metadata(fields, image.samples)
     extra = extra_samples(image, described.colours)
     return TiffHeader(
-        levels=tuple(replace(level, extra_samples=extra) for level in levels),
+        levels=tuple(
+            level if level.extra_samples == extra else replace(level, extra_samples=extra) for level in levels
+        ),
         masks=_matched(levels, masks),
         transform=place.transform,
         crs=place.crs,

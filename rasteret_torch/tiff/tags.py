@@ -102,8 +102,18 @@ _FIELD_CODES = {
     18: "u8",
 }
 _RATIONALS = (5, 10)
+# Bytes of one value; a rational is two numbers.
+_FIELD_NBYTES = {
+    kind: np.dtype(code).itemsize * (2 if kind in _RATIONALS else 1) for kind, code in _FIELD_CODES.items()
+}
+_DTYPES = {(order, kind): np.dtype(order + code) for kind, code in _FIELD_CODES.items() for order in "<>"}
 _FLOATS = (11, 12)
 _NOT_NUMBERS = (2, 7)  # text and undefined bytes
+_UNSIGNED = {  # bytes of one whole number that cannot be negative
+    kind: np.dtype(code).itemsize
+    for kind, code in _FIELD_CODES.items()
+    if code.startswith("u") and kind not in _RATIONALS + _NOT_NUMBERS
+}
 _OFFSETS = (3, 4, 13, 16, 17, 18)  # the types libtiff takes for tile tables
 
 
@@ -191,18 +201,18 @@ def parse_ifd(preamble: Preamble, offset: int, data: bytes, chosen: frozenset[Ta
     step, start = preamble.entry_nbytes, preamble.count_nbytes
     value_at = step - preamble.offset_nbytes
     end = len(data) - preamble.offset_nbytes
-    for position in range(start, end, step):
-        raw = data[position : position + step]
-        tag = preamble.integer(raw[:2])
+    entry = struct.Struct(preamble.byte_order + ("HHQQ" if preamble.is_big else "HHII"))
+    position = start
+    for tag, field_type, count, value in entry.iter_unpack(data[start:end]):
+        position += step
         if tag not in chosen or tag in entries:
             continue
-        field_type, count = preamble.integer(raw[2:4]), preamble.integer(raw[4:value_at])
-        code = _FIELD_CODES.get(field_type)
-        if code is None:
+        size = _FIELD_NBYTES.get(field_type)
+        if size is None:
             continue  # libtiff ignores entries of unknown type too; a required tag is then missed by name
-        nbytes = count * np.dtype(code).itemsize * (2 if field_type in _RATIONALS else 1)
+        nbytes = count * size
         inline = nbytes <= preamble.offset_nbytes
-        where = offset + position + value_at if inline else preamble.integer(raw[value_at:])
+        where = offset + position - step + value_at if inline else value
         entries[tag] = Entry(tag, field_type, count, where, nbytes)
     return Ifd(offset, _subfile_type(preamble, offset, data, entries), entries, preamble.integer(data[end:]))
 
@@ -248,7 +258,7 @@ class Fields:
             CorruptTiffError: the values are not whole numbers, or negative.
         """
         field_type, data = self.values.get(tag, (3, b""))
-        values = np.frombuffer(data, self.byte_order + _FIELD_CODES[field_type])
+        values = np.frombuffer(data, _DTYPES[self.byte_order, field_type])
         if field_type in _RATIONALS + _FLOATS + _NOT_NUMBERS or (
             values.dtype.kind == "i" and values.size and values.min() < 0
         ):
@@ -271,9 +281,12 @@ class Fields:
         Raises:
             CorruptTiffError: absent without a default, or several values, or not a whole number.
         """
-        values = self.integers(tag)
-        if tag not in self.values and default is not None:
+        field_type, data = self.values.get(tag, (0, b""))
+        if not field_type and default is not None:
             return default
+        if data and _UNSIGNED.get(field_type) == len(data):  # by far the most, without the cost of an array
+            return int.from_bytes(data, "little" if self.byte_order == "<" else "big")
+        values = self.integers(tag)
         if values.size != 1:
             raise CorruptTiffError(f"{_named(tag)} must be one number, but holds {values.size}; the file is damaged")
         return int(values[0])
@@ -287,7 +300,7 @@ class Fields:
         field_type, data = self.values.get(tag, (12, b""))
         if field_type in _NOT_NUMBERS:
             raise CorruptTiffError(f"{_named(tag)} must hold numbers; the file is damaged")
-        values = np.frombuffer(data, self.byte_order + _FIELD_CODES[field_type]).astype(np.float64)
+        values = np.frombuffer(data, _DTYPES[self.byte_order, field_type]).astype(np.float64)
         if field_type not in _RATIONALS:
             return values
         with np.errstate(divide="ignore", invalid="ignore"):
