@@ -7,24 +7,22 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
+import torch
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pyproj import CRS
 from torchgeo.datasets import GeoDataset
 
-from rasteret_torch.errors import (
-    BandNotFoundError,
-    EmptySelectionError,
-)
+from rasteret_torch.errors import EmptySelectionError
 from rasteret_torch.geo import Grid, parse_crs, same_crs
-from rasteret_torch.index import Collection, load
+from rasteret_torch.index import Collection
 from rasteret_torch.loaders.combined import (
     Finish,
     Query,
@@ -36,40 +34,25 @@ from rasteret_torch.loaders.combined import (
 from rasteret_torch.loaders.lookup import COLUMNS, ROW, FrameLookup
 from rasteret_torch.loaders.plotting import Palette, cmap_of, plot_sample, rgb_bands_of
 from rasteret_torch.loaders.reads import Reads
-from rasteret_torch.loaders.recipe import Assembly, Box, ChipRead, PlannedChip, SampleCRS, SampleRecipe, worker_pipeline
+from rasteret_torch.loaders.recipe import (
+    Assembly,
+    Box,
+    ChipRead,
+    PlannedChip,
+    SampleCRS,
+    SampleRecipe,
+    opened,
+    worker_pipeline,
+)
 from rasteret_torch.loaders.sight import Sight, sketched
 from rasteret_torch.loaders.targets import ClassName, Target, TargetsLike
 from rasteret_torch.loaders.targets_resolve import resolved
 from rasteret_torch.loaders.tensors import SampleDtype, as_dtype
+from rasteret_torch.loaders.tile_cache import CacheInfo, TileCacheView
 from rasteret_torch.read import Pipeline, ReadOptions, Resampling
 from rasteret_torch.read.access import backend_for
 from rasteret_torch.read.steps import GroupBy, MosaicOrder
 from rasteret_torch.store import StorageBackend
-
-
-class CacheInfo(NamedTuple):
-    """What `functools.lru_cache` answers, for benchmark scripts that ask."""
-
-    hits: int
-    misses: int
-    maxsize: int | None
-    currsize: int
-
-
-class _TileCacheView:
-    """Stands where TorchGeo keeps its cache of file handles; counts decoded tiles instead."""
-
-    def __init__(self, dataset: RasteretGeoDataset) -> None:
-        self._dataset = dataset
-
-    def cache_info(self) -> CacheInfo:
-        """Tiles found in memory, tiles decoded, and tiles held."""
-        reader = self._dataset.pipeline
-        return CacheInfo(reader.stats.cache_hits, reader.stats.tiles, None, len(reader.cache))
-
-    def cache_clear(self) -> None:
-        """Drops the decoded tiles of this process."""
-        self._dataset.pipeline.cache.clear()
 
 
 class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
@@ -139,14 +122,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
             DatasetNotFoundError, SplitNotFoundError, BandNotFoundError, EmptySelectionError: the collection has no such
                 thing; the message lists what it has.
         """
-        found = collection if isinstance(collection, Collection) else load(collection)
-        self.collection: Collection = found if split is None else found.select_split(split, split_column=split_column)
-        if len(self.collection) == 0:
-            raise EmptySelectionError("the collection has no items; relax the filters that made it")
-        self.bands: tuple[str, ...] = tuple(bands if bands is not None else self.collection.bands)
-        unknown = [band for band in self.bands if band not in self.collection.bands]
-        if unknown or not self.bands:
-            raise BandNotFoundError(f"no band {unknown or '(none given)'}; the collection has {self.collection.bands}")
+        self.collection, self.bands = opened(collection, bands, split, split_column)
         self.all_bands = tuple(self.collection.bands)
         self.is_image = is_image
         self.sample_dtype = as_dtype(dtype)
@@ -243,6 +219,13 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
     def classes(self) -> tuple[ClassName, ...] | None:
         """What the numbers of the targets mean, by number; None where they are the labels' own."""
         return next((target.classes for target in self.targets if target.classes is not None), None)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Of `image` or `mask`, as TorchGeo's datasets tell it; None where samples keep that of their files."""
+        if self.sample_dtype == "native":
+            return None
+        return self.sample_dtype or (torch.float32 if self.is_image else torch.int64)
 
     @property
     def keeps_native_crs(self) -> bool:
@@ -351,8 +334,8 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         return plot_sample(sample, channels or [0], palette, show_titles=show_titles, suptitle=suptitle)
 
     @property
-    def _cached_load_warp_file(self) -> _TileCacheView:
-        return _TileCacheView(self)
+    def _cached_load_warp_file(self) -> TileCacheView:
+        return TileCacheView(self.pipeline)
 
     def cache_info(self) -> CacheInfo:
         """Tiles found in memory, tiles decoded, and tiles held by this process."""

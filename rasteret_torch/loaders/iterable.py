@@ -21,11 +21,11 @@ from rasteret_torch.chips.mixing import Numbers
 from rasteret_torch.chips.order import EpochOrder
 from rasteret_torch.chips.share import Cut, Mark, steps_of_worker
 from rasteret_torch.chips.survey import survey
-from rasteret_torch.errors import EmptySelectionError, InputError, ResumeMismatchError
-from rasteret_torch.index import Collection, load
+from rasteret_torch.errors import InputError, ResumeMismatchError
+from rasteret_torch.index import Collection
 from rasteret_torch.loaders.batches import BadSample, ChipReader, Reading
 from rasteret_torch.loaders.ranks import Rank, current_rank
-from rasteret_torch.loaders.recipe import Assembly, Sample, SampleCRS, SampleRecipe, worker_pipeline
+from rasteret_torch.loaders.recipe import Assembly, Sample, SampleCRS, SampleRecipe, opened, worker_pipeline
 from rasteret_torch.loaders.sight import Sight
 from rasteret_torch.loaders.sources import ChipSource, LayoutSource
 from rasteret_torch.loaders.targets import TargetsLike
@@ -148,11 +148,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
             CRSMismatchError: items lie in several CRSs and `crs` is not given.
             InputError: any other argument that makes no sense.
         """
-        found = collection if isinstance(collection, Collection) else load(collection)
-        self.collection: Collection = found if split is None else found.select_split(split, split_column=split_column)
-        if len(self.collection) == 0:
-            raise EmptySelectionError("the collection has no items; relax the filters that made it")
-        self.bands = tuple(self.collection.check_bands(bands))
+        self.collection, self.bands = opened(collection, bands, split, split_column)
         self.sampler = sampler
         self.patch_size = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
         for name, value in (("patch_size", min(self.patch_size)), ("batch_size", batch_size), ("locality", locality)):

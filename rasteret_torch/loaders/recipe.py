@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -14,9 +15,9 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from rasteret_torch.chips.native import native_grid
-from rasteret_torch.errors import InputError
+from rasteret_torch.errors import EmptySelectionError, InputError
 from rasteret_torch.geo import Grid, epsg_of
-from rasteret_torch.index import Collection
+from rasteret_torch.index import Collection, load
 from rasteret_torch.loaders.orphans import end_with_parent
 from rasteret_torch.loaders.targets import ChipPlace, Target
 from rasteret_torch.loaders.tensors import SampleDtype, converted, interpolates
@@ -152,6 +153,22 @@ class SampleRecipe:
             made = (target.tensor(c.place, read.labels[number]) for c, read in zip(chips, reads, strict=True))
             batch[target.key] = torch.stack(list(made))
         return batch
+
+
+def opened(
+    collection: Collection | str | Path, bands: Sequence[str] | None, split: str | None, split_column: str
+) -> tuple[Collection, tuple[str, ...]]:
+    """The items and bands of a dataset; no file is touched.
+
+    Raises:
+        DatasetNotFoundError, SplitNotFoundError, BandNotFoundError, EmptySelectionError: the collection has no such
+            thing; the message lists what it has.
+    """
+    found = collection if isinstance(collection, Collection) else load(collection)
+    found = found if split is None else found.select_split(split, split_column=split_column)
+    if len(found) == 0:
+        raise EmptySelectionError("the collection has no items; relax the filters that made it")
+    return found, tuple(found.check_bands(bands))
 
 
 def worker_pipeline(read: ReadOptions, backend: StorageBackend | None) -> Pipeline:

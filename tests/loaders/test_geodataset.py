@@ -10,6 +10,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import shapely
 import tifffile
@@ -259,3 +260,25 @@ def test_a_file_that_vanishes_is_an_error_or_invalid_pixels_by_choice(tmp_path, 
     assert not sample["mask_valid"].any()
     assert (sample["image"][1] == 0).all()
     assert (sample["image"][0] > 0).all()
+
+
+def test_a_large_index_is_a_small_pickle(scenes, tmp_path):
+    """20 000 items: the recipe travels, not the rows."""
+    many = scenes.to_table().take(np.zeros(20_000, int)).combine_chunks()
+    many = many.set_column(many.schema.get_field_index("id"), "id", pa.array([f"i{n}" for n in range(20_000)]))
+    path = rt.as_collection(many).save(tmp_path / "many")
+    dataset = rt.RasteretGeoDataset(path, targets=rt.RasterTargets(scenes, band="B02"))
+    assert len(dataset) == len(dataset.index) == 20_000
+    packed = pickle.dumps(dataset)
+    assert len(packed) < 20_000
+    assert len(pickle.dumps(copy.deepcopy(dataset))) < 20_000
+    assert len(pickle.loads(packed).lookup.rows) == 20_000
+
+
+def test_the_dtype_is_torchgeos(scenes):
+    assert rt.RasteretGeoDataset(scenes).dtype == torch.float32
+    assert rt.RasteretGeoDataset(scenes, ["B02"], is_image=False).dtype == torch.int64
+    assert rt.RasteretGeoDataset(scenes, dtype="float16").dtype == torch.float16
+    assert rt.RasteretGeoDataset(scenes, dtype="native").dtype is None
+    with pytest.raises(InputError, match="none of torch's"):
+        rt.RasteretGeoDataset(scenes, dtype="floats")
