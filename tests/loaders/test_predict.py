@@ -218,6 +218,37 @@ def test_where_chips_overlap_their_middles_count(big, tmp_path, blend):
         assert inner.max() < 1
 
 
+class Neighbourhoods(LightningModule):
+    """Looks 3 px around, so that what stands near the edge of a chip is wrong."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        layers = [nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()]
+        self.model = nn.Sequential(*layers, nn.Conv2d(8, 2, 3, padding=1))
+
+    def predict_step(self, batch, index):
+        return self.model(batch["image"])
+
+
+def test_inside_chip_centres_a_map_equals_the_model_on_the_whole_image(big, tmp_path):
+    model = Neighbourhoods().eval()
+    (path,) = run(tmp_path, module_of(big, predict_overlap=16), model, output="value", blend="centre")
+    raster = rt.read_tiff(hrefs(big)[0])
+    valid = torch.from_numpy(raster.valid.all(axis=0))
+    with torch.no_grad():
+        image = torch.where(valid, (torch.from_numpy(raster.data).float() - 100) / 50, 0)
+        expected = model.model(image[None])[0].numpy()
+    with rasterio.open(path) as file:
+        found = file.read()
+    inside = (slice(None), slice(8, -8), slice(8, -8))  # the border of the image is an edge of chips
+    there = valid.numpy()[inside[1:]]
+    np.testing.assert_allclose(found[inside][:, there], expected[inside][:, there], atol=1e-5)
+    (seams,) = run(tmp_path, module_of(big), model, output="value")
+    with rasterio.open(seams) as file:
+        assert np.abs(file.read()[inside] - expected[inside])[:, there].max() > 0.01  # which is why chips overlap
+
+
 def test_a_chip_that_comes_twice_counts_once(big, tmp_path):
     class Twice(PlaceDependent):
         count = 0
