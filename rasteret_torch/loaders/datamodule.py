@@ -23,7 +23,6 @@ from rasteret_torch.loaders.geodataset import RasteretGeoDataset
 from rasteret_torch.loaders.iterable import RasteretIterableDataset
 from rasteret_torch.loaders.iterable_loader import RasteretDataLoader
 from rasteret_torch.loaders.patches import (
-    OverlappingPatches,
     PatchSize,
     RandomPatches,
     grid_patches,
@@ -221,8 +220,8 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
     def _stream(self, kind: type[RasteretIterableDataset], role: str, **options: Any) -> RasteretIterableDataset:
         """The chips of a split: random ones of training, all in their order of the others."""
         is_training = role == "train"
-        if role == "predict" and self.predict_overlap:
-            options["sampler"] = OverlappingPatches(self.patch_size, self.time_series, self.predict_overlap)
+        if role == "predict":
+            options["overlap"] = self.predict_overlap
         chosen = {
             "sampler": "rows" if self.sampler == "rows" else "random" if is_training else "grid",
             "length": self.length if is_training else None,

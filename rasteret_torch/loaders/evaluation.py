@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
+from rasteret_torch.chips.overlap import OverlapLayout
 from rasteret_torch.chips.share import Cut, EvenCut
 from rasteret_torch.loaders.iterable import RasteretIterableDataset
 from rasteret_torch.loaders.ranks import Rank
+from rasteret_torch.loaders.sources import ChipSource, LayoutSource
 
 
 class EvaluationDataset(RasteretIterableDataset):
@@ -12,6 +17,25 @@ class EvaluationDataset(RasteretIterableDataset):
 
     Ranks still make equally many steps, since a model with batch norm or a logged sum waits for the others in each.
     """
+
+    def __init__(self, *arguments: Any, overlap: int = 0, **options: Any) -> None:
+        """As `RasteretIterableDataset`.
+
+        Args:
+            arguments, options: its arguments.
+            overlap: pixels that neighbouring chips of a "grid" share.
+        """
+        self._overlap = overlap
+        super().__init__(*arguments, **options)
+
+    @functools.cached_property
+    def source(self) -> ChipSource:
+        """Where chips come from; made anew in every process."""
+        found = super().source
+        if not self._overlap or not isinstance(found, LayoutSource):
+            return found
+        layout = OverlapLayout(found.ground, self._overlap)
+        return LayoutSource(found.survey, layout, found.ground, found.recipe)
 
     def cut(self, position: int = 0) -> Cut:
         """How the rest of an epoch is dealt out to ranks and batches.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -83,19 +82,6 @@ def grid_patches(dataset: GeoDataset, patch_size: PatchSize, all_times: bool = F
     space = GriddedPatchSampler(dataset, size=patch_size, stride=stride)
     patches: Sampler[Any] = space if all_times else space @ SequentialTimestampSampler(dataset)
     return patches
-
-
-@dataclass(frozen=True)
-class OverlappingPatches:
-    """Makes the sampler of `grid_patches` for a stream; it crosses into workers as these three values."""
-
-    patch_size: PatchSize
-    all_times: bool
-    overlap: int
-
-    def __call__(self, dataset: GeoDataset) -> Sampler[Any]:
-        """The sampler over a dataset."""
-        return grid_patches(dataset, self.patch_size, self.all_times, self.overlap)
 
 
 def stack_chips(samples: Sequence[Sample]) -> Sample:

@@ -268,15 +268,12 @@ def test_predicting_needs_a_split(split_scenes):
         module_of(split_scenes).setup("predict")
 
 
-def test_chips_of_prediction_may_overlap(split_scenes):
-    places = {}
-    for iterable in (True, False):
-        data = module_of(split_scenes, predict="test", predict_overlap=16, iterable=iterable)
-        batches = [batch["bounds"][:, [0, 3]] for batch in data.predict_dataloader()]
-        places[iterable] = {tuple(place) for place in torch.cat(batches).tolist()}
-        assert len(places[iterable]) == len(torch.cat(batches))
-    assert places[True] == places[False]
-    west = sorted({x for x, _ in places[True]})
+@pytest.mark.parametrize("iterable", [True, False])
+def test_chips_of_prediction_may_overlap(split_scenes, iterable):
+    data = module_of(split_scenes, predict="test", predict_overlap=16, iterable=iterable)
+    places = torch.cat([batch["bounds"][:, [0, 3]] for batch in data.predict_dataloader()])
+    assert len(places.unique(dim=0)) == len(places)
+    west = [x for x in places[:, 0].unique().tolist() if x < 2800.0]  # of the western scene
     assert {right - left for left, right in itertools.pairwise(west)} == {48 * 10.0}  # 64 px less 16, of 10 m
     with pytest.raises(InputError, match="predict_overlap"):
         module_of(split_scenes, predict_overlap=64)
