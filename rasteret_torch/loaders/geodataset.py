@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import shapely
 import torch
-from matplotlib.colors import Colormap
+from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pyproj import CRS
@@ -32,7 +32,7 @@ from rasteret_torch.loaders.combined import (
     complete,
 )
 from rasteret_torch.loaders.lookup import COLUMNS, ROW, FrameLookup
-from rasteret_torch.loaders.plotting import Palette, cmap_of, plot_sample, rgb_bands_of
+from rasteret_torch.loaders.plotting import Palette, plot_sample, rgb_bands_of
 from rasteret_torch.loaders.reads import Reads
 from rasteret_torch.loaders.recipe import (
     Assembly,
@@ -45,7 +45,7 @@ from rasteret_torch.loaders.recipe import (
     worker_pipeline,
 )
 from rasteret_torch.loaders.sight import Sight, sketched
-from rasteret_torch.loaders.targets import ClassName, Target, TargetsLike
+from rasteret_torch.loaders.targets import ClassName, Target, TargetsLike, colours_of
 from rasteret_torch.loaders.targets_resolve import resolved
 from rasteret_torch.loaders.tensors import SampleDtype, as_dtype
 from rasteret_torch.loaders.tile_cache import CacheInfo, TileCacheView
@@ -317,9 +317,9 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
     @functools.cached_property
     def cmap(self) -> Colormap | None:
         """Colours of masks: those of the label files, where they carry any; assign others."""
-        maps = [target.cmap for target in self.targets]
-        own = None if self.is_image else cmap_of(self.collection.runtime.source(0, self.bands[0]).header)
-        return next((found for found in (own, *maps) if found is not None), None)
+        maps = [target.colours for target in self.targets]
+        own = None if self.is_image else colours_of(self.collection.runtime.source(0, self.bands[0]).header)
+        return next((ListedColormap(found) for found in (own, *maps) if found is not None), None)
 
     def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
         """Draws a sample: its image in natural colours, its mask, and a `prediction` put beside them.

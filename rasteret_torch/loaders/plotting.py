@@ -18,7 +18,6 @@ from torch import Tensor
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.loaders.targets import ClassName
-from rasteret_torch.tiff.model import TiffHeader
 
 # Names of red, green and blue, most telling first: plain words, NAIP's letters, Sentinel-2, Landsat 8 and 9.
 RGB_NAMES = (
@@ -56,11 +55,6 @@ def rgb_bands_of(bands: Sequence[str]) -> tuple[str, ...]:
         if all(name in known for name in names):
             return tuple(known[name] for name in names)
     return tuple(bands[:3]) if len(bands) >= 3 else (bands[0],)
-
-
-def cmap_of(header: TiffHeader) -> ListedColormap | None:
-    """The colour map that a file of classes carries."""
-    return None if header.color_map is None else ListedColormap(np.asarray(header.color_map).T / 65535)
 
 
 def plot_sample(

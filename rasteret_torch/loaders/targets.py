@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-import geopandas as gpd
 import numpy as np
 import pyarrow as pa
-from matplotlib.colors import Colormap
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,6 +21,10 @@ from rasteret_torch.geo import Grid
 from rasteret_torch.index import Collection
 from rasteret_torch.read import ChipPixels, ChipPlan
 from rasteret_torch.store import StorageBackend
+from rasteret_torch.tiff.model import TiffHeader
+
+if TYPE_CHECKING:  # streams need not load it
+    import geopandas as gpd
 
 IGNORE_INDEX = -100  # what torch's losses leave out unless told otherwise; no class of an unsigned raster has it
 BACKGROUND = "background"  # the name of class 0 where shapes of named classes lie on a background
@@ -134,8 +136,8 @@ class Target(Protocol):
         ...
 
     @property
-    def cmap(self) -> Colormap | None:
-        """Colours by number, where the labels carry them."""
+    def colours(self) -> NDArray[np.float64] | None:
+        """[N, 3] red, green and blue from 0 to 1 by number, where the labels carry them."""
         ...
 
     @property
@@ -187,3 +189,8 @@ class Classes:
         known = known[order]
         at = np.minimum(np.searchsorted(known, values), len(known) - 1)
         return np.where(known[at] == values, order[at], ignore_index)
+
+
+def colours_of(header: TiffHeader) -> NDArray[np.float64] | None:
+    """[N, 3] red, green and blue from 0 to 1: the colour map that a file of classes carries."""
+    return None if header.color_map is None else np.asarray(header.color_map).T / 65535

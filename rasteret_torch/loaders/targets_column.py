@@ -21,12 +21,12 @@ class ColumnTarget:
 
     Attributes:
         key: `label`.
-        cmap: None, as nothing says.
+        colours: None, as nothing says.
         backend: None, as nothing is read.
     """
 
     key = "label"
-    cmap = None
+    colours = None
     backend = None
 
     def __init__(self, spec: ColumnTargets, collection: Collection) -> None:

@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.colors import Colormap, ListedColormap
 from numpy.typing import NDArray
 from torch import Tensor
 
 from rasteret_torch.chips.survey import Survey
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection, load
-from rasteret_torch.loaders.plotting import cmap_of
-from rasteret_torch.loaders.targets import ChipPlace, Classes, ClassName, RasterTargets
+from rasteret_torch.loaders.targets import ChipPlace, Classes, ClassName, RasterTargets, colours_of
 from rasteret_torch.read import ChipPixels, ChipPlan, Resampling, plan_chip
 from rasteret_torch.read.access import backend_for
 from rasteret_torch.read.options import LevelChoice
@@ -73,12 +71,13 @@ class RasterTarget:
         return None if self._classes is None else self._classes.names
 
     @functools.cached_property
-    def cmap(self) -> Colormap | None:
-        """Colours by number, from the first of the files."""
-        whole = cmap_of(self.collection.runtime.source(0, self.band).header)
+    def colours(self) -> NDArray[np.float64] | None:
+        """[N, 3] by number, from the first of the files."""
+        whole = colours_of(self.collection.runtime.source(0, self.band).header)
         if whole is None or self._classes is None:
             return whole
-        return ListedColormap([whole(int(name)) for name in self._classes.names])
+        chosen: NDArray[np.float64] = whole[np.clip(np.array(self._classes.names, int), 0, len(whole) - 1)]
+        return chosen
 
     def plan(self, place: ChipPlace) -> ChipPlan | None:
         """The labels of a chip; None where there are none."""

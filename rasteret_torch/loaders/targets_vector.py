@@ -36,12 +36,12 @@ class VectorTarget:
     Attributes:
         key: `mask`.
         spec: what was asked for.
-        cmap: None, as nothing says.
+        colours: None, as nothing says.
         backend: None, as nothing is read for a chip.
     """
 
     key = "mask"
-    cmap = None
+    colours = None
     backend = None
 
     def __init__(self, spec: VectorTargets) -> None:
