@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -25,16 +26,20 @@ def backend_of(root: str) -> ObstoreBackend:
 
 def build(workload: Workload, root: str, backend: Any) -> Any:
     """A rasteret collection with the headers of all files."""
-    rows = [_row(scene, root) for scene in workload.scenes]
-    footprints = pa.array([row.pop("geometry") for row in rows], pa.binary())
-    table = pa.Table.from_pylist(rows).append_column("geometry", footprints)
-    table = table.set_column(
-        table.column_names.index("datetime"), "datetime", table.column("datetime").cast(pa.timestamp("us", tz="UTC"))
-    )
+    table = table_of(workload.scenes, root)
     built = rasteret.build_from_table(table, enrich_cog=True, band_codes=list(BANDS), backend=backend)
     path = tempfile.mkdtemp(prefix="bench-rasteret-")
     built.export(path)
     return rasteret.load(path)  # what lies on disk reaches workers
+
+
+def table_of(scenes: Sequence[Scene], root: str) -> pa.Table:
+    """What `build_from_table` takes."""
+    rows = [_row(scene, root) for scene in scenes]
+    footprints = pa.array([row.pop("geometry") for row in rows], pa.binary())
+    table = pa.Table.from_pylist(rows).append_column("geometry", footprints)
+    times = table.column("datetime").cast(pa.timestamp("us", tz="UTC"))
+    return table.set_column(table.column_names.index("datetime"), "datetime", times)
 
 
 def _row(scene: Scene, root: str) -> dict[str, Any]:

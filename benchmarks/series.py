@@ -1,0 +1,136 @@
+"""Time series of one polygon over 40 COGs behind a latency: ours against rasterio with threads, and rasteret.
+
+`python benchmarks/series.py --data DIR --peers DIR`: each engine reads the pixels of one polygon of 2 km at 40 dates in
+a process of its own, in rounds; one JSON line a run, then one with the ratio of the medians. Every engine has its index
+or its list of URLs; files are not open and nothing is cached, but one other polygon was read before. rasterio is tuned
+as GDAL's COG guide says, with as many threads as there are dates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import os
+import statistics
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from archive import ZONE, dates
+from data import NORTH, RES_M, ZONES, Scene, folder_argument
+from peers import peers_argument, python_of
+from server import serve
+
+ENGINES = ("ours", "rasterio", "rasteret03", "rasteret04")
+DATES, BAND = 40, "B04"
+GDAL = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif",
+    "GDAL_HTTP_MULTIPLEX": "YES",
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "VSI_CACHE": "TRUE",
+}
+
+
+def polygon(row: int, col: int) -> shapely.Polygon:
+    """An octagon of 200 pixels across, in the CRS of the scenes."""
+    x, y = ZONES[ZONE][3] + col * RES_M, NORTH - row * RES_M
+    return shapely.Point(x, y).buffer(100 * RES_M, quad_segs=2)
+
+
+WARM, TARGET = polygon(9000, 9000), polygon(4600, 5700)
+
+
+def checksum(pixels: np.ndarray) -> str:
+    """Of [date, row, col] pixels, 0 where outside."""
+    return f"{zlib.crc32(np.ascontiguousarray(pixels, '<u2').tobytes()):08x}"
+
+
+def ours(scenes: list[Scene], root: str) -> tuple[np.ndarray, float]:
+    import rasteret_torch as rt  # noqa: PLC0415
+
+    hrefs = [f"{root}/{path}" for scene in scenes for path in scene.paths if BAND in path]
+    regex = r"S2_\d+_(?P<date>\d{8})_(?P<band>B\d\d)\.tif"
+    index = rt.build_from_files(hrefs, filename_regex=regex, progress=False)
+    index.get_numpy(WARM, BAND, geometry_crs=int(ZONE))
+    began = time.perf_counter()
+    return index.get_numpy(TARGET, BAND, geometry_crs=int(ZONE)), time.perf_counter() - began
+
+
+def rasterio(scenes: list[Scene], root: str) -> tuple[np.ndarray, float]:
+    import rasterio as rio  # noqa: PLC0415
+    from rasterio.mask import mask  # noqa: PLC0415
+
+    hrefs = [f"{root}/{path}" for scene in scenes for path in scene.paths if BAND in path]
+
+    def one(href: str, shape: shapely.Polygon) -> np.ndarray:
+        with rio.Env(**GDAL), rio.open(href) as file:
+            return mask(file, [shape], crop=True)[0][0]
+
+    with ThreadPoolExecutor(DATES) as pool:
+        list(pool.map(lambda href: one(href, WARM), _others(root)))
+        began = time.perf_counter()
+        return np.stack(list(pool.map(lambda href: one(href, TARGET), hrefs))), time.perf_counter() - began
+
+
+def _others(root: str) -> list[str]:
+    """Files that are not timed, so that connections are open and no header is cached."""
+    days = [dt.date(2023, 1, 3) + dt.timedelta(days=5 * number) for number in range(30)]
+    return [f"{root}/west/S2_{ZONE}_{day:%Y%m%d}_{BAND}.tif" for day in days]
+
+
+def rasteret(scenes: list[Scene], root: str) -> tuple[np.ndarray, float]:
+    import rasteret as peer  # noqa: PLC0415
+    from engines import rasteret_table  # noqa: PLC0415
+
+    backend = rasteret_table.backend_of(root)
+    table = rasteret_table.table_of(scenes, root)
+    index = peer.build_from_table(table, enrich_cog=True, band_codes=[BAND], backend=backend)
+    options: dict[str, Any] = {"bands": [BAND], "geometry_crs": int(ZONE), "backend": backend}
+    index.get_numpy(WARM, **options)
+    began = time.perf_counter()
+    return np.asarray(index.get_numpy(TARGET, **options)), time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--latency-ms", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=ENGINES)
+    parser.add_argument("--run", nargs=2, metavar=("ENGINE", "ROOT"), help=argparse.SUPPRESS)
+    folder_argument(parser)
+    peers_argument(parser)
+    given = parser.parse_args()
+    scenes = dates(given.data, DATES)
+    if given.run:
+        engine = {"ours": ours, "rasterio": rasterio}.get(given.run[0], rasteret)
+        pixels, seconds = engine(scenes, given.run[1])
+        pixels = np.nan_to_num(pixels.reshape(DATES, *pixels.shape[-2:]))
+        found = {"seconds": round(seconds, 4), "shape": pixels.shape, "checksum": checksum(pixels)}
+        print(json.dumps(found), flush=True)
+        os._exit(0)
+    from compare import run  # noqa: PLC0415 - needs the environment of ours
+
+    seconds_of: dict[str, list[float]] = {}
+    with serve(given.data.resolve(), given.latency_ms) as (root, server):
+        for number in range(given.rounds):
+            for name in given.engines:
+                script = [str(Path(__file__).resolve()), "--data", str(given.data), "--run", name, root]
+                result = run([python_of(name, given.peers), *script], 300)
+                seconds_of.setdefault(name, []).append(float(str(result.get("seconds", "nan"))))
+                where = {"engine": name, "round": number, "server": server, "load": round(os.getloadavg()[0], 2)}
+                print(
+                    json.dumps({"benchmark": "series", "latency_ms": given.latency_ms, **where, **result}), flush=True
+                )
+    middle = {name: statistics.median(times) for name, times in seconds_of.items()}
+    ratios = {name: round(middle[name] / middle["ours"], 2) for name in middle if "ours" in middle}
+    print(json.dumps({"benchmark": "series", "median_s": middle, "times_slower_than_ours": ratios}))
+
+
+if __name__ == "__main__":
+    main()
