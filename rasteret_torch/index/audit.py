@@ -26,6 +26,7 @@ HoldsOut = Literal["space", "time"]
 AuditMode = Literal["warn", "raise", "off"]
 DAY_US = 86_400_000_000
 _EXAMPLES = 3
+_USUAL = ("train", "val", "test")
 _MOST_LABELS = 256
 
 
@@ -245,11 +246,17 @@ class _SplitRows:
     def of(cls, collection: Collection, column: str) -> _SplitRows:
         if column not in collection.schema.names:
             raise SplitNotFoundError(f"there is no split column {column!r}; assign_splits() makes one")
-        encoded = collection.column(column).cast(pa.string()).combine_chunks().dictionary_encode()
-        names: list[str] = encoded.dictionary.to_pylist()
-        if not names:
+        values = collection.column(column)
+        if pa.types.is_nested(values.type):
+            raise InputError(f"column {column!r} is {values.type}; a split column holds one name a row")
+        encoded = values.cast(pa.string()).combine_chunks().dictionary_encode()
+        found: list[str] = encoded.dictionary.to_pylist()
+        if not found:
             raise SplitNotFoundError(f"column {column!r} holds no split; assign_splits() fills it")
-        return cls(names, encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64))
+        names = sorted(found, key=lambda name: (_USUAL.index(name) if name in _USUAL else len(_USUAL), name))
+        places = np.array([names.index(name) for name in found])
+        numbers = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        return cls(names, np.where(numbers < 0, -1, places[numbers]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

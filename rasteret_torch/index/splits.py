@@ -111,7 +111,12 @@ def assigned(
     if by == RANDOM:
         chances = np.array([_chance(key, seed) for key in table.column("id").to_pylist()])
         return _named(np.searchsorted(edges, chances, side="right"), names, wanted)
-    encoded = table.column(by).combine_chunks().dictionary_encode(null_encoding="encode")
+    column = table.column(by)
+    if pa.types.is_nested(column.type):
+        raise InputError(f"column {by!r} is {column.type}; group by a column of text, numbers or dates")
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
     groups = encoded.indices.to_numpy()
     drawn = _drawn(encoded.dictionary.to_pylist(), np.bincount(groups), edges, seed)
     return _named(drawn[groups], names, wanted)

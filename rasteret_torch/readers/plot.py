@@ -50,6 +50,8 @@ def plot(collection: Collection, by: str | None = None, *, title: str | None = N
     wanted = by or ("split" if "split" in collection.schema.names else "date")
     column = wanted if wanted in collection.schema.names else _WORDS.get(wanted, wanted)
     values = collection.column(column).combine_chunks()
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
     shapes = shapely.from_wkb(collection.geometry.to_numpy(), on_invalid="ignore")
     known = np.flatnonzero(~(shapely.is_missing(shapes) | shapely.is_empty(shapes)))
     if not len(known):

@@ -60,6 +60,18 @@ def test_groups_stay_together_and_meet_their_shares(dated):
     assert {name: int((splits == name).sum()) for name in THREE} == {"train": 3200, "val": 400, "test": 400}
 
 
+def test_groups_of_categories_and_what_cannot_group(dated):
+    kinds = pa.array(["a", "b", "a"]).dictionary_encode()
+    names = dated.with_column("kind", kinds).assign_splits("kind", fractions={"x": 0.6, "y": 0.4})
+    assert names.value(0, "split") == names.value(2, "split") != names.value(1, "split")
+    assert [part.name for part in names.audit_splits("kind").parts] == ["a", "b"]
+    lists = dated.with_column("kind", [[1], [2], [3]])
+    with pytest.raises(InputError, match="group by a column of text"):
+        lists.assign_splits("kind", fractions={"x": 1.0})
+    with pytest.raises(InputError, match="one name a row"):
+        lists.audit_splits("kind")
+
+
 def test_time_ranges(dated):
     ranges = TimeRanges({"train": (None, "2020-01-31"), "val": ("2020-02-19", "2020-02-19")})
     assert dated.assign_splits(ranges).column("split").to_pylist() == ["train", "val", None]

@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pyarrow as pa
 import pytest
 import shapely
 from affine import Affine
@@ -74,6 +75,11 @@ def test_clouds_numbers_and_classes():
     _, ax = plt.subplots()
     assert places.plot("kind", ax=ax, title="mine") is ax.get_figure()
     assert ax.get_title() == "mine"
+
+
+def test_categories_are_words():
+    kinds = pa.array(["train", "val", "train"]).dictionary_encode()
+    assert drawn(boxes_collection(BOXES, kind=kinds).plot("kind"))[9.1] == SPLIT_COLOURS["val"]
 
 
 def test_shapes_of_all_kinds_and_many_items():
