@@ -159,7 +159,13 @@ def _rows(stats: CollectionStats) -> list[list[str]]:
 
 def _classes(stats: CollectionStats) -> list[str]:
     shown = [one for one in stats.bands if 0 < len(one.classes) <= _SHOWN]
-    return [f"  {one.band}: " + ", ".join(f"{value} {share:.1%}" for value, share in one.classes) for one in shown]
+    return [
+        f"  {one.band}: " + ", ".join(f"{value} {_percent(share)}" for value, share in one.classes) for one in shown
+    ]
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share >= 5e-4 else "<0.1%"
 
 
 def dumped(stats: CollectionStats | None) -> str:
