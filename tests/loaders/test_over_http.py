@@ -165,14 +165,14 @@ def test_two_zones_of_images_stay_within_the_bound(served):
 
 
 @pytest.mark.slow
-def test_two_workers_read_over_http(served):
+def test_workers_read_over_http(served):
     ours, theirs = pair(served, "hills", "a", Files)
     sampler = GriddedPatchSampler(ours, size=140)
     loader = DataLoader(
         ours,
         sampler=sampler,
         batch_size=3,
-        num_workers=2,
+        num_workers=1,
         collate_fn=stack_samples,
         multiprocessing_context="forkserver",
     )
