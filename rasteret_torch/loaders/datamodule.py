@@ -73,6 +73,8 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
         batch_size: int = 32,
         length: int | None = None,
         sampler: ChipChoice = "random",
+        weights: str | None = None,
+        min_valid: float = 0.0,
         locality: int | None = None,
         num_workers: int = 0,
         seed: int = 0,
@@ -112,6 +114,9 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
             length: training chips an epoch; None takes as many as cover all training items once.
             sampler: "random" trains on random chips and evaluates on all ground; "rows" takes one chip from the middle
                 of each row of the collection, everywhere (labels by row, files that are chips).
+            weights: column of numbers in proportion to which training "rows" are drawn, with repeats.
+            min_valid: share of valid pixels that a chip must have, other than for prediction; see
+                `RasteretIterableDataset`.
             locality: shuffle training chips in blocks of so many neighbours; see `RasteretIterableDataset`.
             num_workers: processes that read; 0 reads ahead in threads of this one.
             seed: of chips, order, augmentations and the sample that `mean="collection"` looks at.
@@ -153,8 +158,10 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
         smallest = patch_size if isinstance(patch_size, int) else min(patch_size)
         if not 0 <= predict_overlap < smallest:
             raise InputError(f"predict_overlap={predict_overlap} must be at least 0 and below patch_size={patch_size}")
-        if not iterable and (locality is not None or sampler != "random"):
-            raise InputError("locality= and sampler= need the stream of chips; leave iterable at True")
+        if not iterable and (locality is not None or sampler != "random" or weights is not None or min_valid):
+            raise InputError(
+                "locality, sampler, weights and min_valid need the stream of chips; leave iterable at True"
+            )
         self._scaling: Scaling | None = None
         self._settings: tuple[Statistic, Statistic] = ("none", "none")  # until TorchGeo's constructor has looked
         super().__init__(RasteretGeoDataset, batch_size, num_workers)
@@ -166,6 +173,7 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
         self.length, self.seed, self.drop_last = length, seed, drop_last
         self.audit, self.holds_out = audit, holds_out
         self.sampler, self.locality, self.iterable = sampler, locality, iterable
+        self.weights, self.min_valid = weights, min_valid
         self.ignore_index, self._num_classes = ignore_index, num_classes
         self.train_aug = augmentation(train_aug)
         self.aug = None  # normalisation is `on_after_batch_transfer`'s, since kornia refuses integers and 5-D images
@@ -229,6 +237,8 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
             "drop_last": self.drop_last and is_training,
             "shuffle": is_training,
             "locality": self.locality if is_training else None,
+            "weights": self.weights if is_training else None,
+            "min_valid": 0.0 if role == "predict" else self.min_valid,
         }
         return kind(
             self._opened,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.loaders.iterable_loader import RasteretDataLoader
@@ -19,9 +20,8 @@ class RasteretTelemetry(Callback):  # type: ignore[misc]
     """Logs samples/s, MB/s, the share of tiles found in memory, the share of time spent waiting for the loader,
     retries and bad samples; each for the steps since the last line, of this rank with all its workers.
 
-    Looks at the `RasteretDataLoader`s of the run (those of `RasteretDataModule` are). A waiting share above a few
-    percent says that the loader holds the training up: add workers, set `locality=`, or raise
-    `ReadOptions.lookahead` and `max_concurrent`. Much memory and few hits: `ReadOptions.tile_cache_nbytes`.
+    Looks at the `RasteretDataLoader`s of the run (those of `RasteretDataModule` are). Where the loader holds the
+    training up, it says once, after an epoch, what would help (`LoaderCounts.hint`).
 
     With a `ledger`, every sample that failed under `on_error="nodata"` or `"replace"` becomes a line of JSON there:
     time, stage, epoch, index, error, message. Ranks other than 0 write beside it (`bad.rank1.jsonl`).
@@ -43,10 +43,14 @@ class RasteretTelemetry(Callback):  # type: ignore[misc]
         self.every_n_steps, self.prog_bar = every_n_steps, prog_bar
         self.ledger = None if ledger is None else Path(ledger)
         self._before: LoaderCounts | None = None
+        self._hinted = False
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts to count."""
-        self._before = None
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Gives a hint where one would help."""
+        hint = total(loaders_in(trainer.train_dataloader)).hint
+        if hint is not None and not self._hinted:
+            self._hinted = True
+            rank_zero_info(f"RasteretTelemetry: {hint}.")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from rasteret_torch.read import ReadStats
 from rasteret_torch.store import retries
 
 _MB = 1e6
+_WORTH_A_HINT = 0.1  # of the time
+_DECODE_BOUND = 0.6  # of all cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,23 @@ class LoaderCounts:
     def stall_share(self) -> float:
         """Share of the time that the caller waited for batches."""
         return self.wait_s / self.elapsed_s if self.elapsed_s else 0.0
+
+    @property
+    def hint(self) -> str | None:
+        """What would make the caller wait less; None where it hardly waits."""
+        if self.stall_share < _WORTH_A_HINT:
+            return None
+        busy = self.read.decode_s / self.elapsed_s / len(os.sched_getaffinity(0))
+        said = f"the trainer waited {self.stall_share:.0%} of the time for its batches; "
+        if busy > _DECODE_BOUND:
+            return said + (
+                "decoding keeps the cores busy: locality= lets neighbouring chips share tiles, as does a larger "
+                "ReadOptions.tile_cache_nbytes; else more cores"
+            )
+        return said + (
+            "the store is waited for: raise ReadOptions.lookahead and max_concurrent, or num_workers; the first "
+            "batches of a run always take longer"
+        )
 
     def postfix(self) -> dict[str, str]:
         """The figures as a progress bar shows them: `tqdm.set_postfix(loader.counts.postfix())`."""

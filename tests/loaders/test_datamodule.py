@@ -253,6 +253,7 @@ def test_mistakes_are_named_with_their_cure(split_scenes, options, error, words)
     [
         {"locality": 8, "iterable": False},
         {"sampler": "rows", "iterable": False},
+        {"min_valid": 0.5, "iterable": False},
         {"batch_size": 0},
         {"length": 0},
         {"mean": "imagenet"},
@@ -364,6 +365,19 @@ def test_rows_and_their_labels(split_scenes, tmp_path):
     assert batch["image"].shape == (2, 4, 32, 32)
     kinds = labelled.select_split("train").to_table(["kind"]).column("kind").to_pylist()
     assert sorted(batch["label"].tolist()) == sorted(kinds)
+
+
+def test_rows_by_weight_and_chips_that_show_something(split_scenes):
+    weighed = split_scenes.with_column("weight", [0.0, 1.0] * 3)
+    data = module_of(weighed, sampler="rows", weights="weight", length=20, transforms=None)
+    rows = torch.cat([batch["bounds"] for batch in data.train_dataloader()])
+    assert len(rows) == 20
+    assert len(rows.unique(dim=0)) == 1  # the only row of training with a weight
+    whole = module_of(split_scenes, predict="val", transforms=None)
+    inside = module_of(split_scenes, predict="val", transforms=None, min_valid=0.9)
+    assert whole._split("val").length == 32
+    assert inside._split("val").length == 3 * (4 + 3)  # those that stick out of the west are filled by its neighbour
+    assert inside._split("predict").length == 32
 
 
 def test_invalid_pixels_of_a_mask_are_ignored(split_scenes):

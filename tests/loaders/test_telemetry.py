@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 
 import numpy as np
@@ -15,6 +16,7 @@ from tiffs import write_tiff
 import rasteret_torch as rt
 from rasteret_torch.errors import ErrorBudgetExceededError, InputError
 from rasteret_torch.loaders.telemetry_counts import LoaderCounts
+from rasteret_torch.read import ReadStats
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -72,6 +74,13 @@ def test_waiting_is_told_from_working(scenes):
 def test_nothing_counted_divides_by_nothing():
     assert LoaderCounts().postfix()["MB/s"] == "0.0"
     assert LoaderCounts().stall_share == 0.0
+
+
+def test_hints_name_what_is_waited_for():
+    assert LoaderCounts(elapsed_s=100.0, wait_s=5.0).hint is None
+    assert "lookahead" in LoaderCounts(elapsed_s=100.0, wait_s=50.0).hint
+    decoding = ReadStats(decode_s=90.0 * len(os.sched_getaffinity(0)))
+    assert "locality" in LoaderCounts(elapsed_s=100.0, wait_s=50.0, read=decoding).hint
 
 
 def test_retries_are_counted(range_server, tmp_path):
