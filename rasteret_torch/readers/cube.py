@@ -1,0 +1,171 @@
+"""Areas through time as cubes of pixels: which axes hold them all, and filling a cube, or a part of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rasteret_torch.errors import InputError
+from rasteret_torch.geo import Grid, Window
+from rasteret_torch.read import ChipPixels
+from rasteret_torch.read.steps import GroupBy, MosaicOrder, steps_of
+from rasteret_torch.readers.layout import AreaRead, Overlap, bands_by_dtype, overlap_of, plan_area
+from rasteret_torch.readers.request import Request
+from rasteret_torch.readers.stream import check_fits, stream
+
+Combine = Literal["stack", "mosaic"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """The axes of a dataset.
+
+    Attributes:
+        steps: rows of the collection for each time, ascending.
+        group_by: what a step is.
+        shape: (rows, cols).
+        windows: for each overlap, where its pixels go: (its place along the geometry axis, window of the frame).
+        grids: for each geometry along that axis, the grid of the whole frame.
+    """
+
+    steps: list[list[int]]
+    group_by: GroupBy | None
+    shape: tuple[int, int]
+    windows: dict[int, tuple[int, Window]]
+    grids: list[Grid]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cube:
+    """The pixels of one band: data and valid, both (geometry, time, row, col)."""
+
+    data: NDArray[Any]
+    valid: NDArray[np.bool_]
+    nodata: Any | None
+
+
+def overlaps_of(asked: Request) -> list[Overlap]:
+    """The geometries that items reach, all on one lattice."""
+    found: list[Overlap] = []
+    for number in range(len(asked.areas)):
+        overlap = overlap_of(asked, number, found[0].grid if found else None)
+        found += [] if overlap is None else [overlap]
+    if not found:
+        raise asked.nothing_found()
+    return found
+
+
+def frame_of(
+    asked: Request, overlaps: Sequence[Overlap], combine: Combine, group_by: GroupBy | None, order: MosaicOrder
+) -> Frame:
+    """The axes that hold all overlaps."""
+    rows = np.unique(np.concatenate([overlap.rows for overlap in overlaps])).tolist()
+    steps = steps_of(asked.collection, rows, group_by, order)
+    windows = [_offset(overlaps[0].grid, overlap.grid) for overlap in overlaps]
+    if combine == "stack":
+        shape = max(window.height for window in windows), max(window.width for window in windows)
+        grids = [overlaps[0].grid.crop(Window(one.row, one.col, *shape)) for one in windows]
+        places = [(place, Window(0, 0, one.height, one.width)) for place, one in enumerate(windows)]
+    else:
+        top, left = min(window.row for window in windows), min(window.col for window in windows)
+        shape = max(one.stop_row for one in windows) - top, max(one.stop_col for one in windows) - left
+        grids = [overlaps[0].grid.crop(Window(top, left, *shape))]
+        places = [(0, window.shift(-top, -left)) for window in windows]
+    numbers = [overlap.number for overlap in overlaps]
+    return Frame(steps, group_by, shape, dict(zip(numbers, places, strict=True)), grids)
+
+
+def _offset(first: Grid, grid: Grid) -> Window:
+    """Where a grid lies, in pixels of the first one; both are of one lattice."""
+    row, col = first.offset_of(grid)
+    return Window(round(row), round(col), *grid.shape)
+
+
+def filled(asked: Request, overlaps: Sequence[Overlap], frame: Frame) -> dict[str, Cube]:
+    """Reads all areas into one cube a band."""
+    first = int(overlaps[0].rows[0])
+    groups = bands_by_dtype(asked, first)
+    shape = (len(frame.grids), len(frame.steps), *frame.shape)
+    pixels = int(np.prod(shape, dtype=np.int64))
+    sources = {band: asked.collection.runtime.source(first, band) for band in asked.bands}
+    nbytes = sum(pixels * (source.header.image.dtype.itemsize + 1) for source in sources.values())
+    check_fits(nbytes, f"a dataset of {len(sources)} bands with {shape} pixels (geometry, time, y, x)")
+    cubes: dict[str, Cube] = {}
+    for read, chips in stream(asked, _planned(asked, overlaps, frame, groups), len(overlaps)):
+        for names, plan, chip in zip(read.bands, read.plans, chips, strict=True):
+            for band, name in enumerate(names):
+                if name not in cubes:
+                    nodata = plan.fills[band] if sources[name].header.nodata is not None else None
+                    data = np.full(shape, plan.fills[band], plan.dtype)
+                    cubes[name] = Cube(data, np.zeros(shape, bool), nodata)
+                _put(cubes[name], frame, read, ChipPixels(chip.data[:, band], chip.valid[:, band]))
+    return {band: cubes[band] for band in asked.bands}
+
+
+def _planned(
+    asked: Request, overlaps: Iterable[Overlap], frame: Frame, groups: Sequence[Sequence[str]]
+) -> Iterable[AreaRead]:
+    for overlap in overlaps:
+        own = set(overlap.rows.tolist())
+        steps = [[row for row in step if row in own] for step in frame.steps]
+        if any(steps):
+            yield plan_area(asked, overlap, [step for step in steps if step], groups)
+
+
+def _put(cube: Cube, frame: Frame, read: AreaRead, pixels: ChipPixels) -> None:
+    """Pastes one band of an area; overlapping geometries of a mosaic show the same items, so their order is nothing."""
+    if pixels.data.dtype != cube.data.dtype:
+        raise InputError(
+            f"geometry {read.number} has {pixels.data.dtype} pixels and others {cube.data.dtype}; read each in its own "
+            "call"
+        )
+    place, window = frame.windows[read.number]
+    rows, cols = window.slices()
+    own = {row for step in read.steps for row in step}
+    taken = [number for number, step in enumerate(frame.steps) if not own.isdisjoint(step)]
+    for number, data, valid in zip(taken, pixels.data, pixels.valid, strict=True):
+        np.copyto(cube.data[place, number, rows, cols], data, where=valid)
+        cube.valid[place, number, rows, cols] |= valid
+
+
+def part_of(
+    frame: Frame, overlaps: Sequence[Overlap], places: Sequence[int], steps: Sequence[int], window: Window
+) -> tuple[Frame, list[Overlap]]:
+    """Some of a frame: what must be read for it, and its own axes.
+
+    Args:
+        frame, overlaps: the whole.
+        places: along the geometry axis.
+        steps: along the time axis.
+        window: of (row, col).
+    """
+    windows: dict[int, tuple[int, Window]] = {}
+    parts: list[Overlap] = []
+    for overlap in overlaps:
+        place, own = frame.windows[overlap.number]
+        row, col = max(own.row, window.row), max(own.col, window.col)
+        height, width = min(own.stop_row, window.stop_row) - row, min(own.stop_col, window.stop_col) - col
+        if place not in places or height < 1 or width < 1:
+            continue
+        inside = Window(row - own.row, col - own.col, height, width)
+        rows, cols = inside.slices()
+        parts.append(replace(overlap, grid=overlap.grid.crop(inside), mask=overlap.mask[rows, cols]))
+        windows[overlap.number] = places.index(place), Window(row - window.row, col - window.col, height, width)
+    grids = [frame.grids[place].crop(window) for place in places]
+    shape = window.height, window.width
+    return Frame([frame.steps[step] for step in steps], frame.group_by, shape, windows, grids), parts
+
+
+def values_of(cube: Cube, *, mask_nan: bool) -> tuple[NDArray[Any], dict[str, Any]]:
+    """Data as asked for, and the attribute that says what stands for nothing."""
+    if not mask_nan:
+        return cube.data, {} if cube.nodata is None else {"_FillValue": cube.nodata}
+    narrow = cube.data.dtype.kind in "iub" and cube.data.dtype.itemsize <= 2
+    dtype = np.result_type(cube.data.dtype, np.float32 if narrow else np.float16)
+    data = cube.data.astype(dtype, copy=False)
+    data[~cube.valid] = np.nan
+    return data, {"_FillValue": dtype.type(np.nan)}

@@ -1,0 +1,115 @@
+"""Variables of `get_xarray` that are read when looked at: only the items, rows and columns of the selection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from rasteret_torch.errors import MissingDependencyError
+from rasteret_torch.geo import Window
+from rasteret_torch.read.plan import common_dtype
+from rasteret_torch.read.validity import fill_value
+from rasteret_torch.readers.cube import Cube, Frame, filled, part_of, values_of
+from rasteret_torch.readers.layout import Overlap
+from rasteret_torch.readers.request import Request
+
+VALID = "valid"
+
+
+class LazyVariable(BackendArray):
+    """One band (geometry, time, row, col), or where all bands are valid. Crosses processes as a recipe.
+
+    Args:
+        asked: collection, bands and options.
+        frame, overlaps: the axes, and the geometries in them.
+        blank: a cube of one pixel in the dtype of the band, with what stands for nothing; None for `valid`.
+        mask_nan: see `get_xarray`.
+    """
+
+    def __init__(
+        self, asked: Request, frame: Frame, overlaps: Sequence[Overlap], blank: Cube | None, *, mask_nan: bool
+    ) -> None:
+        self._asked, self._frame, self._overlaps = asked, frame, tuple(overlaps)
+        self._blank, self._mask_nan = blank, mask_nan
+        self.shape = (len(frame.grids), len(frame.steps), *frame.shape)
+        self.dtype = np.dtype(bool) if blank is None else values_of(_copy(blank), mask_nan=mask_nan)[0].dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._selected)
+
+    def _selected(self, key: tuple[Any, ...]) -> NDArray[Any]:
+        """The pixels of an outer selection; axes that a number selects are gone."""
+        wanted = [np.arange(length)[one] for one, length in zip(key, self.shape, strict=True)]
+        if any(not one.size for one in wanted):
+            return np.empty([one.size for one in wanted if one.ndim], self.dtype)
+        places, steps = (np.unique(one).tolist() for one in wanted[:2])
+        window = _around(wanted[2], wanted[3])
+        found = self._read(*part_of(self._frame, self._overlaps, places, steps, window))
+        at = [np.searchsorted(places, wanted[0]), np.searchsorted(steps, wanted[1])]
+        at += [wanted[2] - window.row, wanted[3] - window.col]
+        chosen = found[np.ix_(*(np.atleast_1d(one) for one in at))]
+        gone = tuple(axis for axis, one in enumerate(wanted) if not one.ndim)
+        return np.squeeze(chosen, gone)
+
+    def _read(self, frame: Frame, overlaps: Sequence[Overlap]) -> NDArray[Any]:
+        shape = (len(frame.grids), len(frame.steps), *frame.shape)
+        own = [one for one in overlaps if any(row in step for step in frame.steps for row in one.rows.tolist())]
+        cubes = list(filled(self._asked, own, frame).values()) if own else []
+        if self._blank is None:
+            return np.logical_and.reduce([cube.valid for cube in cubes]) if cubes else np.zeros(shape, bool)
+        blank = self._blank
+        data = cubes[0].data.astype(blank.data.dtype) if cubes else np.full(shape, blank.data.flat[0])
+        cube = Cube(data, cubes[0].valid if cubes else np.zeros(shape, bool), blank.nodata)
+        return values_of(cube, mask_nan=self._mask_nan)[0]
+
+
+def lazy_variables(
+    asked: Request, frame: Frame, overlaps: Sequence[Overlap], *, mask_nan: bool
+) -> dict[str, tuple[Any, dict[str, Any]]]:
+    """(array, attributes) of each band and of `valid`; nothing is read."""
+    found: dict[str, tuple[Any, dict[str, Any]]] = {}
+    rows = sorted({row for step in frame.steps for row in step})
+    for band in asked.bands:
+        sources = [asked.collection.runtime.source(row, band) for row in rows]
+        dtype = common_dtype([source.header.image.dtype for source in sources])
+        nodata = sources[0].header.nodata
+        fill = fill_value(dtype, nodata)
+        blank = Cube(np.full((1, 1, 1, 1), fill, dtype), np.zeros((1, 1, 1, 1), bool), None if nodata is None else fill)
+        array = LazyVariable(replace(asked, bands=(band,)), frame, overlaps, blank, mask_nan=mask_nan)
+        attributes = values_of(_copy(blank), mask_nan=mask_nan)[1]
+        found[band] = indexing.LazilyIndexedArray(array), attributes
+    everywhere = LazyVariable(asked, frame, overlaps, None, mask_nan=False)
+    return {**found, VALID: (indexing.LazilyIndexedArray(everywhere), {})}
+
+
+def chunked(dataset: xr.Dataset, chunks: Mapping[Any, Any] | str) -> xr.Dataset:
+    """The dataset as Dask arrays.
+
+    Raises:
+        MissingDependencyError: Dask is not installed.
+    """
+    try:
+        return dataset.chunk(chunks)
+    except (ImportError, ValueError) as error:
+        if "dask" not in str(error).lower():
+            raise
+        raise MissingDependencyError(
+            "sizes in chunks= need Dask; install dask[array], or pass chunks={} to read what is looked at"
+        ) from error
+
+
+def _around(rows: NDArray[np.int64], cols: NDArray[np.int64]) -> Window:
+    top, left = int(rows.min()), int(cols.min())
+    return Window(top, left, int(rows.max()) - top + 1, int(cols.max()) - left + 1)
+
+
+def _copy(cube: Cube) -> Cube:
+    """`values_of` writes into what it is given."""
+    return Cube(cube.data.copy(), cube.valid, cube.nodata)

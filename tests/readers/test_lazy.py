@@ -1,0 +1,84 @@
+"""Datasets that are read when they are looked at: the same values as those that are read at once."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+import xarray as xr
+
+import rasteret_torch as rt
+from rasteret_torch.errors import MissingDependencyError, RasteretTorchError
+
+UTM14 = "EPSG:26914"
+BOX = shapely.box(486_000, 5_206_500, 487_200, 5_207_400)
+OCTAGON = shapely.Point(488_000, 5_207_000).buffer(300, quad_segs=2)
+SELECTIONS: list[dict[str, Any]] = [
+    {},
+    {"time": 1},
+    {"time": [2, 0]},
+    {"y": slice(5, 60), "x": slice(100, 20, -3)},
+    {"time": -1, "y": 7, "x": [3, 1, 110]},
+    {"y": slice(0, 0)},
+]
+
+
+def pair(collection: rt.Collection, geometries: Any, **options: Any) -> tuple[xr.Dataset, xr.Dataset]:
+    given = {"geometry_crs": UTM14, **options}
+    return (
+        collection.get_xarray(geometries, ["R", "N"], **given),
+        collection.get_xarray(geometries, ["R", "N"], chunks={}, **given),
+    )
+
+
+@pytest.mark.parametrize("selection", SELECTIONS, ids=str)
+@pytest.mark.parametrize("mask_nan", [False, True])
+def test_selections(naip: rt.Collection, selection: dict[str, Any], mask_nan: bool) -> None:
+    eager, lazy = pair(naip, OCTAGON, group_by="date", mask_nan=mask_nan)
+    xr.testing.assert_identical(lazy.isel(selection).load(), eager.isel(selection))
+
+
+@pytest.mark.parametrize("options", [{}, {"combine": "mosaic", "group_by": None}, {"group_by": "date"}])
+def test_several_geometries(naip: rt.Collection, options: dict[str, Any]) -> None:
+    eager, lazy = pair(naip, [BOX, OCTAGON], **options)
+    xr.testing.assert_identical(lazy.load(), eager)
+    one = {"time": [0]} if options.get("combine") else {"geometry": 1, "time": slice(None, None, 2)}
+    xr.testing.assert_identical(pair(naip, [BOX, OCTAGON], **options)[1].isel(one).load(), eager.isel(one))
+
+
+def test_nothing_is_read_before(dated: rt.Collection) -> None:
+    place = dated.bounds
+    hrefs = [dated.runtime.source(row, "B1").href for row in range(3)]
+    eager = dated.get_xarray(place, "B1")
+    lazy = dated.get_xarray(place, "B1", chunks={}, read=rt.ReadOptions(tile_cache_nbytes=0))
+    for href in hrefs[1:]:
+        Path(href).unlink()
+    np.testing.assert_array_equal(lazy["B1"].isel(time=0).values, eager["B1"].isel(time=0).values)
+    with pytest.raises(RasteretTorchError):
+        _ = lazy["B1"].isel(time=1).values
+
+
+def test_it_crosses_processes(naip: rt.Collection) -> None:
+    eager, lazy = pair(naip, OCTAGON, group_by="date")
+    again = pickle.loads(pickle.dumps(lazy))
+    xr.testing.assert_identical(again.isel(time=1).load(), eager.isel(time=1))
+
+
+def test_sizes_need_dask(naip: rt.Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dask", None)
+    monkeypatch.setitem(sys.modules, "dask.array", None)
+    with pytest.raises(MissingDependencyError, match=r"install dask\[array\]"):
+        naip.get_xarray(OCTAGON, "R", geometry_crs=UTM14, chunks={"time": 1})
+
+
+def test_dask(naip: rt.Collection) -> None:
+    pytest.importorskip("dask.array", reason="Dask is not installed")
+    eager = naip.get_xarray(OCTAGON, "R", geometry_crs=UTM14)
+    lazy = naip.get_xarray(OCTAGON, "R", geometry_crs=UTM14, chunks={"time": 1})
+    assert len(lazy["R"].chunks[0]) == len(eager["time"])
+    xr.testing.assert_identical(lazy.load(), eager)
