@@ -61,7 +61,8 @@ class RasteretPredictionWriter(BasePredictionWriter):  # type: ignore[misc]
         """Notes the settings.
 
         Args:
-            path: of the GeoTIFF. Where there are several dates each has a file of its own, `map_20200219.tif`.
+            path: of the GeoTIFF. Where there are several dates each has a file of its own, `map_20200219.tif`; where
+                samples come in the CRSs of their items, each CRS has one too, `map_20200219_32632.tif`.
             output: "class": the channel with the greatest value (of one channel, taken as a probability: 1 from 0.5
                 on; whole numbers are classes already) as uint8, nodata 255. "value": the numbers as they are, float32,
                 a band a channel, nodata NaN: probabilities, regression.
@@ -135,7 +136,7 @@ class RasteretPredictionWriter(BasePredictionWriter):  # type: ignore[misc]
         places = _Places.of(prediction, batch, values.shape)
         for number in range(len(values)):
             if self._claimed(places.key(number), trainer.world_size):
-                canvas = self._canvas(places.date(number) if self.per == "date" else "", values, places, trainer)
+                canvas = self._canvas(number, values, places, trainer)
                 chip = places.transform(number)
                 canvas.draw(values[number], places.valid[number], chip, places.times(number))
 
@@ -181,14 +182,17 @@ class RasteretPredictionWriter(BasePredictionWriter):  # type: ignore[misc]
         self._classes = max(self._classes, int(values.max()) + 1 if values.size else 1)
         return values.astype(np.uint16)
 
-    def _canvas(self, date: str, values: NDArray[Any], places: _Places, trainer: Trainer) -> Canvas:
-        if date not in self._canvases:
-            transform = places.transform(0)
+    def _canvas(self, number: int, values: NDArray[Any], places: _Places, trainer: Trainer) -> Canvas:
+        """The map that a chip of a batch belongs to: that of its date, and of its CRS where chips have their own."""
+        words = [places.date(number) if self.per == "date" else "", places.code(number)]
+        name = "_".join(word for word in words if word) or "all"
+        if name not in self._canvases:
+            transform = places.transform(number)
             blend: Blend = self.blend or ("hann" if values.dtype.kind == "f" else "centre")
-            sheet = Sheet(tuple(transform)[:6], values.shape[1], values.dtype.name, blend, self._dataset_crs)
-            folder = self._parts / (date or "all") / str(trainer.global_rank)
-            self._canvases[date] = Canvas(folder, sheet)
-        return self._canvases[date]
+            crs = parse_crs(int(words[1])).to_wkt() if words[1] else self._dataset_crs
+            sheet = Sheet(tuple(transform)[:6], values.shape[1], values.dtype.name, blend, crs)
+            self._canvases[name] = Canvas(self._parts / name / str(trainer.global_rank), sheet)
+        return self._canvases[name]
 
     def _claimed(self, key: bytes, world_size: int) -> bool:
         """Whether this chip is met for the first time, by this rank before all others."""
@@ -207,17 +211,16 @@ class RasteretPredictionWriter(BasePredictionWriter):  # type: ignore[misc]
         return True
 
     def _written(self) -> list[Path]:
-        dates_there = sorted(folder for folder in self._parts.iterdir() if folder.name != "claims")
+        maps = sorted(folder for folder in self._parts.iterdir() if folder.name != "claims")
         found = []
-        for folder in dates_there:
+        for folder in maps:
             canvases = [Canvas.found(part) for part in sorted(folder.iterdir()) if (part / "sheet.json").exists()]
             canvases = [canvas for canvas in canvases if canvas.sheet.extent is not None]
             if not canvases:
                 continue
             merged = Merged(canvases)
             style = MapStyle(self.output, merged.classes, self.names)
-            several = len(dates_there) > 1 and self.per == "date"
-            target = self.path.with_stem(f"{self.path.stem}_{folder.name}") if several else self.path
+            target = self.path.with_stem(f"{self.path.stem}_{folder.name}") if len(maps) > 1 else self.path
             found.append(write_map(target, merged, style, self._parts))
         if not found:
             raise InputError("nothing was predicted: no chip had a valid pixel; check the split and its items")
@@ -230,6 +233,7 @@ class _Places:
     def __init__(self, transforms: NDArray[np.float64], bounds: NDArray[np.float64] | None, keys: list[bytes]) -> None:
         self._transforms, self._bounds, self._keys = transforms, bounds, keys
         self.valid: NDArray[np.bool_] = np.empty(0, bool)
+        self.epsg: NDArray[np.int64] | None = None
 
     @classmethod
     def of(cls, prediction: Any, batch: Any, shape: tuple[int, ...]) -> _Places:
@@ -239,8 +243,8 @@ class _Places:
             InputError: no transform, or shapes that do not fit the predictions.
         """
         count, _, height, width = shape
-        found = {name: _array(prediction, batch, name) for name in ("transform", "bounds", "index", "mask_valid")}
-        transforms, bounds, index, valid = found.values()
+        names = ("transform", "bounds", "index", "mask_valid", "epsg")
+        transforms, bounds, index, valid, epsg = (_array(prediction, batch, name) for name in names)
         if transforms is None:
             raise InputError("the batch has no 'transform', so its place is not known; use a RasteretDataModule")
         if len(transforms) != count:
@@ -253,6 +257,9 @@ class _Places:
             )
         told = index if index is not None else bounds if bounds is not None else transforms
         places = cls(transforms, bounds, [np.ascontiguousarray(told[n]).tobytes() for n in range(count)])
+        if epsg is not None and (epsg == 0).any():
+            raise InputError("chips in a CRS without an EPSG code; choose one for the dataset with crs=")
+        places.epsg = epsg
         places.valid = np.ones((count, height, width), bool) if valid is None else valid.astype(bool)
         if places.valid.ndim == 4:  # time series: where any date is valid
             places.valid = places.valid.any(axis=1)
@@ -265,6 +272,10 @@ class _Places:
     def transform(self, number: int) -> Affine:
         """Of the chip's pixels."""
         return Affine(*self._transforms[number].reshape(-1)[:6].tolist())
+
+    def code(self, number: int) -> str:
+        """EPSG code of the chip, where chips have their own; else ""."""
+        return "" if self.epsg is None else str(int(self.epsg[number]))
 
     def times(self, number: int) -> tuple[float, float]:
         """First and last POSIX second that the chip shows."""

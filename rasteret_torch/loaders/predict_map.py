@@ -15,7 +15,7 @@ import numpy as np
 import shapely.geometry
 from numpy.typing import NDArray
 
-from rasteret_torch.errors import InputError, MissingDependencyError
+from rasteret_torch.errors import InputError, MissingDependencyError, StoreError
 from rasteret_torch.geo import Grid, Window, epsg_of, parse_crs
 from rasteret_torch.index import dates
 from rasteret_torch.ingest.footprint import bbox_of, footprint
@@ -85,12 +85,26 @@ def write_map(path: Path, merged: Merged, style: MapStyle, scratch: Path) -> Pat
 
     Raises:
         MissingDependencyError: rasterio is not installed.
+        StoreError: the files could not be written.
     """
     try:
         import rasterio  # noqa: PLC0415 - only who writes needs GDAL
+        import rasterio.errors  # noqa: PLC0415
         import rasterio.shutil  # noqa: PLC0415
     except ImportError as error:
         raise MissingDependencyError("writing predictions needs rasterio; pip install rasterio") from error
+    try:
+        _write_cog(rasterio, path, merged, style, scratch)
+    except rasterio.errors.RasterioError as error:
+        raise StoreError(f"the map {path} could not be written ({error}); is there room on the disk?") from error
+    item = scratch / "item.json"
+    item.write_text(json.dumps(stac_item(path, merged, style), indent=1))
+    os.replace(item, path.with_suffix(".json"))
+    return path
+
+
+def _write_cog(rasterio: Any, path: Path, merged: Merged, style: MapStyle, scratch: Path) -> None:
+    """Window by window into a plain file, which GDAL then copies into a COG."""
     rows, cols = merged.shape
     plain, finished = scratch / "plain.tif", scratch / "cog.tif"
     shape = {"count": style.bands(merged.bands), "height": rows, "width": cols, "dtype": style.dtype.name}
@@ -113,10 +127,6 @@ def write_map(path: Path, merged: Merged, style: MapStyle, scratch: Path) -> Pat
     rasterio.shutil.copy(str(plain), str(finished), driver="COG", **options)
     plain.unlink()
     os.replace(finished, path)
-    item = scratch / "item.json"
-    item.write_text(json.dumps(stac_item(path, merged, style), indent=1))
-    os.replace(item, path.with_suffix(".json"))
-    return path
 
 
 def stac_item(path: Path, merged: Merged, style: MapStyle) -> dict[str, Any]:

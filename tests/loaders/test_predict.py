@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow.compute as pc
 import pystac
 import pytest
 import rasterio
@@ -247,6 +248,35 @@ def test_inside_chip_centres_a_map_equals_the_model_on_the_whole_image(big, tmp_
     (seams,) = run(tmp_path, module_of(big), model, output="value")
     with rasterio.open(seams) as file:
         assert np.abs(file.read()[inside] - expected[inside])[:, there].max() > 0.01  # which is why chips overlap
+
+
+def test_chips_in_the_crs_of_their_items_have_a_map_for_each(tmp_path):
+    """The same batch holds chips of two zones; each must land in the map of its own."""
+    data = np.arange(1, 65, dtype="uint8").reshape(1, 8, 8).repeat(8, axis=1).repeat(8, axis=2)
+    for day, crs in ((1, "EPSG:32631"), (2, "EPSG:32632")):
+        write_tiff(tmp_path / f"scene_2020010{day}.tif", data + day, crs=crs)
+    zones = rt.build_from_files(tmp_path, filename_regex=r"scene_(?P<date>\d{8})\.tif", progress=False)
+    streams = [
+        rt.RasteretIterableDataset(zones.where(pc.field("proj:epsg") == code), sampler="grid", patch_size=64, crs=code)
+        for code in (32631, 32632)
+    ]
+    chips = [
+        {**chip, "epsg": torch.tensor(code)} for code, s in zip((32631, 32632), streams, strict=True) for chip in s
+    ]
+    for number, chip in enumerate(chips):
+        chip["index"] = torch.tensor(number)
+
+    class Same(LightningModule):
+        def predict_step(self, batch, index):
+            return batch["image"][:, 0].float()
+
+    loader = DataLoader(chips, batch_size=2, collate_fn=stack_samples)
+    paths = run(tmp_path, loader, Same(), output="value", blend="centre", per="all", crs=4326)
+    assert [path.name for path in paths] == ["map_32631.tif", "map_32632.tif"]
+    for day, path in enumerate(paths, start=1):
+        with rasterio.open(path) as file:
+            assert file.crs.to_epsg() == 32630 + day
+            np.testing.assert_array_equal(file.read(), data + day)
 
 
 def test_a_chip_that_comes_twice_counts_once(big, tmp_path):
