@@ -19,11 +19,11 @@ from pyproj import CRS
 from torch import Tensor
 
 from rasteret_torch.errors import CRSMismatchError, DatasetNotFoundError, InputError
-from rasteret_torch.geo import Grid, same_crs
+from rasteret_torch.geo import same_crs
 from rasteret_torch.loaders.targets import BACKGROUND, ChipPlace, Classes, ClassName, VectorTargets
 from rasteret_torch.read import ChipPixels, ChipPlan
 from rasteret_torch.read.areas import Areas, as_areas, project_shape
-from rasteret_torch.read.burn import burn
+from rasteret_torch.read.burn import paint
 
 PARQUET, GEOJSON, IPC = (".parquet", ".geoparquet"), (".geojson", ".json"), (".arrow", ".feather")
 _POINTS = (shapely.GeometryType.POINT, shapely.GeometryType.MULTIPOINT)
@@ -129,8 +129,8 @@ class VectorTarget:
         grid = place.grid
         mask = np.full(grid.shape, self._background, np.int64)
         shapes, tree = self._placed(grid.crs)
-        for number in np.sort(tree.query(shapely.box(*grid.bounds))):
-            _lay(mask, grid, shapes[number], int(self._values[number]), all_touched=self.spec.all_touched)
+        near = np.sort(tree.query(shapely.box(*grid.bounds)))
+        paint(mask, shapes[near], self._values[near], grid, all_touched=self.spec.all_touched)
         return torch.from_numpy(mask)
 
     def _placed(self, crs: CRS | None) -> tuple[NDArray[np.object_], shapely.STRtree]:
@@ -152,22 +152,6 @@ class VectorTarget:
     def __getstate__(self) -> dict[str, Any]:
         """The specification alone: shapes of a file are read again on the other side."""
         return {"spec": self.spec}
-
-
-def _lay(mask: NDArray[np.int64], grid: Grid, shape: Any, value: int, *, all_touched: bool) -> None:
-    """Writes a value on the pixels of one shape."""
-    if shapely.get_type_id(shape) in _POINTS:
-        x, y = shapely.get_coordinates(shape).T
-        inverse = ~grid.transform
-        cols = np.floor(x * inverse.a + y * inverse.b + inverse.c).astype(np.int64)
-        rows = np.floor(x * inverse.d + y * inverse.e + inverse.f).astype(np.int64)
-        inside = (rows >= 0) & (cols >= 0) & (rows < grid.shape[0]) & (cols < grid.shape[1])
-        mask[rows[inside], cols[inside]] = value
-        return
-    window = grid.window_of(shape.bounds).clip(grid.shape)
-    if window is not None:
-        part = mask[window.slices()]
-        part[burn(shape, grid.crop(window), all_touched=all_touched)] = value
 
 
 @functools.lru_cache(8)  # train, validation and test sets share the shapes

@@ -1,4 +1,4 @@
-"""Which pixels of a grid a polygon takes: those whose centre it holds, or all that it touches.
+"""Which pixels of a grid polygons take: those whose centre they hold, or all that they touch.
 
 The rule for centres is that of GDAL's polygon fill, ties included, so that masks equal `rasterio.mask` bit for bit: a
 pixel is inside when the scan line through its centre has crossed the outline an odd number of times.
@@ -16,6 +16,7 @@ from rasteret_torch.geo import Grid
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Numbers = NDArray[np.int64]
 
 
 def burn(geometry: BaseGeometry, grid: Grid, *, all_touched: bool = False) -> Mask:
@@ -26,13 +27,57 @@ def burn(geometry: BaseGeometry, grid: Grid, *, all_touched: bool = False) -> Ma
         grid: the pixels.
         all_touched: take every pixel whose inside the geometry meets, not only those whose centre it holds.
     """
-    starts, ends = _edges(geometry, grid)
+    starts, ends, _ = _edges(np.array([geometry], object), grid)
     mask = _filled(starts, ends, grid.shape)
     if all_touched:
-        rows, cols = _crossed(starts, ends)
+        _, rows, cols = _crossed(starts, ends)
         inside = (rows >= 0) & (cols >= 0) & (rows < grid.shape[0]) & (cols < grid.shape[1])
         mask[rows[inside], cols[inside]] = True
     return mask
+
+
+def paint(
+    canvas: NDArray[np.int64],
+    geometries: NDArray[np.object_],
+    values: NDArray[np.int64],
+    grid: Grid,
+    *,
+    all_touched: bool = False,
+) -> None:
+    """Writes the value of each geometry on its pixels; where several meet, the last one wins.
+
+    Many geometries cost little more than one. Polygons take the pixels that `burn` says, points those they lie in.
+
+    Args:
+        canvas: (row, col), contiguous.
+        geometries: polygons and points, in the CRS of the grid.
+        values: one a geometry.
+        grid: the pixels.
+        all_touched: polygons take every pixel that their inside meets.
+    """
+    rows, cols = grid.shape
+    starts, ends, owner = _edges(geometries, grid)
+    edge, row, col = _crossings(starts, ends, grid.shape)
+    order = np.lexsort((col, row, owner[edge]))  # per geometry and line from left to right: in, out, in, out
+    edge, row, col = edge[order], row[order], col[order]
+    level, level_row, left, right = _level_edges(starts, ends, grid.shape)
+    first, stop = np.concatenate([col[0::2], left]), np.concatenate([col[1::2], right])
+    size = np.maximum(stop - first, 0)
+    begin = np.concatenate([row[0::2], level_row]) * cols + first
+    pixels = [np.repeat(begin - np.cumsum(size) + size, size) + np.arange(size.sum())]
+    owners = [np.repeat(owner[np.concatenate([edge[0::2], level])], size)]
+    x, y, point_owner = _points(geometries, grid)
+    spots = [(np.floor(y).astype(np.int64), np.floor(x).astype(np.int64), point_owner)]
+    if all_touched:
+        touching, at_row, at_col = _crossed(starts, ends)
+        spots.append((at_row, at_col, owner[touching]))
+    for at_row, at_col, who in spots:
+        inside = (at_row >= 0) & (at_col >= 0) & (at_row < rows) & (at_col < cols)
+        pixels.append(at_row[inside] * cols + at_col[inside])
+        owners.append(who[inside])
+    whose = np.concatenate(owners)
+    order = np.argsort(whose, kind="stable")
+    canvas.reshape(-1)[np.concatenate(pixels)[order]] = values[whose[order]]
 
 
 def check_polygon(geometry: BaseGeometry) -> None:
@@ -48,22 +93,36 @@ def check_polygon(geometry: BaseGeometry) -> None:
         )
 
 
-def _edges(geometry: BaseGeometry, grid: Grid) -> tuple[Floats, Floats]:
-    """Start and end (col, row) of the edges of all rings, in pixels from the first corner of the grid."""
-    parts = shapely.get_parts(geometry)
+def _edges(geometries: NDArray[np.object_], grid: Grid) -> tuple[Floats, Floats, Numbers]:
+    """Start and end (col, row) of the edges of all rings, in pixels from the first corner; and of which geometry."""
+    parts, owner = shapely.get_parts(geometries, return_index=True)
     while (shapely.get_type_id(parts) > 3).any():
-        parts = shapely.get_parts(parts)
-    rings = shapely.get_rings(parts[shapely.get_type_id(parts) == 3])
+        parts, deeper = shapely.get_parts(parts, return_index=True)
+        owner = owner[deeper]
+    polygons = shapely.get_type_id(parts) == 3
+    rings, part = shapely.get_rings(parts[polygons], return_index=True)
     points, ring = shapely.get_coordinates(rings, return_index=True)
+    pixels = np.column_stack(_in_pixels(points, grid))
+    within = ring[:-1] == ring[1:]
+    return pixels[:-1][within], pixels[1:][within], owner[polygons][part][ring[:-1][within]]
+
+
+def _points(geometries: NDArray[np.object_], grid: Grid) -> tuple[Floats, Floats, Numbers]:
+    """(col, row) of all points, in pixels from the first corner of the grid, and of which geometry."""
+    kinds = shapely.get_type_id(geometries)
+    chosen = np.flatnonzero((kinds == shapely.GeometryType.POINT) | (kinds == shapely.GeometryType.MULTIPOINT))
+    points, number = shapely.get_coordinates(geometries[chosen], return_index=True)
+    return *_in_pixels(points, grid), chosen[number]
+
+
+def _in_pixels(points: Floats, grid: Grid) -> tuple[Floats, Floats]:
     inverse = ~grid.transform
     x, y = points[:, 0], points[:, 1]
-    pixels = np.column_stack([x * inverse.a + y * inverse.b + inverse.c, x * inverse.d + y * inverse.e + inverse.f])
-    within = ring[:-1] == ring[1:]
-    return pixels[:-1][within], pixels[1:][within]
+    return x * inverse.a + y * inverse.b + inverse.c, x * inverse.d + y * inverse.e + inverse.f
 
 
-def _filled(starts: Floats, ends: Floats, shape: tuple[int, int]) -> Mask:
-    """Even-odd fill along the scan lines through the pixel centres."""
+def _crossings(starts: Floats, ends: Floats, shape: tuple[int, int]) -> tuple[Numbers, Numbers, Numbers]:
+    """(edge, row, col): where edges cross the lines through pixel centres; col is the first pixel past the crossing."""
     rows, cols = shape
     down = starts[:, 1] <= ends[:, 1]
     upper, lower = np.where(down[:, None], starts, ends), np.where(down[:, None], ends, starts)
@@ -74,30 +133,41 @@ def _filled(starts: Floats, ends: Floats, shape: tuple[int, int]) -> Mask:
     row = first[edge] + np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count)
     top, bottom = upper[edge], lower[edge]
     x = (row + 0.5 - top[:, 1]) * (bottom[:, 0] - top[:, 0]) / (bottom[:, 1] - top[:, 1]) + top[:, 0]
-    col = np.clip(np.floor(x + 0.5), 0, cols).astype(np.int64)
+    return edge, row, np.clip(np.floor(x + 0.5), 0, cols).astype(np.int64)
+
+
+def _filled(starts: Floats, ends: Floats, shape: tuple[int, int]) -> Mask:
+    """Even-odd fill along the scan lines through the pixel centres."""
+    rows, cols = shape
+    _, row, col = _crossings(starts, ends, shape)
     crossings = np.zeros((rows, cols + 1), np.uint8)
     np.add.at(crossings, (row, col), 1)  # modulo 256, which keeps odd and even
     np.cumsum(crossings, axis=1, dtype=np.uint8, out=crossings)
     mask: Mask = (crossings[:, :cols] & 1).astype(bool)
-    _draw_level_edges(mask, starts, ends)
+    for _, line, left, right in zip(*_level_edges(starts, ends, shape), strict=True):
+        mask[line, left:right] = True
     return mask
 
 
-def _draw_level_edges(mask: Mask, starts: Floats, ends: Floats) -> None:
-    """Edges that lie exactly on a scan line belong to the polygon on whichever side they bound it."""
-    rows, cols = mask.shape
+def _level_edges(starts: Floats, ends: Floats, shape: tuple[int, int]) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    """(edge, row, first col, col past the last) of edges that lie exactly on a scan line.
+
+    They belong to the polygon on whichever side they bound it.
+    """
+    rows, cols = shape
     row = np.floor(starts[:, 1])
     level = (starts[:, 1] == ends[:, 1]) & (starts[:, 1] == row + 0.5) & (row >= 0) & (row < rows)
-    left = np.clip(np.floor(np.minimum(starts[:, 0], ends[:, 0]) + 0.5), 0, cols).astype(np.int64)
-    right = np.clip(np.floor(np.maximum(starts[:, 0], ends[:, 0]) + 0.5), 0, cols).astype(np.int64)
-    for edge in np.flatnonzero(level):
-        mask[int(row[edge]), left[edge] : right[edge]] = True
+    edge = np.flatnonzero(level)
+    left = np.clip(np.floor(np.minimum(starts[edge, 0], ends[edge, 0]) + 0.5), 0, cols).astype(np.int64)
+    right = np.clip(np.floor(np.maximum(starts[edge, 0], ends[edge, 0]) + 0.5), 0, cols).astype(np.int64)
+    return edge, row[edge].astype(np.int64), left, right
 
 
-def _crossed(starts: Floats, ends: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(row, col) of the pixels through whose inside an edge runs."""
+def _crossed(starts: Floats, ends: Floats) -> tuple[Numbers, Numbers, Numbers]:
+    """(edge, row, col) of the pixels through whose inside an edge runs."""
     along_line = ((starts == ends) & (starts == np.round(starts))).any(axis=1)  # between pixels: in none of them
-    starts, ends = starts[~along_line], ends[~along_line]
+    kept = np.flatnonzero(~along_line)
+    starts, ends = starts[kept], ends[kept]
     edges = [np.arange(len(starts)), np.arange(len(starts))]
     places = [np.zeros(len(starts)), np.ones(len(starts))]
     for axis in (0, 1):
@@ -110,7 +180,7 @@ def _crossed(starts: Floats, ends: Floats) -> tuple[NDArray[np.int64], NDArray[n
     together = (edge[:-1] == edge[1:]) & (place[:-1] < place[1:])
     edge, middle = edge[:-1][together], ((place[:-1] + place[1:]) / 2)[together]
     at = np.floor(starts[edge] + (ends[edge] - starts[edge]) * middle[:, None]).astype(np.int64)
-    return at[:, 1], at[:, 0]
+    return kept[edge], at[:, 1], at[:, 0]
 
 
 def _line_crossings(start: Floats, end: Floats) -> tuple[NDArray[np.int64], Floats]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import Grid
-from rasteret_torch.read.burn import burn, check_polygon
+from rasteret_torch.read.burn import burn, check_polygon, paint
 
 GRID = Grid(Affine(10, 0, 1000, 0, -10, 5000), (20, 25))
 COORDINATE = st.tuples(
@@ -76,3 +76,32 @@ def test_a_box_on_pixel_edges_touches_no_neighbours():
 def test_points_and_lines_have_no_pixels(geometry):
     with pytest.raises(InputError, match="buffer"):
         check_polygon(geometry)
+
+
+@given(st.lists(st.lists(COORDINATE, min_size=3, max_size=6), min_size=1, max_size=6), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_many_shapes_at_once_equal_one_after_the_other(rings, all_touched):
+    shapes = [shape for shape in map(shapely.Polygon, rings) if shape.is_valid and shape.area > 0]
+    shapes += [shapely.MultiPoint(ring) for ring in rings[:1]]
+    values = np.arange(1, len(shapes) + 1)
+    canvas = np.full(GRID.shape, -7, np.int64)
+    paint(canvas, np.array(shapes, object), values, GRID, all_touched=all_touched)
+    expected = np.full(GRID.shape, -7, np.int64)
+    for shape, value in zip(shapes, values, strict=True):
+        if shape.geom_type == "Polygon":
+            expected[burn(shape, GRID, all_touched=all_touched)] = value
+        for point in shapely.get_parts(shape) if shape.geom_type == "MultiPoint" else ():
+            row, col = int(np.floor((5000 - point.y) / 10)), int(np.floor((point.x - 1000) / 10))
+            if 0 <= row < 20 and 0 <= col < 25:
+                expected[row, col] = value
+    np.testing.assert_array_equal(canvas, expected)
+
+
+def test_overlaps_equal_gdals():
+    shapes = [shapely.Point(1000 + 23 * n, 4995 - 17 * n).buffer(20 + 3 * n, quad_segs=4) for n in range(11)]
+    canvas = np.zeros(GRID.shape, np.int64)
+    paint(canvas, np.array(shapes, object), np.arange(1, 12), GRID)
+    pairs = zip(shapes, range(1, 12), strict=True)
+    np.testing.assert_array_equal(canvas, rasterio.features.rasterize(pairs, GRID.shape, transform=GRID.transform))
+    paint(canvas, np.array([], object), np.array([], np.int64), GRID)
+    assert canvas.any()
