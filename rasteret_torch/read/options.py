@@ -24,7 +24,9 @@ class ReadOptions:
         attempts: tries per range in total.
         range_timeout_s, header_timeout_s, sample_timeout_s: deadlines, all attempts and waits included.
         tile_cache_nbytes: decoded tiles kept in memory, per process; 0 keeps none.
-        disk_cache_dir: folder for fetched ranges, shared by processes; None keeps none.
+        disk_cache_dir: folder in which the bytes of remote tiles are kept, shared by processes and runs; None keeps
+            none. Only objects whose ETag the index knows are kept, so that no changed file is answered with old bytes.
+        disk_cache_nbytes: its size, beyond which what was not used for longest goes.
         decode_threads: threads that decode; None takes the process's share of the cores.
         lookahead: batches planned and fetched ahead of the one in use (iterable loading).
         level: "auto" reads the overview that suits the resolution, a number forces that level (0: full resolution).
@@ -41,6 +43,7 @@ class ReadOptions:
     sample_timeout_s: float = 120.0
     tile_cache_nbytes: int = 256 * MIB
     disk_cache_dir: str | Path | None = None
+    disk_cache_nbytes: int = 32 * 1024 * MIB
     decode_threads: int | None = None
     lookahead: int = 2
     level: LevelChoice = "auto"
@@ -57,7 +60,7 @@ class ReadOptions:
         for name in (*positive, "sample_timeout_s"):
             if not getattr(self, name) > 0:
                 raise InputError(f"ReadOptions.{name} is {getattr(self, name)!r}; it must be greater than 0")
-        for name in ("tile_cache_nbytes", "coalesce_gap_nbytes", "lookahead", "max_bad_samples"):
+        for name in ("tile_cache_nbytes", "disk_cache_nbytes", "coalesce_gap_nbytes", "lookahead", "max_bad_samples"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"ReadOptions.{name} is {getattr(self, name)!r}; it must be 0 or more")
         if self.on_error not in ("raise", "nodata", "replace"):

@@ -12,36 +12,32 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rasteret_torch.errors import CorruptTileError, DeadlineExceededError, RasteretTorchError
+from rasteret_torch.errors import DeadlineExceededError, RasteretTorchError
 from rasteret_torch.read.cache import TileCache, TileKey
 from rasteret_torch.read.layers import LayerJob, StepCanvas
+from rasteret_torch.read.needs import TileNeed, bundles, finish_fetched, located, read_kept, read_local
 from rasteret_torch.read.options import ReadOptions
 from rasteret_torch.read.plan import ChipPlan
 from rasteret_torch.read.stats import ReadStats
-from rasteret_torch.read.tiles import TileRef, tiles_of
+from rasteret_torch.read.tiles import tiles_of
 from rasteret_torch.store import (
     ByteBudget,
+    DiskCache,
     Fetcher,
     ObjectStamp,
     StorageBackend,
     coalesce,
     fetcher,
     is_local,
-    local_path,
-    pread_span,
-    redact,
     runtime,
 )
-from rasteret_torch.tiff import decode_tile, tile_span
+from rasteret_torch.tiff import tile_span
 from rasteret_torch.tiff.model import Layout
-
-SMALL_NBYTES = 128 * 1024  # tiles smaller than this share a thread task, whose hand-over costs more than they do
 
 
 class ChipPixels(NamedTuple):
@@ -52,44 +48,6 @@ class ChipPixels(NamedTuple):
 
 
 Failures = dict[int, RasteretTorchError]  # by the number of the chip in its batch
-
-
-@dataclass(slots=True, eq=False)
-class TileNeed:
-    """A tile that must be decoded at least down to `rows`, and everyone who waits for it."""
-
-    key: TileKey
-    layout: Layout
-    stamp: ObjectStamp
-    span: range
-    stored_rows: int
-    rows: int = 0
-    pastes: list[tuple[LayerJob, TileRef]] = field(default_factory=list)
-    flight: asyncio.Future[NDArray[Any]] | None = None  # set while this need is the one that brings the tile
-
-    @property
-    def offset(self) -> int:
-        """First byte in the file."""
-        return self.span.start
-
-    @property
-    def nbytes(self) -> int:
-        """Compressed bytes."""
-        return len(self.span)
-
-    def decode(self, data: bytes | memoryview) -> NDArray[Any]:
-        """The tile as (row, col, sample), down to the last row that is needed."""
-        return decode_tile(self.layout, data, rows=self.stored_rows, need_rows=min(self.rows, self.stored_rows))
-
-    def paste(self, tile: NDArray[Any]) -> None:
-        """Gives everyone who waits their pixels."""
-        for job, ref in self.pastes:
-            (job.paste_mask if self.key.is_mask else job.paste)(tile, ref)
-
-    def fail(self, error: RasteretTorchError) -> None:
-        """Marks every layer that waits for this tile, each with its own name in the message."""
-        for job, _ in self.pastes:
-            job.error = job.error or _located(error, job, self.key)
 
 
 class Pipeline:
@@ -105,6 +63,8 @@ class Pipeline:
         )
         self._flights: dict[TileKey, TileNeed] = {}
         self._undecoded = ByteBudget(options.max_inflight_nbytes)
+        folder = options.disk_cache_dir
+        self._disk = None if folder is None else DiskCache(folder, options.disk_cache_nbytes)
 
     def read(self, plans: Sequence[ChipPlan]) -> list[ChipPixels]:
         """Reads a batch and waits for it.
@@ -197,7 +157,7 @@ class Pipeline:
                         try:
                             span = tile_span(layout, ref.index, plan.header.file_size)
                         except RasteretTorchError as error:
-                            job.error = job.error or _located(error, job, key)
+                            job.error = job.error or located(error, job, key)
                             continue
                         if span is None:
                             if not is_mask:  # an absent tile of a mask hides everything, as the buffer starts out
@@ -230,8 +190,8 @@ class Pipeline:
                         local.append(need)
                     else:
                         remote.setdefault(need.key.href, []).append(need)
-            tasks += [asyncio.create_task(self._read_local(part)) for part in _bundles(local)]
-            tasks += self._fetch_tasks(remote)
+            tasks += [asyncio.create_task(self._read_local(part)) for part in bundles(local)]
+            tasks += self._remote_tasks(remote)
             if tasks:
                 await asyncio.gather(*tasks)
         finally:
@@ -250,7 +210,7 @@ class Pipeline:
             if self.backend is None and is_local(need.key.href):
                 await self._read_local([need])
             else:
-                await asyncio.gather(*self._fetch_tasks({need.key.href: [need]}))
+                await asyncio.gather(*self._remote_tasks({need.key.href: [need]}))
             return
         self.stats.cache_hits += 1
         await self._in_thread(need.paste, tile)
@@ -265,6 +225,11 @@ class Pipeline:
             need.flight.cancel()
         else:
             need.flight.set_result(tile)
+
+    def _remote_tasks(self, remote: dict[str, list[TileNeed]]) -> list[asyncio.Task[None]]:
+        if self._disk is None:
+            return self._fetch_tasks(remote)
+        return [asyncio.create_task(self._read_kept(self._disk, *named)) for named in remote.items()]
 
     def _fetch_tasks(self, remote: dict[str, list[TileNeed]]) -> list[asyncio.Task[None]]:
         policy = self.options.fetch_policy()
@@ -304,20 +269,26 @@ class Pipeline:
             self.stats.fetch_s += time.perf_counter() - began
         self.stats.nbytes_fetched += len(body)
         loaded = [(need, body[start : start + need.nbytes]) for need, start in parts]
-        await asyncio.gather(*(self._decode([pair]) for pair in loaded))
+        await asyncio.gather(*(self._decode(need, part) for need, part in loaded))
 
     async def _read_local(self, needs: list[TileNeed]) -> None:
         """Reads and decodes tiles of local files in one thread task."""
         self.stats.requests += len(needs)
-        tiles = await self._in_thread(_load_and_paste, [(need, None) for need in needs], self.stats)
-        self._keep(needs, tiles)
+        tiles = await self._in_thread(read_local, needs, self.stats)
+        self._keep(zip(needs, tiles, strict=True))
 
-    async def _decode(self, loaded: list[tuple[TileNeed, memoryview]]) -> None:
-        tiles = await self._in_thread(_load_and_paste, loaded, self.stats)
-        self._keep([need for need, _ in loaded], tiles)
+    async def _read_kept(self, disk: DiskCache, href: str, needs: list[TileNeed]) -> None:
+        """Tiles of a remote file: from disk what is kept there, the rest from the store."""
+        found, missing = await self._in_thread(read_kept, needs, disk, self.stats)
+        self._keep(found)
+        if missing:
+            await asyncio.gather(*self._fetch_tasks({href: missing}))
 
-    def _keep(self, needs: list[TileNeed], tiles: list[NDArray[Any] | None]) -> None:
-        for need, tile in zip(needs, tiles, strict=True):
+    async def _decode(self, need: TileNeed, body: memoryview) -> None:
+        self._keep([(need, await self._in_thread(finish_fetched, need, body, self._disk, self.stats))])
+
+    def _keep(self, finished: Iterable[tuple[TileNeed, NDArray[Any] | None]]) -> None:
+        for need, tile in finished:
             if tile is not None:
                 self.stats.tiles += 1
                 self.stats.nbytes_used += need.nbytes
@@ -328,12 +299,6 @@ class Pipeline:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
 
-def _blank(plan: ChipPlan) -> ChipPixels:
-    """Arrays for a chip, not yet filled."""
-    shape = (len(plan.steps), len(plan.fills), *plan.grid.shape)
-    return ChipPixels(np.empty(shape, plan.dtype), np.empty(shape, bool))
-
-
 def _images(job: LayerJob) -> list[tuple[Layout, bool, tuple[int, ...]]]:
     """What must be read for a layer: (image, whether it is the mask, samples)."""
     mask = job.plan.mask
@@ -341,46 +306,10 @@ def _images(job: LayerJob) -> list[tuple[Layout, bool, tuple[int, ...]]]:
     return [image] if mask is None else [image, (mask, True, (0,))]
 
 
-def _located(error: RasteretTorchError, job: LayerJob, key: TileKey) -> RasteretTorchError:
-    """The same error, saying which item and tile it met."""
-    image = "mask tile" if key.is_mask else "tile"
-    level = f" of level {key.level}" if key.level else ""
-    item = "" if job.plan.item_id == key.href else f"item {job.plan.item_id!r}, "
-    return type(error)(f"{item}{image} {key.tile}{level} of {redact(key.href)}: {error}")
-
-
-def _bundles(needs: list[TileNeed]) -> Iterable[list[TileNeed]]:
-    """Small tiles together, large ones alone."""
-    bundle: list[TileNeed] = []
-    nbytes = 0
-    for need in needs:
-        bundle.append(need)
-        nbytes += need.nbytes
-        if nbytes >= SMALL_NBYTES:
-            yield bundle
-            bundle, nbytes = [], 0
-    if bundle:
-        yield bundle
-
-
-def _load_and_paste(loaded: list[tuple[TileNeed, Any]], stats: ReadStats) -> list[NDArray[Any] | None]:
-    """Decodes tiles (reading local ones first) and pastes them; a failure marks the layers of that tile."""
-    began = time.thread_time()
-    tiles: list[NDArray[Any] | None] = []
-    for need, body in loaded:
-        tile: NDArray[Any] | None = None
-        try:
-            if body is None:
-                body = pread_span(local_path(need.key.href), need.offset, need.nbytes, need.stamp)
-            tile = need.decode(body)
-            if tile.shape[0] < min(need.rows, need.stored_rows):
-                raise CorruptTileError(f"decoded to {tile.shape[0]} rows, {need.rows} were needed")
-            need.paste(tile)
-        except RasteretTorchError as error:
-            need.fail(error)
-        tiles.append(tile)
-    stats.decode_s += time.thread_time() - began
-    return tiles
+def _blank(plan: ChipPlan) -> ChipPixels:
+    """Arrays for a chip, not yet filled."""
+    shape = (len(plan.steps), len(plan.fills), *plan.grid.shape)
+    return ChipPixels(np.empty(shape, plan.dtype), np.empty(shape, bool))
 
 
 def _merge(jobs: list[LayerJob]) -> None:

@@ -19,6 +19,7 @@ class ReadStats:
         fetch_s: seconds that requests were on their way, summed over requests.
         bad_layers: layers left invalid by `on_error="nodata"`.
         retries: attempts beyond the first; filled in by loaders, which ask the store.
+        disk_hits: tiles whose bytes were kept on disk (`ReadOptions.disk_cache_dir`).
     """
 
     requests: int = 0
@@ -30,6 +31,7 @@ class ReadStats:
     fetch_s: float = 0.0
     bad_layers: int = 0
     retries: int = 0
+    disk_hits: int = 0
 
     def __sub__(self, before: ReadStats) -> ReadStats:
         """What was counted since."""

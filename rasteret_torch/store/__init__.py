@@ -4,6 +4,7 @@ from rasteret_torch.store import runtime
 from rasteret_torch.store.backend import StorageBackend
 from rasteret_torch.store.coalesce import Part, Request, coalesce
 from rasteret_torch.store.credentials import CloudConfig
+from rasteret_torch.store.disk_cache import DiskCache
 from rasteret_torch.store.fetch import Fetcher, fetcher, retries
 from rasteret_torch.store.fetch_backends import CloudBackend, ObstoreBackend, create_backend
 from rasteret_torch.store.fetch_budget import ByteBudget
@@ -15,6 +16,7 @@ __all__ = [
     "ByteBudget",
     "CloudBackend",
     "CloudConfig",
+    "DiskCache",
     "FetchPolicy",
     "Fetcher",
     "ObjectStamp",

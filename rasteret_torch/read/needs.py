@@ -1,0 +1,133 @@
+"""`TileNeed`: a tile on its way, with everyone who waits for it, and what a decode thread does with its bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from rasteret_torch.errors import CorruptTileError, RasteretTorchError
+from rasteret_torch.read.cache import TileKey
+from rasteret_torch.read.layers import LayerJob
+from rasteret_torch.read.stats import ReadStats
+from rasteret_torch.read.tiles import TileRef
+from rasteret_torch.store import DiskCache, ObjectStamp, local_path, pread_span, redact
+from rasteret_torch.tiff import decode_tile
+from rasteret_torch.tiff.model import Layout
+
+SMALL_NBYTES = 128 * 1024  # tiles smaller than this share a thread task, whose hand-over costs more than they do
+
+
+@dataclass(slots=True, eq=False)
+class TileNeed:
+    """A tile that must be decoded at least down to `rows`, and everyone who waits for it."""
+
+    key: TileKey
+    layout: Layout
+    stamp: ObjectStamp
+    span: range
+    stored_rows: int
+    rows: int = 0
+    pastes: list[tuple[LayerJob, TileRef]] = field(default_factory=list)
+    flight: asyncio.Future[NDArray[Any]] | None = None  # set while this need is the one that brings the tile
+
+    @property
+    def offset(self) -> int:
+        """First byte in the file."""
+        return self.span.start
+
+    @property
+    def nbytes(self) -> int:
+        """Compressed bytes."""
+        return len(self.span)
+
+    def decode(self, data: bytes | memoryview) -> NDArray[Any]:
+        """The tile as (row, col, sample), down to the last row that is needed."""
+        return decode_tile(self.layout, data, rows=self.stored_rows, need_rows=min(self.rows, self.stored_rows))
+
+    def paste(self, tile: NDArray[Any]) -> None:
+        """Gives everyone who waits their pixels."""
+        for job, ref in self.pastes:
+            (job.paste_mask if self.key.is_mask else job.paste)(tile, ref)
+
+    def fail(self, error: RasteretTorchError) -> None:
+        """Marks every layer that waits for this tile, each with its own name in the message."""
+        for job, _ in self.pastes:
+            job.error = job.error or located(error, job, self.key)
+
+
+def located(error: RasteretTorchError, job: LayerJob, key: TileKey) -> RasteretTorchError:
+    """The same error, saying which item and tile it met."""
+    image = "mask tile" if key.is_mask else "tile"
+    level = f" of level {key.level}" if key.level else ""
+    item = "" if job.plan.item_id == key.href else f"item {job.plan.item_id!r}, "
+    return type(error)(f"{item}{image} {key.tile}{level} of {redact(key.href)}: {error}")
+
+
+def bundles(needs: list[TileNeed]) -> Iterable[list[TileNeed]]:
+    """Small tiles together, large ones alone."""
+    bundle: list[TileNeed] = []
+    nbytes = 0
+    for need in needs:
+        bundle.append(need)
+        nbytes += need.nbytes
+        if nbytes >= SMALL_NBYTES:
+            yield bundle
+            bundle, nbytes = [], 0
+    if bundle:
+        yield bundle
+
+
+def read_local(needs: list[TileNeed], stats: ReadStats) -> list[NDArray[Any] | None]:
+    """Reads local tiles, decodes and pastes them; None for those that failed."""
+    return [_finished(need, None, stats) for need in needs]
+
+
+def read_kept(
+    needs: list[TileNeed], disk: DiskCache, stats: ReadStats
+) -> tuple[list[tuple[TileNeed, NDArray[Any] | None]], list[TileNeed]]:
+    """Decodes and pastes the tiles that are kept on disk.
+
+    Returns:
+        Those tiles, and the needs that are not there.
+    """
+    found: list[tuple[TileNeed, NDArray[Any] | None]] = []
+    missing: list[TileNeed] = []
+    for need in needs:
+        body = disk.get(need.key.href, need.stamp, need.offset, need.nbytes)
+        if body is None:
+            missing.append(need)
+            continue
+        stats.disk_hits += 1
+        found.append((need, _finished(need, body, stats)))
+    return found, missing
+
+
+def finish_fetched(need: TileNeed, body: memoryview, disk: DiskCache | None, stats: ReadStats) -> NDArray[Any] | None:
+    """Decodes and pastes a tile that was fetched, and keeps its bytes; None when it failed."""
+    tile = _finished(need, body, stats)
+    if disk is not None and tile is not None:
+        disk.put(need.key.href, need.stamp, need.offset, body)
+    return tile
+
+
+def _finished(need: TileNeed, body: bytes | memoryview | None, stats: ReadStats) -> NDArray[Any] | None:
+    """Decodes a tile (reading it first when it is local) and pastes it; a failure marks the layers that wait for it."""
+    began = time.thread_time()
+    try:
+        if body is None:
+            body = pread_span(local_path(need.key.href), need.offset, need.nbytes, need.stamp)
+        tile = need.decode(body)
+        if tile.shape[0] < min(need.rows, need.stored_rows):
+            raise CorruptTileError(f"decoded to {tile.shape[0]} rows, {need.rows} were needed")
+        need.paste(tile)
+    except RasteretTorchError as error:
+        need.fail(error)
+        return None
+    finally:
+        stats.decode_s += time.thread_time() - began
+    return tile
