@@ -1,4 +1,4 @@
-"""Commands that add to a collection or look at it: `split`, `stats`, `plot`."""
+"""Commands that look at a collection or add to it: `check`, `split`, `stats`, `plot`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,13 @@ def add_commands(command: Maker) -> None:
     Args:
         command: makes the parser of one, of its name, what runs it, and its help.
     """
+    check = command("check", _check, "compare files with the index: size, ETag, header, and a tile of each")
+    check.add_argument("collection", help="path of a collection")
+    check.add_argument("--bands", nargs="+", help="default: all")
+    check.add_argument("--sample", type=int, help="look at so many assets (default: all)")
+    check.add_argument("--depth", choices=("header", "tile"), default="tile", help="default: tile")
+    check.add_argument("--json", action="store_true", help="as one JSON object")
+
     split = command("split", _split, "write a split column, and say what its splits share")
     split.add_argument("collection", help="path of a collection")
     how = split.add_mutually_exclusive_group()
@@ -69,6 +76,15 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _check(options: argparse.Namespace) -> int:
+    from rasteret_torch.index import load
+
+    chosen = {"sample": options.sample, "depth": options.depth}
+    report = load(options.collection).check(options.bands, **chosen, progress=sys.stderr.isatty())
+    print(json.dumps(report.to_dict()) if options.json else report)
+    return OK if report.ok else FAILED
+
+
 def _split(options: argparse.Namespace) -> int:
     from rasteret_torch.index import load
 
@@ -112,7 +128,7 @@ def _stats(options: argparse.Namespace) -> int:
     if options.exact:
         looking = replace(looking, max_pixels=None)
     chosen = {"split": options.split, "split_column": options.split_column}
-    found = collection.stats(options.bands, **chosen, options=looking, progress=not options.json)
+    found = collection.stats(options.bands, **chosen, options=looking, progress=sys.stderr.isatty())
     if options.picture is not None:
         from rasteret_torch.readers.plot_pixels import plot_stats
 

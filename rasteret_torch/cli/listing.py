@@ -1,4 +1,4 @@
-"""What `ls` and `check` find."""
+"""What `ls` finds."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from rasteret_torch.errors import InputError, RasteretTorchError
-from rasteret_torch.geo import Window
-from rasteret_torch.index import Collection, load
+from rasteret_torch.index import load
 from rasteret_torch.index.snapshot import MANIFEST
-from rasteret_torch.readers.window import read_window
 
 
 def collections_in(folder: Path) -> list[Path]:
@@ -42,17 +40,3 @@ def facts_of(path: Path) -> dict[str, Any]:
         return {"path": str(path), **load(path).describe()}
     except RasteretTorchError as error:
         return {"path": str(path), "error": str(error)}
-
-
-def failures(collection: Collection) -> Iterator[str]:
-    """Reads the tile in the middle of every asset; one line for each that cannot be read."""
-    runtime = collection.runtime
-    for row, item in enumerate(runtime.ids):
-        for band in collection.bands:
-            try:
-                grid = runtime.grid(row, band)
-                rows, cols = grid.shape
-                place = grid.crop(Window(rows // 2, cols // 2, 1, 1))
-                read_window(collection, item, place.bounds, place.res, band)
-            except RasteretTorchError as error:
-                yield f"{item} {band}: {error}"

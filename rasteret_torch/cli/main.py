@@ -85,11 +85,6 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("collection", help="path of a collection")
     info.add_argument("--json", action="store_true", help="as one JSON object")
 
-    check = _command(commands, "check", _check, "read a tile of every band of every item")
-    check.add_argument("collection", help="path of a collection")
-
-    check.add_argument("--json", action="store_true", help="as one JSON object")
-
     annotate.add_commands(lambda name, run, text: _command(commands, name, run, text))
     for name, text in LIGHTNING.items():
         _command(commands, name, None, text)
@@ -152,21 +147,3 @@ def _info(options: argparse.Namespace) -> int:
     collection = load(options.collection)
     print(json.dumps(collection.describe(), default=str, indent=2) if options.json else collection)
     return OK
-
-
-def _check(options: argparse.Namespace) -> int:
-    from rasteret_torch.cli.listing import failures
-    from rasteret_torch.index import load
-
-    collection = load(options.collection)
-    bad = []
-    for line in failures(collection):
-        bad.append(line)
-        if not options.json:
-            print(line)
-    total = len(collection) * len(collection.bands)
-    if options.json:
-        print(json.dumps({"assets": total, "readable": total - len(bad), "failures": bad}))
-    else:
-        print(f"{total - len(bad)} of {total} assets can be read")
-    return FAILED if bad else OK
