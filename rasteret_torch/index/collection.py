@@ -173,7 +173,8 @@ class Collection(Endings):
             filters.append(query.by_cloud_cover(cloud_cover_lt))
         if not filters:
             return self
-        return self._view(query.apply(filters, self._light()))
+        columns = query.columns_for(self._root.light_names, None if split is None else split_column)
+        return self._view(query.apply(filters, self._light(columns)))
 
     def where(self, expression: pc.Expression) -> Collection:
         """Items for which a pyarrow expression over the columns is true, `where(pc.field("year") == 2020)`.
@@ -378,8 +379,7 @@ class Collection(Endings):
 
     def _light(self, names: Sequence[str] | None = None) -> pa.Table:
         """Rows without the headers: what filters and descriptions look at."""
-        every = [field.name for field in self._root.schema if not s.is_header_field(field)]
-        table = self._root.select(self._named(names) if names else every)
+        table = self._root.select(self._named(names) if names else self._root.light_names)
         return table if self._rows is None else table.take(pa.array(self._rows))
 
     def _with(self, columns: pa.Table) -> Collection:

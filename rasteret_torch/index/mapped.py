@@ -21,6 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rasteret_torch.errors import IndexCorruptError, InputError, StoreError
+from rasteret_torch.index import schema as s
 from rasteret_torch.index.stored import ChunkedHeaders, HeaderColumn
 
 Rows = NDArray[np.int64]
@@ -139,6 +140,11 @@ class Root:
         """Of all rows, where a manifest told it and no column that it covers was replaced; else ""."""
         added = {name for layer in self._layers[1:] for name in layer.schema.names}
         return "" if self._origin is None or added & HASHED_COLUMNS else self._origin[1]
+
+    @property
+    def light_names(self) -> list[str]:
+        """The columns but for the headers."""
+        return [field.name for field in self.schema if not s.is_header_field(field)]
 
     def recipe(self) -> Recipe:
         """Writes what is only in memory to Arrow files, once, and names them."""

@@ -37,6 +37,15 @@ class Filter:
     nearest: Callable[[pa.Table], str]
 
 
+def columns_for(names: Sequence[str], split_column: str | None) -> list[str]:
+    """The columns that the filters of `Collection.subset` look at; all that there are where one is not there."""
+    looked_at = ("id", "bbox", "geometry", "datetime", "start_datetime", "end_datetime", "eo:cloud_cover")
+    wanted = [name for name in looked_at if name in names]
+    if split_column is None:
+        return wanted
+    return list(dict.fromkeys([*wanted, split_column])) if split_column in names else list(names)
+
+
 def apply(filters: Sequence[Filter], table: pa.Table) -> NDArray[np.int64]:
     """Row numbers that pass all filters.
 

@@ -5,16 +5,55 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import pyarrow.compute as pc
 from pyarrow.fs import FileSystem
 
 from rasteret_torch.index import Collection
+from rasteret_torch.ingest.engine import EngineName
 from rasteret_torch.ingest.stac import build_from_stac
 from rasteret_torch.ingest.stac_search import Query
 from rasteret_torch.ingest.table import build_from_table
 from rasteret_torch.store import CloudConfig, StorageBackend
+
+
+class BuildArguments(TypedDict, total=False):
+    """Keywords that every build takes; see `build_from_table`."""
+
+    band_index_map: Mapping[str, int] | None
+    force: bool
+    cloud_config: CloudConfig | None
+    backend: StorageBackend | None
+    max_concurrent: int
+    progress: bool
+    max_error_fraction: float
+    engine: EngineName
+
+
+class StacArguments(BuildArguments, total=False):
+    """Further keywords of `build_from_stac`, which says what they mean."""
+
+    band_map: Mapping[str, str] | None
+    bands: Sequence[str] | None
+    update: bool
+    stac_headers: Mapping[str, str] | None
+    local_root: str | Path | None
+    page_size: int
+    max_items: int | None
+
+
+class TableArguments(BuildArguments, total=False):
+    """Further keywords of `build_from_table`, which says what they mean."""
+
+    column_map: Mapping[str, str] | None
+    href_column: str | None
+    url_rewrite_patterns: Mapping[str, str] | None
+    filesystem: FileSystem | None
+    columns: Sequence[str] | None
+    filter_expr: pc.Expression | None
+    enrich_cog: bool
+    band_codes: Sequence[str] | None
 
 
 class CollectionBuilder(ABC):
@@ -50,25 +89,13 @@ class StacCollectionBuilder(CollectionBuilder):
         workspace_dir: str | Path | None = None,
         name: str = "",
         *,
-        band_map: Mapping[str, str] | None = None,
-        band_index_map: Mapping[str, int] | None = None,
-        cloud_config: CloudConfig | None = None,
-        max_concurrent: int = 64,
-        backend: StorageBackend | None = None,
         static_catalog: bool = False,
-        **options: Any,
+        **options: Unpack[StacArguments],
     ) -> None:
         super().__init__(name=name, data_source=data_source, workspace_dir=workspace_dir, **options)
         self.stac_api = stac_api
+        self.static_catalog = static_catalog
         self.stac_collection = stac_collection or (None if static_catalog else data_source)
-        self.options |= {
-            "band_map": band_map,
-            "band_index_map": band_index_map,
-            "cloud_config": cloud_config,
-            "max_concurrent": max_concurrent,
-            "backend": backend,
-            "static_catalog": static_catalog,
-        }
 
     def build(
         self,
@@ -86,6 +113,7 @@ class StacCollectionBuilder(CollectionBuilder):
             date_range=date_range,
             query=query,
             data_source=self.data_source,
+            static_catalog=self.static_catalog,
             workspace_dir=self.workspace_dir,
             **{**self.options, **options},
         )
@@ -99,32 +127,12 @@ class RecordTableBuilder(CollectionBuilder):
         path: Any,
         *,
         data_source: str = "",
-        column_map: Mapping[str, str] | None = None,
-        href_column: str | None = None,
-        band_index_map: Mapping[str, int] | None = None,
-        url_rewrite_patterns: Mapping[str, str] | None = None,
-        filesystem: FileSystem | None = None,
-        columns: Sequence[str] | None = None,
-        filter_expr: pc.Expression | None = None,
         name: str = "",
         workspace_dir: str | Path | None = None,
-        enrich_cog: bool = False,
-        band_codes: Sequence[str] | None = None,
-        **options: Any,
+        **options: Unpack[TableArguments],
     ) -> None:
         super().__init__(name=name, data_source=data_source, workspace_dir=workspace_dir, **options)
         self.path = path
-        self.options |= {
-            "column_map": column_map,
-            "href_column": href_column,
-            "band_index_map": band_index_map,
-            "url_rewrite_patterns": url_rewrite_patterns,
-            "filesystem": filesystem,
-            "columns": columns,
-            "filter_expr": filter_expr,
-            "enrich_cog": enrich_cog,
-            "band_codes": band_codes,
-        }
 
     def build(self, **options: Any) -> Collection:
         """The collection; see `build_from_table`."""

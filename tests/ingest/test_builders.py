@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import socket
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pyarrow as pa
 import pytest
@@ -17,6 +18,7 @@ from stac_api import StacApi
 import rasteret_torch as rt
 from rasteret_torch.errors import DeadlineExceededError, FetchError, UntrustedUriError
 from rasteret_torch.ingest import CollectionBuilder, RecordTableBuilder, StacCollectionBuilder
+from rasteret_torch.ingest.builders import StacArguments, TableArguments
 from rasteret_torch.ingest.stac_http import Ask, JsonClient
 
 
@@ -90,3 +92,19 @@ def test_redirects_that_are_not_followed(location: str, method: str, error: type
     url = _serve([answer.encode()], 0.01)
     with pytest.raises(error):
         JsonClient(url, timeout_s=2.0).fetch(Ask(url, method, "{}" if method == "POST" else None))
+
+
+@pytest.mark.parametrize(
+    ("keywords", "function", "own"),
+    [
+        (
+            StacArguments,
+            rt.build_from_stac,
+            {"stac_api", "collection", "bbox", "date_range", "query", "static_catalog"},
+        ),
+        (TableArguments, rt.build_from_table, {"table_or_path"}),
+    ],
+)
+def test_builders_take_what_the_functions_take(keywords: type, function: Any, own: set[str]) -> None:
+    parameters = set(inspect.signature(function).parameters) - own - {"name", "data_source", "workspace_dir"}
+    assert set(get_type_hints(keywords)) == parameters
