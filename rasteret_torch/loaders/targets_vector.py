@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ class VectorTarget:
             DatasetNotFoundError: no such file.
             InputError: no shapes, lines, a missing attribute or CRS, or values that are no classes.
         """
+        if isinstance(spec.shapes, str | Path):  # a worker may stand in another folder
+            spec = replace(spec, shapes=Path(spec.shapes).expanduser().absolute())
         self.spec = spec
         self._check()
 
@@ -68,7 +71,7 @@ class VectorTarget:
     def _areas(self) -> Areas:
         shapes, crs = self.spec.shapes, self.spec.crs
         if isinstance(shapes, str | Path):
-            path = Path(shapes).expanduser().absolute()
+            path = Path(shapes)
             if not path.is_file():
                 raise DatasetNotFoundError(f"no file of shapes at {str(shapes)!r}; check the path of the targets")
             return _read(path, path.stat().st_mtime_ns, crs)

@@ -269,7 +269,7 @@ def test_names_of_shapes_follow_the_background(scenes):
     assert two.unique().numel() > 2
 
 
-def test_files_of_shapes_in_any_crs(scenes, tmp_path):
+def test_files_of_shapes_in_any_crs(scenes, tmp_path, monkeypatch):
     frame = plots()
     expected = rt.RasteretGeoDataset(scenes, targets=rt.VectorTargets(frame, "kind"))[CHIP]["mask"]
     frame.to_parquet(tmp_path / "plots.parquet")
@@ -280,6 +280,10 @@ def test_files_of_shapes_in_any_crs(scenes, tmp_path):
     (tmp_path / "plots.geojson").write_text(frame.to_crs(4326).to_json())
     lonlat = rt.RasteretGeoDataset(scenes, targets=rt.VectorTargets(str(tmp_path / "plots.geojson"), "kind"))
     assert (lonlat[CHIP]["mask"] == expected).float().mean() > 0.995
+    monkeypatch.chdir(tmp_path)
+    relative = pickle.dumps(rt.RasteretGeoDataset(scenes, targets=rt.VectorTargets("plots.parquet", "kind")))
+    monkeypatch.chdir(tmp_path.parent)
+    assert torch.equal(pickle.loads(relative)[CHIP]["mask"], expected)
     short = rt.RasteretGeoDataset(scenes, targets=tmp_path / "plots.geojson")[CHIP]["mask"]
     assert torch.equal(short, (lonlat[CHIP]["mask"] > 0).long())
 
