@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,13 +150,12 @@ class Preamble:
         return self.count_nbytes + entries * self.entry_nbytes + self.offset_nbytes
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A tag of an IFD: its field type, number of values, and where in the file they are (in the entry or elsewhere)."""
 
     tag: int
     field_type: int
-    count: int
+    length: int
     offset: int
     nbytes: int
 
@@ -221,7 +221,7 @@ def _subfile_type(preamble: Preamble, offset: int, data: bytes, entries: dict[in
     entry = entries.get(Tag.NEW_SUBFILE_TYPE)
     if entry is None:
         return 0
-    if entry.count != 1 or entry.nbytes > preamble.offset_nbytes:
+    if entry.length != 1 or entry.nbytes > preamble.offset_nbytes:
         raise CorruptTiffError(f"NewSubfileType (254) of the IFD at {offset} is not one number; the file is damaged")
     start = entry.offset - offset
     return preamble.integer(data[start : start + entry.nbytes])
