@@ -23,6 +23,7 @@ class FrameLookup:
     Attributes:
         frame: the object it was built from; a replaced index is noticed by identity.
         rows: collection row of every frame row, int64.
+        repeats: some stand there more than once (splitters can cut one item into several pieces).
         left, right: the time intervals, int64 nanoseconds.
         closed_left: whether the intervals hold their start (some splitters open them).
         tree: of the geometries.
@@ -32,6 +33,7 @@ class FrameLookup:
 
     frame: Any
     rows: NDArray[np.int64]
+    repeats: bool
     left: NDArray[np.int64]
     right: NDArray[np.int64]
     closed_left: bool
@@ -60,7 +62,10 @@ class FrameLookup:
         times = (frame.index.left.min(), frame.index.right.max())
         bounds = tuple(frame.total_bounds)
         closed_left = frame.index.closed in ("both", "left")
-        return cls(frame, rows, left, right, closed_left, shapely.STRtree(frame.geometry.to_numpy()), bounds, times)
+        repeats = len(np.unique(rows)) < len(rows)
+        return cls(
+            frame, rows, repeats, left, right, closed_left, shapely.STRtree(frame.geometry.to_numpy()), bounds, times
+        )
 
     def find(self, x: slice, y: slice, t: slice) -> NDArray[np.int64]:
         """Collection rows whose geometry meets the box and whose interval overlaps [t.start, t.stop], in frame order.
@@ -68,13 +73,17 @@ class FrameLookup:
         TorchGeo's rule for intervals: one that ends exactly where the query starts does not overlap, unless it is a
         single instant.
         """
-        start, stop = pd.Timestamp(t.start).as_unit("ns").value, pd.Timestamp(t.stop).as_unit("ns").value
+        start, stop = _nanoseconds(t.start), _nanoseconds(t.stop)
         box = shapely.box(min(x.start, x.stop), min(y.start, y.stop), max(x.start, x.stop), max(y.start, y.stop))
         hits = np.sort(self.tree.query(box, predicate="intersects"))
         if t.step is None or t.step == 1:
-            return _unique(self.rows[hits[self._overlaps(hits, start, stop)]])
+            return self._distinct(self.rows[hits[self._overlaps(hits, start, stop)]])
         overlapping = np.flatnonzero(self._overlaps(slice(None), start, stop))[:: int(t.step)]
-        return _unique(self.rows[np.intersect1d(overlapping, hits)])
+        return self._distinct(self.rows[np.intersect1d(overlapping, hits)])
+
+    def _distinct(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Without repeats, first occurrence first."""
+        return np.array(list(dict.fromkeys(rows.tolist())), np.int64) if self.repeats else rows
 
     def _overlaps(self, at: Any, start: int, stop: int) -> NDArray[np.bool_]:
         left, right = self.left[at], self.right[at]
@@ -83,7 +92,6 @@ class FrameLookup:
         return np.asarray(begins & ((start < right) | instants))
 
 
-def _unique(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Without repeats (splitters can cut one item into several pieces), first occurrence first."""
-    _, first = np.unique(rows, return_index=True)
-    return rows[np.sort(first)]
+def _nanoseconds(moment: Any) -> int:
+    stamp = moment if isinstance(moment, pd.Timestamp) else pd.Timestamp(moment)
+    return int(stamp.as_unit("ns").value)
