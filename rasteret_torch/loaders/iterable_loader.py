@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from multiprocessing.context import BaseContext
 
@@ -210,7 +211,8 @@ class _EpochListener(Sampler[None]):
     """Stands where a DataLoader has its sampler: Lightning tells it the epoch. It samples nothing, for ever."""
 
     def __init__(self, loader: RasteretDataLoader) -> None:
-        self._loader = loader
+        # Weak, as in a cycle the loader's queues may be collected before its workers are told to end: 5 s for each.
+        self._loader = weakref.ref(loader)
 
     def __iter__(self) -> Iterator[None]:
         while True:
@@ -218,4 +220,6 @@ class _EpochListener(Sampler[None]):
 
     def set_epoch(self, epoch: int) -> None:
         """Passes the epoch on."""
-        self._loader.set_epoch(epoch)
+        loader = self._loader()
+        if loader is not None:
+            loader.set_epoch(epoch)

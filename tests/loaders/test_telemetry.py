@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import time
@@ -45,6 +46,19 @@ def test_counts_of_workers_are_summed(scenes, workers):
     assert loader.counts.read.tiles == 2 * counts.read.tiles
     assert loader.counts.read.nbytes_used == 2 * counts.read.nbytes_used
     assert loader.counts.samples == 2 * counts.samples
+
+
+@pytest.mark.slow
+def test_workers_end_with_their_loader(scenes):
+    loader = loader_of(scenes, workers=1)
+    list(loader)
+    (worker,) = loader._iterator._workers
+    gc.disable()  # no collector is needed, as it would find queues and workers in any order
+    try:
+        del loader
+        assert worker.exitcode == 0
+    finally:
+        gc.enable()
 
 
 def test_reads_of_others_are_left_out(scenes):
