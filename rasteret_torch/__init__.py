@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rasteret_torch.loaders.samplers import InsideSampler, RowSampler
     from rasteret_torch.loaders.targets import ColumnTargets, RasterTargets, VectorTargets
     from rasteret_torch.loaders.telemetry import RasteretTelemetry
-    from rasteret_torch.read import Raster, ReadOptions
+    from rasteret_torch.read import Raster, ReadAssumptions, ReadForecast, ReadOptions
     from rasteret_torch.readers.plot_pixels import plot_raster
     from rasteret_torch.readers.save import save_per_geometry
     from rasteret_torch.readers.statistics import StatsOptions
@@ -56,6 +56,8 @@ _HOMES = {
     "RasteretIterableDataset": "rasteret_torch.loaders.iterable",
     "RasteretPredictionWriter": "rasteret_torch.loaders.predict",
     "RasteretTelemetry": "rasteret_torch.loaders.telemetry",
+    "ReadAssumptions": "rasteret_torch.read",
+    "ReadForecast": "rasteret_torch.read",
     "ReadOptions": "rasteret_torch.read",
     "SpatialBlocks": "rasteret_torch.index.blocks",
     "SplitAudit": "rasteret_torch.index.audit",
@@ -96,6 +98,8 @@ __all__ = [
     "RasteretIterableDataset",
     "RasteretPredictionWriter",
     "RasteretTelemetry",
+    "ReadAssumptions",
+    "ReadForecast",
     "ReadOptions",
     "SpatialBlocks",
     "SplitAudit",

@@ -35,6 +35,7 @@ class Endings:
     get_gdf = Ending("rasteret_torch.readers.geodataframe:get_gdf")
     stats = Ending("rasteret_torch.readers.statistics:stats")
     check = Ending("rasteret_torch.readers.check:check")
+    plan = Ending("rasteret_torch.loaders.dry_run:plan")
     plot = Ending("rasteret_torch.readers.plot:plot")
     sample_points = Ending("rasteret_torch.readers.points:sample_points")
     read_window = Ending("rasteret_torch.readers.window:read_window")

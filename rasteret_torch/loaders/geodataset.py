@@ -32,6 +32,7 @@ from rasteret_torch.loaders.combined import (
     complete,
 )
 from rasteret_torch.loaders.lookup import COLUMNS, ROW, FrameLookup
+from rasteret_torch.loaders.planning import plan_queries
 from rasteret_torch.loaders.plotting import Palette, plot_sample, rgb_bands_of
 from rasteret_torch.loaders.reads import Reads
 from rasteret_torch.loaders.recipe import (
@@ -284,6 +285,8 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         """What will be read for a query; None where no item is."""
         chip = self._chip(query)
         return None if chip is None else self.recipe.plan(*chip)
+
+    plan = plan_queries
 
     def _chip(self, query: Query) -> tuple[Grid, NDArray[np.int64], Box] | None:
         """Grid, rows and `bounds` of a query."""

@@ -24,6 +24,7 @@ from rasteret_torch.chips.survey import survey
 from rasteret_torch.errors import InputError, ResumeMismatchError
 from rasteret_torch.index import Collection
 from rasteret_torch.loaders.batches import BadSample, ChipReader, Reading
+from rasteret_torch.loaders.planning import plan_epoch
 from rasteret_torch.loaders.ranks import Rank, current_rank
 from rasteret_torch.loaders.recipe import Assembly, Sample, SampleCRS, SampleRecipe, opened, worker_pipeline
 from rasteret_torch.loaders.sight import Sight
@@ -171,8 +172,9 @@ class RasteretIterableDataset(IterableDataset[Sample]):
             targets, label_field, self.collection, is_image=is_image, level=read.level, backend=self.backend
         )
         how = Assembly(mosaic, group_by, sample_crs)
+        reuses = locality is not None or not (shuffle or sampler == "random")
         self._recipe = SampleRecipe(
-            self.collection, self.bands, is_image, dtype, time_series, made, resampling, read.level, how
+            self.collection, self.bands, is_image, dtype, time_series, made, resampling, read.level, how, reuses
         )
         # Where the next iteration starts: epoch, position, batches. A tensor, since workers that live on share it.
         self._cursor = torch.zeros(3, dtype=torch.int64)
@@ -260,8 +262,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
     def _ahead(self, mark: Mark, steps: range) -> Iterator[Sample]:
         """Yields what the steps give, with the next reads under way."""
         cut, rank = self.cut(mark.position), self.rank.number
-        line = self.source.line(mark.epoch) if self.locality else None
-        order = EpochOrder(self.length, self.seed, mark.epoch, self.shuffle, line, self.locality or 1)
+        order = self.order(mark.epoch)
         reader = self._reader()
         size = _GROUP if self.batch_size is None else 1
         groups = itertools.batched(steps, size)
@@ -286,6 +287,13 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         finally:
             for _, reading in under_way:
                 reading.cancel()
+
+    def order(self, epoch: int) -> EpochOrder:
+        """The sequence of chip numbers of an epoch."""
+        line = self.source.line(epoch) if self.locality else None
+        return EpochOrder(self.length, self.seed, epoch, self.shuffle, line, self.locality or 1)
+
+    plan = plan_epoch
 
     def _reader(self) -> ChipReader:
         pipeline = worker_pipeline(self.read_options, self.backend)

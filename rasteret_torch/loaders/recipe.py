@@ -88,6 +88,7 @@ class SampleRecipe:
     resampling: Resampling | None
     level: LevelChoice
     assembly: Assembly = Assembly()
+    reuses_tiles: bool = False
 
     def plan(self, grid: Grid, rows: NDArray[np.int64], box: Box) -> PlannedChip:
         """Plans a sample.
@@ -106,7 +107,7 @@ class SampleRecipe:
             xmin, ymin, xmax, ymax = grid.bounds
             box = (xmin, xmax, grid.res[0], ymin, ymax, grid.res[1], *box[6:])
         sources = [[[runtime.source(row, band) for band in self.bands] for row in step] for step in steps]
-        plan = plan_chip(grid, sources, resampling=self._kernel, level=self.level)
+        plan = plan_chip(grid, sources, resampling=self._kernel, level=self.level, whole_tiles=self.reuses_tiles)
         times = tuple(min(float(runtime.start_us[row]) for row in step) / 1e6 for step in steps)
         shown = rows if self.time_series else [first]
         span = int(runtime.start_us[shown].min()), int(runtime.end_us[shown].max())

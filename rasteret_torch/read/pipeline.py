@@ -164,7 +164,7 @@ class Pipeline:
                                 job.paste_absent(ref)
                             continue
                         need = needs[key] = TileNeed(key, layout, stamp, span, ref.rows)
-                    need.rows = max(need.rows, ref.paste.rows.stop)
+                    need.rows = ref.rows if job.canvas.plan.whole_tiles else max(need.rows, ref.paste.rows.stop)
                     need.pastes.append((job, ref))
         return needs
 

@@ -82,6 +82,7 @@ class ChipPlan:
         fills: per band, what stands where nothing is valid.
         steps: time step -> items.
         blank: pixels that a mask or alpha hides are set to the fill; otherwise they keep what the file stores.
+        whole_tiles: tiles are decoded to their end, not only down to the last row needed, for chips that follow.
     """
 
     grid: Grid
@@ -89,6 +90,7 @@ class ChipPlan:
     fills: tuple[Any, ...]
     steps: tuple[tuple[ItemPlan, ...], ...]
     blank: bool = True
+    whole_tiles: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +156,7 @@ def plan_chip(
     *,
     resampling: Callable[[np.dtype[Any]], Resampling],
     level: LevelChoice = "auto",
+    whole_tiles: bool = False,
 ) -> ChipPlan:
     """Plans one chip.
 
@@ -162,6 +165,7 @@ def plan_chip(
         steps: time step -> item, in mosaic order -> one `Source` per band.
         resampling: kernel by the dtype of the file.
         level: "auto" or a forced overview number.
+        whole_tiles: of the plan.
 
     Raises:
         CRSMismatchError: the grid or an item has no CRS, the other has one.
@@ -175,7 +179,7 @@ def plan_chip(
     planned = tuple(tuple(PlacedItem(grid, sources, resampling, level) for sources in step) for step in steps)
     for items_of_step in planned:
         _ = items_of_step[0].layers  # every step needs its first item: what is wrong with it is said now
-    return ChipPlan(grid, dtype, fills, planned)
+    return ChipPlan(grid, dtype, fills, planned, whole_tiles=whole_tiles)
 
 
 def plan_window(href: str, header: TiffHeader, window: Window, *, level: int, samples: Sequence[int]) -> ChipPlan:

@@ -178,14 +178,16 @@ def test_no_shuffle_and_seeds(scenes):
     assert indices(stream(scenes, length=30, seed=1)) != indices(stream(scenes, length=30, seed=2))
 
 
-@pytest.mark.parametrize("sampler", ["random", "grid"])
-def test_locality_reads_fewer_tiles(scenes, sampler):
+@pytest.mark.parametrize(("sampler", "length"), [("random", 600), ("grid", 1014)])
+def test_locality_reads_fewer_tiles(scenes, sampler, length):
     def tiles(locality: int | None) -> int:
-        read = rt.ReadOptions(tile_cache_nbytes=64 * 256 * 2 * 16, lookahead=0)  # 16 of 48 tiles
-        dataset = stream(scenes, sampler=sampler, patch_size=16, length=600, batch_size=8, read=read, locality=locality)
+        read = rt.ReadOptions(tile_cache_nbytes=64 * 256 * 2 * 24, lookahead=0)  # 24 of 48 whole tiles
+        dataset = stream(
+            scenes, sampler=sampler, patch_size=16, length=length, batch_size=8, read=read, locality=locality
+        )
         pipeline = worker_pipeline(read, None)
         before = pipeline.stats.tiles
-        assert sorted(indices(dataset)) == list(range(600))
+        assert sorted(indices(dataset)) == list(range(length))
         return pipeline.stats.tiles - before
 
     assert tiles(40) * 1.7 < tiles(None)

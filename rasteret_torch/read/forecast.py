@@ -1,0 +1,317 @@
+"""What reading will take, worked out from plans without touching a pixel: tiles, requests, bytes, time and money."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from rasteret_torch.read.cache import TileKey
+from rasteret_torch.read.options import ReadOptions
+from rasteret_torch.read.plan import ChipPlan, LayerPlan
+from rasteret_torch.read.tiles import tiles_of
+from rasteret_torch.read.validity import alpha_sample
+from rasteret_torch.store import FetchPolicy, coalesce, is_local
+from rasteret_torch.store.policy import MIB
+from rasteret_torch.tiff import tile_span
+from rasteret_torch.tiff.model import Layout
+
+DECODE_MB_S = 450.0  # deflate with predictor 2, one core of 2024
+REPEATS_WORTH_KEEPING = 0.9  # share of the repeated reads that a cache "that pays" saves
+
+
+ChipPlans = Sequence[ChipPlan]  # what is read for a chip: its pixels, and its label rasters
+
+
+@dataclass(frozen=True)
+class ReadAssumptions:
+    """What a forecast takes for granted.
+
+    Attributes:
+        latency_ms: to the first byte of a range.
+        bandwidth_mb_s: of all requests together, 10^6 bytes a second.
+        cores: that decode.
+        price_per_1000_requests, price_per_gb: what the store asks, in any currency (10^9 bytes). The defaults are
+            AWS S3's for readers in the same region, in US dollars: requests cost, bytes do not.
+    """
+
+    latency_ms: float = 30.0
+    bandwidth_mb_s: float = 100.0
+    cores: int = 4
+    price_per_1000_requests: float = 0.0004
+    price_per_gb: float = 0.0
+
+
+@dataclass(frozen=True)
+class ReadForecast:
+    """What an epoch reads. Bytes are compressed unless said otherwise.
+
+    Where files overlap, the first that covers a chip is taken for whole: holes would need further ones.
+
+    Attributes:
+        chips, batches: of the epoch.
+        files: that are touched.
+        tiles: different ones that are touched.
+        tile_reads: tiles fetched and decoded, repeats included that `cache_nbytes` does not save.
+        requests: ranges asked for, neighbours joined.
+        nbytes_used: of the tiles read.
+        nbytes_fetched: with the gaps between joined neighbours.
+        nbytes_decoded: decompressed, as far down as chips need.
+        nbytes_chips: of the pixels that chips are made of, in the files' dtypes.
+        cache_nbytes: of decoded tiles that each process keeps (`ReadOptions.tile_cache_nbytes`).
+        cache_nbytes_that_pays: least that saves nine of ten of the repeated reads that a cache can save (not those of
+            tiles that were decoded only in part before); 0 where there are none.
+        assumptions: behind `seconds` and `cost`.
+        max_concurrent: requests in flight.
+    """
+
+    chips: int
+    batches: int
+    files: int
+    tiles: int
+    tile_reads: int
+    requests: int
+    nbytes_used: int
+    nbytes_fetched: int
+    nbytes_decoded: int
+    nbytes_chips: int
+    cache_nbytes: int
+    cache_nbytes_that_pays: int
+    assumptions: ReadAssumptions
+    max_concurrent: int
+
+    @property
+    def over_read(self) -> float:
+        """Bytes decoded per byte of a chip: what tiles larger than needed cost. 1 is none."""
+        return self.nbytes_decoded / self.nbytes_chips if self.nbytes_chips else 0.0
+
+    @property
+    def network_s(self) -> float:
+        """Seconds of fetching: the larger of what latency and bandwidth ask for."""
+        given = self.assumptions
+        rounds = math.ceil(self.requests / self.max_concurrent)
+        return max(rounds * given.latency_ms / 1e3, self.nbytes_fetched / (given.bandwidth_mb_s * 1e6))
+
+    @property
+    def decode_s(self) -> float:
+        """Seconds of decoding on all cores."""
+        return self.nbytes_decoded / (DECODE_MB_S * 1e6) / self.assumptions.cores
+
+    @property
+    def seconds(self) -> float:
+        """Of an epoch: fetching and decoding overlap."""
+        return max(self.network_s, self.decode_s)
+
+    @property
+    def cost(self) -> float:
+        """What the store asks for an epoch."""
+        given = self.assumptions
+        return self.requests / 1000 * given.price_per_1000_requests + self.nbytes_fetched / 1e9 * given.price_per_gb
+
+    def to_dict(self) -> dict[str, object]:
+        """All numbers, JSON-able."""
+        derived = {name: getattr(self, name) for name in ("over_read", "network_s", "decode_s", "seconds", "cost")}
+        return asdict(self) | derived
+
+    def __str__(self) -> str:
+        """A few lines to read."""
+        mb, given = 1e6, self.assumptions
+        bound = "network" if self.network_s > self.decode_s else "decoding"
+        return "\n".join(
+            (
+                f"{self.chips:,} chips in {self.batches:,} batches from {self.files:,} files",
+                f"tiles     {self.tiles:,} different ones, read {self.tile_reads:,} times with "
+                f"{self.cache_nbytes / MIB:,.0f} MiB of cache ({self.cache_nbytes_that_pays / MIB:,.0f} MiB would save "
+                f"nine of ten repeats)",
+                f"requests  {self.requests:,} for {self.nbytes_fetched / mb:,.1f} MB, "
+                f"{self.nbytes_used / mb:,.1f} MB of them tiles",
+                f"decoding  {self.nbytes_decoded / mb:,.1f} MB for {self.nbytes_chips / mb:,.1f} MB of chips "
+                f"({self.over_read:.1f} to 1)",
+                f"time      about {self.seconds:,.1f} s, bound by {bound} ({given.latency_ms:g} ms, "
+                f"{given.bandwidth_mb_s:g} MB/s, {given.cores} cores)",
+                f"cost      {self.cost:.4f} at {given.price_per_1000_requests:g} per 1000 requests and "
+                f"{given.price_per_gb:g} per GB",
+            )
+        )
+
+
+@dataclass(slots=True)
+class _Tile:
+    """A tile of a batch.
+
+    Attributes:
+        span: (offset, nbytes) in its file.
+        row_nbytes: decompressed, of one of its pixel rows.
+        rows: needed.
+    """
+
+    span: tuple[int, int]
+    row_nbytes: int
+    rows: int
+
+    @property
+    def nbytes(self) -> int:
+        """Decompressed, as far down as needed."""
+        return self.row_nbytes * self.rows
+
+
+@dataclass(slots=True)
+class _Count:
+    requests: int = 0
+    used: int = 0
+    fetched: int = 0
+    decoded: int = 0
+    reads: int = 0
+    chips: int = 0
+    batches: int = 0
+    pixels: int = 0
+    distances: list[int] = field(default_factory=list)
+
+
+def forecast(
+    batches: Iterable[Sequence[ChipPlans]], options: ReadOptions, assumptions: ReadAssumptions = ReadAssumptions()
+) -> ReadForecast:
+    """Adds up what batches will read, in their order, in one process.
+
+    Args:
+        batches: what is read for each of their chips.
+        options: cache size, how neighbours are joined.
+        assumptions: for time and cost.
+    """
+    policy, count, seen = options.fetch_policy(), _Count(), _Reuse()
+    for chips in batches:
+        needed: dict[TileKey, _Tile] = {}
+        for plan in (plan for plans in chips for plan in plans):
+            for layer in _layers(plan):
+                nbytes = layer.layout.dtype.itemsize * len(layer.samples)
+                count.pixels += layer.window.height * layer.window.width * nbytes
+                _add_tiles(layer, needed, whole=plan.whole_tiles)
+        missing: dict[TileKey, _Tile] = {}
+        for key, tile in needed.items():
+            distance = seen.touch(key, tile)
+            if distance is not None:
+                count.distances.append(distance)
+            if distance is None or distance > options.tile_cache_nbytes:
+                missing[key] = tile
+        _add_requests(missing, policy, count)
+        count.chips += len(chips)
+        count.batches += 1
+    repeats = np.sort(np.array(count.distances, np.int64))
+    pays = int(repeats[math.ceil(REPEATS_WORTH_KEEPING * len(repeats)) - 1]) if len(repeats) else 0
+    return ReadForecast(
+        chips=count.chips,
+        batches=count.batches,
+        files=len({key.href for key in seen.keys}),
+        tiles=len(seen.keys),
+        tile_reads=count.reads,
+        requests=count.requests,
+        nbytes_used=count.used,
+        nbytes_fetched=count.fetched,
+        nbytes_decoded=count.decoded,
+        nbytes_chips=count.pixels,
+        cache_nbytes=options.tile_cache_nbytes,
+        cache_nbytes_that_pays=pays,
+        assumptions=assumptions,
+        max_concurrent=options.max_concurrent,
+    )
+
+
+def _layers(plan: ChipPlan) -> Iterable[LayerPlan]:
+    """The layers that are read if files have no holes: items in mosaic order until they cover the chip."""
+    for items in plan.steps:
+        missing = np.ones(plan.grid.shape, bool)
+        for item in items:
+            for layer in item.layers:
+                missing[layer.placement.target.slices()] = False
+                yield layer
+            if not missing.any():
+                break
+
+
+def _add_tiles(layer: LayerPlan, needed: dict[TileKey, _Tile], *, whole: bool) -> None:
+    """Notes the tiles of a layer, of its alpha sample and of its mask."""
+    alpha = alpha_sample(layer.header, layer.level)
+    samples = layer.samples if alpha is None or alpha in layer.samples else (*layer.samples, alpha)
+    images: list[tuple[Layout, bool, tuple[int, ...]]] = [(layer.layout, False, samples)]
+    if layer.mask is not None:
+        images.append((layer.mask, True, (0,)))
+    for layout, is_mask, wanted in images:
+        for ref in tiles_of(layout, layer.window, wanted):
+            key = TileKey(layer.href, layer.level, is_mask, ref.index)
+            rows = ref.rows if whole else min(ref.paste.rows.stop, ref.rows)
+            if key in needed:
+                needed[key].rows = max(needed[key].rows, rows)
+                continue
+            span = tile_span(layout, ref.index, layer.header.file_size)
+            if span is not None:
+                needed[key] = _Tile((span.start, len(span)), layout.tile_nbytes(1), rows)
+
+
+def _add_requests(missing: dict[TileKey, _Tile], policy: FetchPolicy, count: _Count) -> None:
+    files: dict[str, list[_Tile]] = {}
+    for key, tile in missing.items():
+        files.setdefault(key.href, []).append(tile)
+    for href, tiles in files.items():
+        spans = [tile.span for tile in tiles]
+        if is_local(href):
+            count.requests += len(spans)
+            count.fetched += sum(nbytes for _, nbytes in spans)
+        else:
+            requests = coalesce(spans, policy)
+            count.requests += len(requests)
+            count.fetched += sum(request.nbytes for request in requests)
+        count.reads += len(tiles)
+        count.used += sum(nbytes for _, nbytes in spans)
+        count.decoded += sum(tile.nbytes for tile in tiles)
+
+
+class _Reuse:
+    """How many bytes of other tiles were touched since a tile was last: what a cache must hold to still have it.
+
+    The sizes of tiles stand at the times of their last touch, in a tree of sums (Fenwick), so that each touch costs the
+    logarithm of their number.
+    """
+
+    def __init__(self) -> None:
+        self.keys: dict[TileKey, tuple[int, _Tile]] = {}  # time of the last touch, and what was decoded
+        self._sums = [0] * 1024
+        self._now = 0
+        self._total = 0
+
+    def touch(self, key: TileKey, tile: _Tile) -> int | None:
+        """Bytes touched since the last time, this tile included; None where no cache has the rows that are needed."""
+        self._now += 1
+        if self._now >= len(self._sums):
+            self._grow()
+        before = self.keys.get(key)
+        distance: int | None = None
+        kept = tile
+        if before is not None:
+            last, old = before
+            if old.rows >= tile.rows:
+                kept, distance = old, self._total - self._sum_to(last) + old.nbytes
+            self._add(last, -old.nbytes)
+            self._total -= old.nbytes
+        self.keys[key] = self._now, kept
+        self._add(self._now, kept.nbytes)
+        self._total += kept.nbytes
+        return distance
+
+    def _grow(self) -> None:
+        self._sums = [0] * (2 * len(self._sums))
+        for last, tile in self.keys.values():
+            self._add(last, tile.nbytes)
+
+    def _add(self, at: int, nbytes: int) -> None:
+        while at < len(self._sums):
+            self._sums[at] += nbytes
+            at += at & -at
+
+    def _sum_to(self, at: int) -> int:
+        total = 0
+        while at > 0:
+            total += self._sums[at]
+            at -= at & -at
+        return total
