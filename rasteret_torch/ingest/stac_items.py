@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,11 +46,13 @@ class Claim:
         crs: label.
         shape: (rows, cols).
         transform: a, b, c, d, e, f.
+        scaling: (scale, offset) of each sample.
     """
 
     crs: str | None = None
     shape: tuple[int, int] | None = None
     transform: tuple[float, ...] | None = None
+    scaling: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +232,22 @@ def _times(properties: Record) -> tuple[int, tuple[int, int] | None]:
 
 def _claim(entry: Record, properties: Record) -> Claim:
     shape, transform = (entry.get(name) or properties.get(name) for name in ("proj:shape", "proj:transform"))
-    return Claim(crs_of(entry) or crs_of(properties), _shape(shape), _numbers(transform))
+    return Claim(crs_of(entry) or crs_of(properties), _shape(shape), _numbers(transform), _scaling(entry))
+
+
+def _scaling(entry: Record) -> tuple[tuple[float, float], ...]:
+    """Of `raster:bands` (raster extension 1.x), or of `bands` with `raster:scale` (2.0); empty where none is stated."""
+    listed = entry.get("raster:bands") or entry.get("bands")
+    if not isinstance(listed, list) or not all(isinstance(band, dict) for band in listed):
+        return ()
+    pairs = [
+        tuple(band.get(name, band.get(f"raster:{name}", neutral)) for name, neutral in (("scale", 1), ("offset", 0)))
+        for band in listed
+    ]
+    is_number = all(isinstance(value, int | float) and math.isfinite(value) for pair in pairs for value in pair)
+    if not is_number or all(pair == (1, 0) for pair in pairs):
+        return ()
+    return tuple((float(scale), float(offset)) for scale, offset in pairs)
 
 
 def crs_of(record: Record) -> str | None:

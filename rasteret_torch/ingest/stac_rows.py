@@ -103,6 +103,10 @@ def _completed(header: TiffHeader, claim: Claim) -> TiffHeader:
         header = replace(header, crs=claim.crs)
     if header.transform is None and claim.transform is not None and claim.shape == _shape(header) and not header.gcps:
         header = replace(header, transform=Affine(*claim.transform), crs=header.crs or claim.crs)
+    if not header.scales and claim.scaling and len(claim.scaling) in (1, header.image.samples):
+        each = claim.scaling * (header.image.samples if len(claim.scaling) == 1 else 1)
+        scales, offsets = zip(*each, strict=True)
+        header = replace(header, scales=scales, offsets=offsets)
     return header
 
 

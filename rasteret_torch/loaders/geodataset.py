@@ -85,6 +85,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         mosaic: MosaicOrder = "index",
         group_by: GroupBy = "item",
         sample_crs: SampleCRS = "dataset",
+        scaled: bool = False,
         transforms: Callable[[Sample], Sample] | None = None,
         cache: bool = True,
         read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
@@ -112,6 +113,8 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
             mosaic: which items lie on top, the first valid pixel winning: the first of the "index", the "latest", or
                 that of "least_cloud" (`eo:cloud_cover`).
             group_by: a step of a time series is an "item", or all items of a UTC "date".
+            scaled: images hold what pixels measure, as floats: scale times number plus offset, from the index, for each
+                band of each item; 0 where nothing is valid.
             sample_crs: "native" gives each sample in the CRS and on the pixels of its first item, with `epsg` (0 for a
                 CRS without a code), as many of them around the same centre, instead of warping it to `crs`.
             transforms: applied to every sample.
@@ -129,7 +132,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         self.sample_dtype = as_dtype(dtype)
         self.time_series = time_series
         self.resampling = resampling
-        self.assembly = Assembly(mosaic, group_by, sample_crs)
+        self.assembly = Assembly(mosaic, group_by, sample_crs, scaled)
         self.transforms = transforms
         self.cache = cache
         read = _read_options(read)

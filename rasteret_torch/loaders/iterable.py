@@ -99,6 +99,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         mosaic: MosaicOrder = "index",
         group_by: GroupBy = "item",
         sample_crs: SampleCRS = "dataset",
+        scaled: bool = False,
         transforms: Callable[[Sample], Sample] | None = None,
         read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
         backend: StorageBackend | None = None,
@@ -137,8 +138,8 @@ class RasteretIterableDataset(IterableDataset[Sample]):
             label_field: column whose number (or list of numbers) becomes `label`.
             targets: what is to be learned; see `RasteretGeoDataset`.
             resampling: None interpolates linearly where the sample's dtype is a float and takes the nearest pixel else.
-            mosaic, group_by, sample_crs: see `RasteretGeoDataset`; a chip shows the item it was drawn from first, under
-                "index".
+            mosaic, group_by, sample_crs, scaled: see `RasteretGeoDataset`; a chip shows the item it was drawn from
+                first, under "index".
             transforms: applied to every sample (a batch is taken apart and stacked again for it).
             read: how pixels are fetched; how far ahead; what happens to samples that fail.
             backend: byte source; None reads paths and URLs directly, or as the catalog says of the collection.
@@ -171,7 +172,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         made = resolved(
             targets, label_field, self.collection, is_image=is_image, level=read.level, backend=self.backend
         )
-        how = Assembly(mosaic, group_by, sample_crs)
+        how = Assembly(mosaic, group_by, sample_crs, scaled)
         reuses = locality is not None or not (shuffle or sampler == "random")
         self._recipe = SampleRecipe(
             self.collection, self.bands, is_image, dtype, time_series, made, resampling, read.level, how, reuses

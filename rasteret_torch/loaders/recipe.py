@@ -63,6 +63,7 @@ class Assembly:
     mosaic: MosaicOrder = "index"
     group_by: GroupBy = "item"
     sample_crs: SampleCRS = "dataset"
+    scaled: bool = False
 
     def __post_init__(self) -> None:
         """Refuses unknown words.
@@ -107,7 +108,14 @@ class SampleRecipe:
             xmin, ymin, xmax, ymax = grid.bounds
             box = (xmin, xmax, grid.res[0], ymin, ymax, grid.res[1], *box[6:])
         sources = [[[runtime.source(row, band) for band in self.bands] for row in step] for step in steps]
-        plan = plan_chip(grid, sources, resampling=self._kernel, level=self.level, whole_tiles=self.reuses_tiles)
+        plan = plan_chip(
+            grid,
+            sources,
+            resampling=self._kernel,
+            level=self.level,
+            whole_tiles=self.reuses_tiles,
+            scaled_fill=0.0 if how.scaled else None,  # not NaN, which one step of training would spread everywhere
+        )
         times = tuple(min(float(runtime.start_us[row]) for row in step) / 1e6 for step in steps)
         shown = rows if self.time_series else [first]
         span = int(runtime.start_us[shown].min()), int(runtime.end_us[shown].max())

@@ -60,6 +60,7 @@ class StepCanvas:
         bands = sorted(band for layer in layers for band in layer.bands)
         return bands == list(range(len(self.data))) and all(
             layer.placement.is_copy
+            and layer.scaling is None
             and layer.placement.target == whole
             and layer.layout.dtype == self.data.dtype
             and layer.bands == tuple(range(layer.bands[0], layer.bands[0] + len(layer.bands)))
@@ -71,6 +72,14 @@ class StepCanvas:
         for band, fill in enumerate(self.plan.fills):
             self.data[band] = fill
         self.valid[:] = False
+
+
+def scaled(data: NDArray[Any], scaling: tuple[tuple[float, float], ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """What the numbers of (band, row, col) measure: scale times number plus offset, rounded once, to `dtype`."""
+    out = np.empty(data.shape, dtype)
+    for band, (scale, offset) in enumerate(scaling):
+        out[band] = data[band].astype(np.float64) * scale + offset
+    return out
 
 
 class LayerJob:
@@ -172,6 +181,8 @@ class LayerJob:
             return
         canvas = self.canvas
         data, counted = self._on_target(self.data, self.validity()[0])
+        if self.plan.scaling is not None:
+            data = scaled(data, self.plan.scaling, canvas.data.dtype)
         rows, cols = self.plan.placement.target.slices()
         for position, band in enumerate(self.plan.bands):
             known = canvas.valid[band, rows, cols]

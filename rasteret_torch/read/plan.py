@@ -40,6 +40,7 @@ class LayerPlan:
         placement: where target pixels lie in the level.
         window: the source pixels needed, inside the level.
         resampling: used unless the placement is a plain copy.
+        scaling: (scale, offset) of each sample, applied once it lies on the target; None keeps what the file stores.
     """
 
     item_id: str
@@ -51,6 +52,7 @@ class LayerPlan:
     placement: Placement
     window: Window
     resampling: Resampling
+    scaling: tuple[tuple[float, float], ...] | None = None
 
     @property
     def layout(self) -> Layout:
@@ -102,12 +104,14 @@ class PlacedItem:
         sources: one per band of the chip.
         resampling: kernel by the dtype of the file.
         level: "auto" or a forced overview number.
+        is_scaled: pixels are turned into what they measure, by the scale and offset of their band.
     """
 
     grid: Grid
     sources: ItemSources
     resampling: Callable[[np.dtype[Any]], Resampling]
     level: LevelChoice
+    is_scaled: bool = False
 
     @functools.cached_property
     def layers(self) -> tuple[LayerPlan, ...]:
@@ -140,6 +144,7 @@ class PlacedItem:
             placement=placement,
             window=placement.source_window(kernel),
             resampling=kernel,
+            scaling=tuple(scaling_of(member) for _, member in members) if self.is_scaled else None,
         )
 
 
@@ -157,6 +162,7 @@ def plan_chip(
     resampling: Callable[[np.dtype[Any]], Resampling],
     level: LevelChoice = "auto",
     whole_tiles: bool = False,
+    scaled_fill: float | None = None,
 ) -> ChipPlan:
     """Plans one chip.
 
@@ -166,6 +172,8 @@ def plan_chip(
         resampling: kernel by the dtype of the file.
         level: "auto" or a forced overview number.
         whole_tiles: of the plan.
+        scaled_fill: None keeps the numbers that files store. Otherwise they become what they measure, as floats (scale
+            times number plus offset, of each item's own band), and this stands where nothing is valid.
 
     Raises:
         CRSMismatchError: the grid or an item has no CRS, the other has one.
@@ -174,9 +182,13 @@ def plan_chip(
     items = [sources for step in steps for sources in step]
     if not items:
         raise InputError("a chip needs at least one item; none was given")
-    dtype = common_dtype([source.header.image.dtype for sources in items for source in sources])
-    fills = tuple(fill_value(dtype, source.header.nodata) for source in items[0])
-    planned = tuple(tuple(PlacedItem(grid, sources, resampling, level) for sources in step) for step in steps)
+    dtypes = [source.header.image.dtype for sources in items for source in sources]
+    is_scaled = scaled_fill is not None
+    dtype = common_dtype([measured_dtype(stored) for stored in dtypes] if is_scaled else dtypes)
+    fills = tuple(fill_value(dtype, scaled_fill if is_scaled else source.header.nodata) for source in items[0])
+    planned = tuple(
+        tuple(PlacedItem(grid, sources, resampling, level, is_scaled) for sources in step) for step in steps
+    )
     for items_of_step in planned:
         _ = items_of_step[0].layers  # every step needs its first item: what is wrong with it is said now
     return ChipPlan(grid, dtype, fills, planned, whole_tiles=whole_tiles)
@@ -217,6 +229,24 @@ def plan_window(href: str, header: TiffHeader, window: Window, *, level: int, sa
         )
     fills = (fill_value(layout.dtype, header.nodata),) * len(samples)
     return ChipPlan(whole.crop(window), layout.dtype, fills, ((WholeItem(layers),),), blank=False)
+
+
+def measured_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:
+    """The float that holds scaled numbers of a dtype.
+
+    Raises:
+        InputError: complex numbers, which have no scale.
+    """
+    if stored.kind == "c":
+        raise InputError("scaled=True is for real numbers; read complex bands as they are")
+    return np.dtype(np.float64 if stored.itemsize > 4 or stored in (np.int32, np.uint32) else np.float32)
+
+
+def scaling_of(source: Source) -> tuple[float, float]:
+    """(scale, offset) of a band; (1, 0) where neither file nor catalog states any."""
+    header, sample = source.header, source.sample
+    scale = header.scales[sample] if sample < len(header.scales) else 1.0
+    return scale, header.offsets[sample] if sample < len(header.offsets) else 0.0
 
 
 def common_dtype(dtypes: Sequence[np.dtype[Any]]) -> np.dtype[Any]:

@@ -206,6 +206,7 @@ def plan_area(
             [[[runtime.source(row, band) for band in names] for row in step] for step in steps],
             resampling=request.resampling,
             level=request.options.read.level,
+            scaled_fill=math.nan if request.options.scaled else None,
         )
         for names in bands
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from xarray.core import indexing
 
 from rasteret_torch.errors import MissingDependencyError
 from rasteret_torch.geo import Window
-from rasteret_torch.read.plan import common_dtype
+from rasteret_torch.read.plan import common_dtype, measured_dtype
 from rasteret_torch.read.validity import fill_value
 from rasteret_torch.readers.cube import Cube, Frame, filled, part_of, values_of
 from rasteret_torch.readers.layout import Overlap
@@ -79,8 +80,10 @@ def lazy_variables(
     for band in asked.bands:
         sources = [asked.collection.runtime.source(row, band) for row in rows]
         dtype = common_dtype([source.header.image.dtype for source in sources])
+        if asked.options.scaled:
+            dtype = measured_dtype(dtype)
         nodata = sources[0].header.nodata
-        fill = fill_value(dtype, nodata)
+        fill = fill_value(dtype, math.nan if asked.options.scaled else nodata)
         blank = Cube(np.full((1, 1, 1, 1), fill, dtype), np.zeros((1, 1, 1, 1), bool), None if nodata is None else fill)
         array = LazyVariable(replace(asked, bands=(band,)), frame, overlaps, blank, mask_nan=mask_nan)
         attributes = values_of(_copy(blank), mask_nan=mask_nan)[1]

@@ -27,6 +27,7 @@ class AreaArguments(TypedDict, total=False):
     res: float | tuple[float, float] | None
     all_touched: bool
     resampling: Resampling | None
+    scaled: bool
     read: ReadOptions
     backend: StorageBackend | None
     cloud_config: CloudConfig | None
@@ -49,6 +50,8 @@ class AreaOptions:
         all_touched: take every pixel that a geometry touches, not only those whose centre it holds.
         resampling: None takes the nearest pixel for integers and interpolates linearly for floats. Pixels on the items'
             own grid are never resampled.
+        scaled: gives what pixels measure, as floats: scale times number plus offset, which the index has for each band
+            (from the TIFF, else from the STAC item); NaN where nothing is valid.
         read: how bytes are fetched and what happens when that fails.
         backend: byte source; None takes what the catalog says of the collection's `data_source`, else nothing but URLs.
         cloud_config: makes a backend; instead of `backend`.
@@ -66,6 +69,7 @@ class AreaOptions:
     res: float | tuple[float, float] | None = None
     all_touched: bool = False
     resampling: Resampling | None = None
+    scaled: bool = False
     read: ReadOptions = ReadOptions()  # noqa: RUF009 - frozen
     backend: StorageBackend | None = None
     cloud_config: CloudConfig | None = None

@@ -70,7 +70,8 @@ def sample_points(
             stands in: the closest ring of pixels first, and in a ring the closest centre.
         window_pixels: side of a square of pixels around the point, odd; from 3 on there is a column `window`.
         x_column, y_column: the coordinate columns of a table; None finds x and y, or lon and lat.
-        **options: see `AreaOptions`; points have no use for `target_crs`, `res`, `resampling` and `all_touched`.
+        **options: see `AreaOptions`; points have no use for `target_crs`, `res`, `resampling`, `scaled` and
+            `all_touched`.
 
     Returns:
         One row per point, item (ascending in time) and band; with "latest", one per point and band. Columns:
@@ -112,8 +113,8 @@ def _check(options: AreaOptions, match: str, distance_px: int, side_px: int) -> 
         raise InputError(f"match is {match!r}; choose one of {get_args(Match)}")
     if not isinstance(distance_px, int | np.integer) or not 0 <= distance_px <= MAX_DISTANCE_PX:
         raise InputError(f"max_distance_pixels is {distance_px!r}; choose a whole number from 0 to {MAX_DISTANCE_PX}")
-    for name in ("target_crs", "res", "resampling"):
-        if getattr(options, name) is not None:
+    for name in ("target_crs", "res", "resampling", "scaled"):
+        if getattr(options, name) not in (None, False):
             raise InputError(f"sample_points takes pixels as they are in the files; leave {name}= out")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,6 +43,7 @@ def read_window(
     group_by: GroupBy | None = None,
     *,
     resampling: Resampling | None = None,
+    scaled: bool = False,
     bbox: Bounds | None = None,
     date_range: Any = None,
     cloud_cover_lt: float | None = None,
@@ -63,6 +65,7 @@ def read_window(
         target_crs: CRS of the result; None takes the items'.
         group_by: None makes one mosaic; "item" or "date" (UTC) makes one step each, ascending in time.
         resampling: None takes the nearest pixel for integers and interpolates linearly for floats.
+        scaled: gives what pixels measure, as floats; see `AreaOptions`.
         bbox, date_range, cloud_cover_lt, split, split_column: filters, see `Collection.subset`; items that do not pass
             are left out.
         read: how the bytes are fetched.
@@ -92,7 +95,8 @@ def read_window(
         for step in steps_of(collection, rows, group_by, None)
     ]
     kernel = (lambda dtype: resampling) if resampling is not None else default_resampling
-    plan = plan_chip(grid, steps, resampling=kernel, level=read.level)
+    fill = math.nan if scaled else None
+    plan = plan_chip(grid, steps, resampling=kernel, level=read.level, scaled_fill=fill)
     data, valid = _pixels(pipeline(read, backend_for(collection, backend, cloud_config)), plan, progress=progress)
     return Raster(data, valid, grid) if group_by is not None else Raster(data[0], valid[0], grid)
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from ingest_items import scenes
 from servers import RangeServer
@@ -55,6 +56,25 @@ def test_relative_assets_on_disk(tmp_path: Path) -> None:
     assert collection.to_table()["collection"].to_pylist() == ["even", "even", "odd", "odd"]
     href = collection.to_table()["assets"][0]["B04"]["href"].as_py()
     assert href == str(tmp_path / "scene0" / "red.tif")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"raster:bands": [{"scale": 0.0001, "offset": -0.1}]},
+        {"bands": [{"raster:scale": 0.0001, "raster:offset": -0.1}]},
+    ],
+)
+def test_scale_and_offset_of_the_item(tmp_path: Path, words: dict[str, Any]) -> None:
+    items = scenes(tmp_path, "./", 1, ("red",))
+    items[0]["assets"]["red"] |= words
+    _write(tmp_path / "item.json", items[0])
+    _write(tmp_path / "catalog.json", {"type": "Catalog", "id": "a", "links": [{"rel": "item", "href": "item.json"}]})
+    collection = build(tmp_path / "catalog.json")
+    bounds = (500_000.0, 5_299_360.0, 500_640.0, 5_300_000.0)
+    plain = collection.read_window("scene0", bounds, 10, "B04")
+    found = collection.read_window("scene0", bounds, 10, "B04", scaled=True)
+    np.testing.assert_array_equal(found.data, (plain.data * 0.0001 - 0.1).astype(np.float32))
 
 
 def test_over_http(range_server: RangeServer) -> None:
