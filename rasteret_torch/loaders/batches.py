@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,6 +77,7 @@ class ChipReader:
     transforms: Callable[[Sample], Sample] | None = None
     ledger: list[BadSample] = field(default_factory=list)
     failed: int = 0
+    _counting: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self, numbers: Numbers, epoch: int, *, batched: bool) -> Reading:
         """Plans samples and starts to read them, into one batch or each for itself."""
@@ -114,7 +117,8 @@ class ChipReader:
         Raises:
             ErrorBudgetExceededError: too many.
         """
-        self.failed += 1
+        with self._counting:  # plans fail in another thread than reads
+            self.failed += 1
         self.ledger.append(BadSample(number, epoch, type(error).__name__, str(error)))
         if self.failed > self.options.max_bad_samples:
             raise ErrorBudgetExceededError(
@@ -191,6 +195,12 @@ class Reading:
                 return read
             self._reader.count(failures[0], other.number, self._epoch)
         raise AssertionError("substitutes() ends with an error")
+
+
+def give_up(planned: Future[Reading]) -> None:
+    """Stops reading what was planned, if it was."""
+    if not planned.cancelled() and planned.exception() is None:
+        planned.result().cancel()
 
 
 def _shape(chip: PlannedChip) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ import importlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,7 +24,7 @@ from rasteret_torch.chips.share import Cut, Mark, steps_of_worker
 from rasteret_torch.chips.survey import survey
 from rasteret_torch.errors import InputError, ResumeMismatchError
 from rasteret_torch.index import Collection
-from rasteret_torch.loaders.batches import BadSample, ChipReader, Reading
+from rasteret_torch.loaders.batches import BadSample, ChipReader, Reading, give_up
 from rasteret_torch.loaders.planning import plan_epoch
 from rasteret_torch.loaders.ranks import Rank, current_rank
 from rasteret_torch.loaders.recipe import Assembly, Sample, SampleCRS, SampleRecipe, opened, worker_pipeline
@@ -267,17 +268,23 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         reader = self._reader()
         size = _GROUP if self.batch_size is None else 1
         groups = itertools.batched(steps, size)
-        under_way: deque[tuple[tuple[int, ...], Reading]] = deque()
+        under_way: deque[tuple[tuple[int, ...], Future[Reading]]] = deque()
+        self.source.prepare(mark.epoch)
+        planner = ThreadPoolExecutor(1, thread_name_prefix="rasteret-plan")
+
+        def begin(group: tuple[int, ...]) -> Reading:
+            numbers = order.numbers(np.concatenate([cut.positions(step, rank) for step in group]))
+            return reader.begin(numbers, mark.epoch, batched=self.batch_size is not None)
 
         def top_up() -> None:
             for group in itertools.islice(groups, self.read_options.lookahead + 1 - len(under_way)):
-                numbers = order.numbers(np.concatenate([cut.positions(step, rank) for step in group]))
-                under_way.append((group, reader.begin(numbers, mark.epoch, batched=self.batch_size is not None)))
+                under_way.append((group, planner.submit(begin, group)))
 
         try:
             top_up()
             while under_way:
-                group, reading = under_way[0]
+                group, planned = under_way[0]
+                reading = planned.result()
                 reading.wait()
                 under_way.popleft()
                 top_up()
@@ -286,8 +293,9 @@ class RasteretIterableDataset(IterableDataset[Sample]):
                     self._handed = self._after(mark, step, steps.step)
                     yield sample
         finally:
-            for _, reading in under_way:
-                reading.cancel()
+            planner.shutdown(wait=False, cancel_futures=True)
+            for _, planned in under_way:
+                planned.add_done_callback(give_up)
 
     def order(self, epoch: int) -> EpochOrder:
         """The sequence of chip numbers of an epoch."""

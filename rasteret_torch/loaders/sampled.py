@@ -67,6 +67,10 @@ class SampledSource:
         words = type(self.sampler).__name__, self.length, [_words(query) for query in self._first]
         return hashlib.blake2b(repr(words).encode(), digest_size=16).hexdigest()
 
+    def prepare(self, epoch: int) -> None:
+        """Draws the queries: samplers may use torch's global generator, which is set aside meanwhile."""
+        self._of(epoch)
+
     def at(self, numbers: Numbers, epoch: int) -> list[Query]:
         """The queries with these numbers."""
         queries = self._of(epoch)

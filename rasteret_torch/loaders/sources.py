@@ -31,6 +31,10 @@ class ChipSource(Protocol):
         """Changes when chips or their numbers do."""
         ...
 
+    def prepare(self, epoch: int) -> None:
+        """Does what must be done in the caller's own thread before `at` is asked from others."""
+        ...
+
     def at(self, numbers: Numbers, epoch: int) -> list[Any]:
         """The places of these chips, for `plan`."""
         ...
@@ -81,6 +85,9 @@ class LayoutSource:
         weights = getattr(self.layout, "weights", np.empty(0)).tobytes()
         measures = self.length, ground.chip_px, ground.res, self.survey.crs.to_wkt(), weights, sight
         return hashlib.blake2b(repr((type(self.layout).__name__, *measures)).encode(), digest_size=16).hexdigest()
+
+    def prepare(self, epoch: int) -> None:
+        """Nothing: places are arithmetic."""
 
     def at(self, numbers: Numbers, epoch: int) -> list[LaidOut]:
         """The places of these chips.

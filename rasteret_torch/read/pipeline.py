@@ -260,7 +260,7 @@ class Pipeline:
         began = time.perf_counter()
         self.stats.requests += 1
         try:
-            body = memoryview(await source.get(href, *span, expect=parts[0][0].stamp))
+            body = await source.get_view(href, *span, expect=parts[0][0].stamp)
         except RasteretTorchError as error:
             for need, _ in parts:
                 need.fail(error)

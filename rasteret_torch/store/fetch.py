@@ -70,6 +70,10 @@ class Fetcher:
         self._budget = ByteBudget(policy.max_inflight_nbytes)
 
     async def get(self, href: str, offset: int, nbytes: int, *, expect: ObjectStamp = UNSTAMPED) -> bytes:
+        """As `get_view`, in memory of its own."""
+        return bytes(await self.get_view(href, offset, nbytes, expect=expect))
+
+    async def get_view(self, href: str, offset: int, nbytes: int, *, expect: ObjectStamp = UNSTAMPED) -> memoryview:
         """Exactly `nbytes` bytes of the object from byte `offset`.
 
         The deadline `range_timeout_s` begins when a place among the `max_requests` is free. Cancelling the coroutine
@@ -88,10 +92,10 @@ class Fetcher:
             DeadlineExceededError: the attempts took too long.
         """
         if self._reads_local_files and is_local(href):
-            return await asyncio.to_thread(pread_span, href, offset, nbytes, expect)
+            return memoryview(await asyncio.to_thread(pread_span, href, offset, nbytes, expect))
         _check_bounds(href, offset, nbytes, expect)
         if nbytes == 0:
-            return b""
+            return memoryview(b"")
         answer = await self._read(_Ask(href, offset, nbytes, lambda a: check_exact(a, offset, nbytes, expect)))
         return answer.body
 
@@ -112,15 +116,15 @@ class Fetcher:
         stamp = answer.stamp
         if stamp.size is None and len(answer.body) < nbytes:
             stamp = ObjectStamp(size=len(answer.body))
-        return answer.body, stamp, answer.last_modified
+        return bytes(answer.body), stamp, answer.last_modified
 
     async def _read(self, ask: _Ask) -> Answer:
-        runtime.use_network()
         reasons: list[str] = []
         async with self._slots, self._budget.hold(ask.nbytes):
             try:
                 async with asyncio.timeout(self.policy.range_timeout_s):
-                    return await self._attempts(ask, reasons)
+                    with runtime.use_network():
+                        return await self._attempts(ask, reasons)
             except TimeoutError:
                 said = f" (before that, {reasons[-1]})" if reasons else ""
                 raise DeadlineExceededError(
@@ -136,7 +140,7 @@ class Fetcher:
                 ask.check(answer)
             except Fault as fault:
                 if ask.may_be_empty and fault.status == UNSATISFIABLE_STATUS:
-                    return Answer(0, b"", ObjectStamp(size=0))  # RFC 9110 section 14.1.2: there is no byte 0
+                    return Answer(0, memoryview(b""), ObjectStamp(size=0))  # RFC 9110 14.1.2: there is no byte 0
                 reasons.append(fault.reason)
                 if not fault.retry or len(reasons) >= self.policy.attempts:
                     raise _error(fault, ask, len(reasons)) from None

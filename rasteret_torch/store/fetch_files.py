@@ -66,11 +66,11 @@ def list_below(href: str, backend: StorageBackend | None = None) -> list[Listed]
     """
     if scheme_of(href) in HTTP_SCHEMES:
         raise InputError(f"{redact(href)} is no file, and folders of web servers cannot be listed; name the file")
-    return runtime.run(_list_below(href.rstrip("/") + "/", backend))
+    with runtime.use_network():
+        return runtime.run(_list_below(href.rstrip("/") + "/", backend))
 
 
 async def _list_below(href: str, backend: StorageBackend | None) -> list[Listed]:
-    runtime.use_network()
     policy = FetchPolicy()
     if backend is not None and not hasattr(backend, "open_stores"):
         raise InputError(

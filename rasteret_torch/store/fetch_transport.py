@@ -27,7 +27,7 @@ class Answer:
     """
 
     start: int
-    body: bytes
+    body: memoryview
     stamp: ObjectStamp = UNSTAMPED
     last_modified: dt.datetime | None = None
 
@@ -56,7 +56,7 @@ class StoreTransport:
         try:
             # Not get_range: its answer lacks size and ETag, and it would read an endless body to its end.
             result = await obstore.get_async(store, path, options={"range": (offset, offset + nbytes)})
-            body = bytes(await anext(aiter(result.stream(min_chunk_size=nbytes)), b""))
+            body = memoryview(await anext(aiter(result.stream(min_chunk_size=nbytes)), b""))
         except (BaseError, OSError, ValueError) as error:
             raise of_obstore(error) from None  # the text of the original shows the URL with its query
         meta = result.meta
@@ -79,7 +79,7 @@ class BackendTransport:
     async def read(self, href: str, offset: int, nbytes: int) -> Answer:
         """Asks for a range; see `Transport`."""
         try:
-            body = bytes(await self._backend.get_range(href, offset, nbytes))
+            body = memoryview(await self._backend.get_range(href, offset, nbytes)).cast("B")
         except BaseError as error:
             raise of_obstore(error) from None
         except OSError as error:
@@ -129,9 +129,9 @@ def _short(answer: Answer, nbytes: int) -> Fault:
     return Fault(f"only {len(answer.body)} of {nbytes} bytes came", retry=True)
 
 
-def _check_not_html(body: bytes) -> None:
+def _check_not_html(body: memoryview) -> None:
     """Login and error pages are sometimes sent as if they were the range; no TIFF data begins like one."""
-    if body[:64].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+    if bytes(body[:64]).lstrip().lower().startswith((b"<!doctype html", b"<html")):
         raise Fault(
             "the server sent an HTML page instead of data", cure="open the URL in a browser: it may ask to log in"
         )

@@ -10,16 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
+import functools
 import os
 import threading
-from collections.abc import Coroutine
+import time
+import weakref
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rasteret_torch.errors import ForkSafetyError, InputError, RasteretTorchError, StoreError
 
 _EXIT_PATIENCE_S = 10.0  # on a loaded machine; the loop usually stops within milliseconds
+# After an answer a thread of the network library comes back for the interpreter's lock once more, to let go of what it
+# held. Where the interpreter has begun to end by then, the process aborts.
+_AFTERMATH_S = 0.2
 _FORK_MESSAGE = (
     "This process was forked from one that had already read from the network, and requests would hang in it: start "
     'workers with multiprocessing_context="forkserver" (or "spawn"), or fork before the first read.'
@@ -35,6 +42,8 @@ class _Process:
     network_used: bool = False
     forked_from_network: bool = False
     is_ending: bool = False
+    last_answer_s: float | None = None
+    jobs: set[Any] = field(default_factory=set)
 
 
 _process = _Process()
@@ -55,7 +64,58 @@ def submit[T](coroutine: Coroutine[Any, Any, T]) -> Future[T]:
     except RasteretTorchError:
         coroutine.close()  # else Python warns of a coroutine that was never awaited
         raise
-    return asyncio.run_coroutine_threadsafe(coroutine, loop)
+    job = _Job(coroutine, loop)
+    loop.call_soon_threadsafe(job.start)
+    job.future.add_done_callback(functools.partial(_pass_on_cancel, weakref.ref(job)))
+    return job.future
+
+
+class _Job[T]:
+    """A coroutine on its way, and the future that waits for it.
+
+    asyncio's own `run_coroutine_threadsafe` does this too, but its future holds the task, which then ends in the thread
+    that drops the future: the main one, where Python loses a Ctrl-C that comes while it forgets the task. Here nothing
+    but the loop holds it.
+    """
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> None:
+        self.future: Future[T] = Future()
+        self.loop = loop
+        self._coroutine = coroutine
+        self._task: asyncio.Task[T] | None = None
+
+    def start(self) -> None:
+        """In the loop's thread, once."""
+        if self.future.cancelled():
+            self._coroutine.close()
+            return
+        self._task = self.loop.create_task(self._coroutine)
+        _process.jobs.add(self)  # the loop itself holds tasks weakly
+        self._task.add_done_callback(self._finish)
+
+    def cancel(self) -> None:
+        """In the loop's thread."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def _finish(self, task: asyncio.Task[T]) -> None:
+        _process.jobs.discard(self)
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled():
+            self.future.cancel()
+        elif not self.future.set_running_or_notify_cancel():
+            return  # whoever waited gave up meanwhile
+        elif error is not None:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(task.result())
+
+
+def _pass_on_cancel(job: weakref.ref[_Job[Any]], future: Future[Any]) -> None:
+    """A future that was cancelled ends its coroutine."""
+    found = job() if future.cancelled() else None
+    if found is not None:
+        found.loop.call_soon_threadsafe(found.cancel)
 
 
 def run[T](coroutine: Coroutine[Any, Any, T]) -> T:
@@ -80,8 +140,9 @@ def run[T](coroutine: Coroutine[Any, Any, T]) -> T:
         future.cancel()  # without effect when it is done
 
 
-def use_network() -> None:
-    """To be called before the network library is: notes that it is in use, or refuses where it would hang.
+@contextlib.contextmanager
+def use_network() -> Iterator[None]:
+    """Around every use of the network library: notes it, or refuses where it would hang.
 
     Raises:
         ForkSafetyError: in a forked child of a process that had used it.
@@ -89,6 +150,10 @@ def use_network() -> None:
     if _process.forked_from_network:
         raise ForkSafetyError(_FORK_MESSAGE)
     _process.network_used = True
+    try:
+        yield
+    finally:
+        _process.last_answer_s = time.monotonic()
 
 
 def started() -> bool:
@@ -129,6 +194,8 @@ def _stop_at_exit() -> None:
     _process.is_ending = True
     loop.call_soon_threadsafe(_cancel_and_stop, loop)
     thread.join(_EXIT_PATIENCE_S)
+    if _process.last_answer_s is not None:
+        time.sleep(max(0.0, _process.last_answer_s + _AFTERMATH_S - time.monotonic()))
 
 
 def _cancel_and_stop(loop: asyncio.AbstractEventLoop) -> None:
