@@ -45,7 +45,9 @@ class IterableLoader:
             res=10.0,
             time_series=self.workload.time_series,
         )
-        return (batch["image"] for batch in RasteretDataLoader(dataset, num_workers=self.workers))
+        return (
+            batch["image"] for batch in RasteretDataLoader(dataset, num_workers=self.workers, persistent_workers=False)
+        )
 
 
 def open_engine(workload: Workload, root: str, workers: int) -> Loader:
