@@ -38,7 +38,7 @@ _WHOLE_SHARE = 0.85  # inflating a larger share of a tile in steps takes longer 
 
 
 def inflate_bytes(compression: int, data: Buffer, nbytes: int, *, stored_nbytes: int) -> Bytes:
-    """Decompresses the first `nbytes` bytes of a stream into a new writable array.
+    """Decompresses the first `nbytes` bytes of a stream into a new array, which may be read-only.
 
     Args:
         compression: tag 259.
@@ -69,7 +69,7 @@ def _stored(data: Buffer, nbytes: int, stored_nbytes: int) -> Bytes:
 
 def _deflate(data: Buffer, nbytes: int, stored_nbytes: int) -> Bytes:
     if nbytes < _WHOLE_SHARE * stored_nbytes:
-        return np.frombuffer(bytearray(isal_zlib.decompressobj().decompress(data, nbytes)), np.uint8)
+        return np.frombuffer(isal_zlib.decompressobj().decompress(data, nbytes), np.uint8)
     try:
         return _written(imagecodecs.deflate_decode(data, out=_room(stored_nbytes)))[:nbytes]
     except imagecodecs.DeflateError:

@@ -19,10 +19,15 @@ def unpack(layout: Layout, stored: Bytes, rows: int) -> NDArray[Any]:
 
     Args:
         layout: says how pixels are stored.
-        stored: exactly `layout.tile_nbytes(rows)` bytes, private and writable: they are changed in place.
+        stored: exactly `layout.tile_nbytes(rows)` bytes, private: where they are writable they are changed in place.
         rows: pixel rows.
     """
     shape = (rows, layout.tile_width, layout.samples_per_tile)
+    if layout.predictor == 2 and layout.bits in _WHOLE_BYTES and not stored.flags.writeable and _is_native(layout):
+        summed = np.empty(shape, f"u{layout.bits // 8}")  # undoing the predictor is the copy
+        imagecodecs.delta_decode(stored.view(summed.dtype).reshape(shape), axis=-2, out=summed)
+        return _typed(layout, summed.reshape(-1).view(np.uint8), "=").reshape(shape)
+    stored = stored if stored.flags.writeable else stored.copy()
     if layout.predictor == 3:
         return _floats(layout, _undo_float_predictor(stored, shape, layout.bits // 8), shape)
     if layout.bits not in _WHOLE_BYTES:
@@ -32,6 +37,10 @@ def unpack(layout: Layout, stored: Bytes, rows: int) -> NDArray[Any]:
         imagecodecs.delta_decode(whole.reshape(shape), axis=-2, out=whole.reshape(shape))
         return _typed(layout, whole.view(np.uint8), "=").reshape(shape)
     return _typed(layout, stored, layout.byte_order).reshape(shape)
+
+
+def _is_native(layout: Layout) -> bool:
+    return layout.bits == 8 or np.dtype(f"{layout.byte_order}u2").isnative
 
 
 def _native(values: NDArray[Any]) -> NDArray[Any]:
