@@ -217,14 +217,13 @@ def test_workers_end_with_a_killed_trainer(scenes, tmp_path):
     script.write_text(_INTERRUPTED)
     command = [sys.executable, str(script), str(scenes.save(tmp_path / "saved")), "1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    out = process.stdout.fileno()
-    assert os.read(out, 100).strip() == b"running"
-    process.kill()
-    process.wait()
-    # Workers inherit the pipe: it ends when the last of them is gone.
-    assert select.select([out], [], [], 30)[0], "a worker outlives its trainer"
-    assert os.read(out, 100) == b""
-    process.stdout.close()
+    with process.stdout as out:
+        assert out.readline() == b"running\n"
+        process.kill()
+        process.wait()
+        # Workers inherit the pipe: it ends when the last of them is gone.
+        assert select.select([out], [], [], 30)[0], "a worker outlives its trainer"
+        assert os.read(out.fileno(), 100) == b""
 
 
 @pytest.mark.slow
