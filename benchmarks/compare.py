@@ -13,18 +13,17 @@ import contextlib
 import json
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from data import folder_argument
 from peers import PEERS, peers_argument, python_of
+from rounds import run
 from server import serve
 
 WORKLOADS = ("train", "single_aoi_8", "single_aoi_100", "multi_aoi", "two_zones")
 ENGINES = ("ours_iterable", "ours_geodataset", "torchgeo_gdal", *PEERS)
-HERE = Path(__file__).parent
 
 
 @contextlib.contextmanager
@@ -40,19 +39,6 @@ def source(folder: Path, latency_ms: int) -> Iterator[tuple[str, str]]:
 def runs(engines: list[str], workers: list[int]) -> list[tuple[str, int]]:
     """(engine, workers) of a round."""
     return [(engine, count) for engine in engines for count in workers if engine != "floor" or count == workers[0]]
-
-
-def run(command: list[str], timeout_s: float) -> dict[str, object]:
-    """The JSON line that a run prints, or what went wrong with it."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, cwd=HERE)
-    except subprocess.TimeoutExpired:
-        return {"error": f"took longer than {timeout_s:g} s"}
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    if not lines:
-        return {"error": (done.stderr.strip().splitlines() or ["no output"])[-1]}
-    found: dict[str, object] = json.loads(lines[-1])
-    return found
 
 
 def main() -> None:

@@ -7,18 +7,13 @@ first connection are not timed.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import statistics
 import time
 from pathlib import Path
 from typing import Any
 
 from archive import dates
-from data import BANDS, Scene, folder_argument
-from peers import peers_argument, python_of
-from server import serve
+from data import BANDS, Scene
+from rounds import arguments, print_and_end, rounds
 
 ENGINES = ("ours", "rasteret03", "rasteret04")
 SCENES = 125
@@ -59,36 +54,12 @@ def rasteret(scenes: list[Scene], root: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--latency-ms", type=int, default=30)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=ENGINES)
-    parser.add_argument("--run", nargs=2, metavar=("ENGINE", "ROOT"), help=argparse.SUPPRESS)
-    folder_argument(parser)
-    peers_argument(parser)
-    given = parser.parse_args()
-    scenes = dates(given.data, SCENES)
+    given = arguments(__doc__, ENGINES)
     if given.run:
-        print(json.dumps((ours if given.run[0] == "ours" else rasteret)(scenes, given.run[1])), flush=True)
-        os._exit(0)  # some engines keep threads that would not end
-    from compare import run  # noqa: PLC0415 - needs the environment of ours
-
-    seconds: dict[str, list[float]] = {}
-    with serve(given.data.resolve(), given.latency_ms) as (root, server):
-        for number in range(given.rounds):
-            for engine in given.engines:
-                python = python_of(engine, given.peers)
-                result = run(
-                    [python, str(Path(__file__).resolve()), "--data", str(given.data), "--run", engine, root], 300
-                )
-                seconds.setdefault(engine, []).append(float(str(result.get("seconds", "nan"))))
-                where = {"engine": engine, "round": number, "server": server, "load": round(os.getloadavg()[0], 2)}
-                print(
-                    json.dumps({"benchmark": "headers", "latency_ms": given.latency_ms, **where, **result}), flush=True
-                )
-    middle = {engine: statistics.median(times) for engine, times in seconds.items()}
-    ratios = {engine: round(middle[engine] / middle["ours"], 2) for engine in middle if "ours" in middle}
-    print(json.dumps({"benchmark": "headers", "median_s": middle, "times_slower_than_ours": ratios}))
+        engine, root = given.run
+        print_and_end((ours if engine == "ours" else rasteret)(dates(given.data, SCENES), root))
+    dates(given.data, SCENES)  # made where they are missing
+    rounds(Path(__file__), given)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,7 @@ as GDAL's COG guide says, with as many threads as there are dates.
 
 from __future__ import annotations
 
-import argparse
 import datetime as dt
-import json
-import os
-import statistics
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -22,9 +18,8 @@ from typing import Any
 import numpy as np
 import shapely
 from archive import ZONE, dates
-from data import NORTH, RES_M, ZONES, Scene, folder_argument
-from peers import peers_argument, python_of
-from server import serve
+from data import NORTH, RES_M, ZONES, Scene
+from rounds import arguments, print_and_end, rounds
 
 ENGINES = ("ours", "rasterio", "rasteret03", "rasteret04")
 DATES, BAND = 40, "B04"
@@ -98,38 +93,14 @@ def rasteret(scenes: list[Scene], root: str) -> tuple[np.ndarray, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--latency-ms", type=int, default=30)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=ENGINES)
-    parser.add_argument("--run", nargs=2, metavar=("ENGINE", "ROOT"), help=argparse.SUPPRESS)
-    folder_argument(parser)
-    peers_argument(parser)
-    given = parser.parse_args()
+    given = arguments(__doc__, ENGINES)
     scenes = dates(given.data, DATES)
     if given.run:
-        engine = {"ours": ours, "rasterio": rasterio}.get(given.run[0], rasteret)
-        pixels, seconds = engine(scenes, given.run[1])
+        name, root = given.run
+        pixels, seconds = {"ours": ours, "rasterio": rasterio}.get(name, rasteret)(scenes, root)
         pixels = np.nan_to_num(pixels.reshape(DATES, *pixels.shape[-2:]))
-        found = {"seconds": round(seconds, 4), "shape": pixels.shape, "checksum": checksum(pixels)}
-        print(json.dumps(found), flush=True)
-        os._exit(0)
-    from compare import run  # noqa: PLC0415 - needs the environment of ours
-
-    seconds_of: dict[str, list[float]] = {}
-    with serve(given.data.resolve(), given.latency_ms) as (root, server):
-        for number in range(given.rounds):
-            for name in given.engines:
-                script = [str(Path(__file__).resolve()), "--data", str(given.data), "--run", name, root]
-                result = run([python_of(name, given.peers), *script], 300)
-                seconds_of.setdefault(name, []).append(float(str(result.get("seconds", "nan"))))
-                where = {"engine": name, "round": number, "server": server, "load": round(os.getloadavg()[0], 2)}
-                print(
-                    json.dumps({"benchmark": "series", "latency_ms": given.latency_ms, **where, **result}), flush=True
-                )
-    middle = {name: statistics.median(times) for name, times in seconds_of.items()}
-    ratios = {name: round(middle[name] / middle["ours"], 2) for name in middle if "ours" in middle}
-    print(json.dumps({"benchmark": "series", "median_s": middle, "times_slower_than_ours": ratios}))
+        print_and_end({"seconds": round(seconds, 4), "shape": pixels.shape, "checksum": checksum(pixels)})
+    rounds(Path(__file__), given)
 
 
 if __name__ == "__main__":
