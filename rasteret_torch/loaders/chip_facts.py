@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 import itertools
 from typing import Any
@@ -19,7 +20,7 @@ from rasteret_torch.loaders.targets import Target
 from rasteret_torch.loaders.targets_resolve import resolved
 
 
-class ChipFacts:
+class ChipFacts(abc.ABC):
     """Mixin of `RasteretDataModule`: channels, classes and their weights, mean and std.
 
     Each is found at first use: from the settings, from the index, or from a seeded sample of training chips, which is
@@ -36,8 +37,9 @@ class ChipFacts:
     _scaling: Scaling | None
     _settings: tuple[Statistic, Statistic]
 
+    @abc.abstractmethod
     def _stream(self, kind: type[RasteretIterableDataset], role: str, **options: Any) -> RasteretIterableDataset:
-        raise NotImplementedError
+        """The chips of a role."""
 
     @functools.cached_property
     def _opened(self) -> Collection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -58,16 +59,16 @@ def concat_sides(samples: Sequence[Sample]) -> Sample:
     return joined
 
 
-class Combination:
+class Combination(abc.ABC):
     """Mixin of datasets of two: batches of both sides are on their way before either is waited for."""
 
     datasets: list[GeoDataset]
     transforms: Callable[[Sample], Sample] | None
     collate_fn: Callable[[Sequence[Sample]], Sample]
 
+    @abc.abstractmethod
     def joined(self, queries: Sequence[Query], columns: list[list[Sample | None]]) -> list[Sample | None]:
         """The samples of two sides as one."""
-        raise NotImplementedError
 
     def begin(self, queries: Sequence[Query]) -> Finish:
         """Starts both sides; calling the result waits, and gives None where no item is."""
