@@ -15,6 +15,8 @@ from rasteret_torch.tiff.model import ByteOrder, GroundControlPoint
 from rasteret_torch.tiff.tags import Fields, Tag
 
 GT_RASTER_TYPE, PIXEL_IS_POINT = 1025, 2
+_TRANSFORM_TAGS = (Tag.MODEL_PIXEL_SCALE, Tag.MODEL_TIEPOINT, Tag.MODEL_TRANSFORMATION)
+_REMEMBERED_NBYTES = 4096
 _KEY_TAGS = (Tag.GEO_KEY_DIRECTORY, Tag.GEO_DOUBLE_PARAMS, Tag.GEO_ASCII_PARAMS)
 _UNREAD = "the GeoTIFF key directory (34735) contradicts itself and is left unread, as by GDAL; the CRS is unknown"
 
@@ -32,23 +34,41 @@ class Georeference:
 
 def georeference(fields: Fields) -> Georeference:
     """Transform, CRS and ground control points from the tags of the first IFD, as GDAL reads them."""
-    stated = tuple((tag, *fields.values[tag]) for tag in _KEY_TAGS if tag in fields)
-    is_point, crs, note = _stated(fields.byte_order, stated)
-    transform = _transform(fields, is_point)
+    keys, places = _values(fields, _KEY_TAGS), _values(fields, _TRANSFORM_TAGS)
+    is_point, crs, note = (_stated if _is_small(keys) else _stated.__wrapped__)(fields.byte_order, keys)
+    transform = (_transform if _is_small(places) else _transform.__wrapped__)(fields.byte_order, places, is_point)
     gcps = () if transform is not None else _ground_control_points(fields, is_point)
     return Georeference(transform, crs, gcps, is_point, () if note is None else (note,))
 
 
+type _Values = tuple[tuple[int, int, bytes], ...]
+
+
+def _values(fields: Fields, tags: tuple[Tag, ...]) -> _Values:
+    """(tag, field type, bytes) of those tags that are present."""
+    return tuple([(tag, *fields.values[tag]) for tag in tags if tag in fields.values])
+
+
+def _is_small(values: _Values) -> bool:
+    return sum([len(data) for _, _, data in values]) <= _REMEMBERED_NBYTES
+
+
+def _fields(byte_order: ByteOrder, values: _Values) -> Fields:
+    return Fields(byte_order, {tag: (kind, data) for tag, kind, data in values})
+
+
 @functools.lru_cache(256)  # an archive has few CRSs, and PROJ takes its time over each
-def _stated(byte_order: ByteOrder, stated: tuple[tuple[int, int, bytes], ...]) -> tuple[bool, str | None, str | None]:
+def _stated(byte_order: ByteOrder, stated: _Values) -> tuple[bool, str | None, str | None]:
     """(whether coordinates are of pixel centres, CRS, why there is none) of the tags that hold GeoTIFF keys."""
-    keys = geo_keys(Fields(byte_order, {tag: (kind, data) for tag, kind, data in stated}))
+    keys = geo_keys(_fields(byte_order, stated))
     is_point = keys is not None and keys.code(GT_RASTER_TYPE) == PIXEL_IS_POINT
     crs, note = (None, _UNREAD) if keys is None else crs_of(keys)
     return is_point, crs, note
 
 
-def _transform(fields: Fields, is_point: bool) -> Affine | None:
+@functools.lru_cache(1024)  # a scene's bands, and its dates, have the same
+def _transform(byte_order: ByteOrder, places: _Values, is_point: bool) -> Affine | None:
+    fields = _fields(byte_order, places)
     scale, tiepoints = fields.floats(Tag.MODEL_PIXEL_SCALE), fields.floats(Tag.MODEL_TIEPOINT)
     matrix = fields.floats(Tag.MODEL_TRANSFORMATION)
     affine: Affine | None = None

@@ -66,9 +66,9 @@ class KnownBytes:
 
     def get(self, offset: int, nbytes: int) -> bytes | None:
         """The bytes of a span, or None unless all are known."""
-        index = bisect_right(self._starts, offset) - 1
         if nbytes == 0:
             return b""
+        index = bisect_right(self._starts, offset) - 1
         if index < 0:
             return None
         start = offset - self._starts[index]

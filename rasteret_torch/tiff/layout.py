@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasteret_torch.errors import CorruptTiffError, UnsupportedTiffError
-from rasteret_torch.tiff.limits import HeaderLimits, check_layout
+from rasteret_torch.tiff.limits import HeaderLimits, check_layout, check_shape
 from rasteret_torch.tiff.model import PLANAR_CONTIGUOUS, PLANAR_SEPARATE, ByteOrder, Layout
 from rasteret_torch.tiff.support import PREDICTED, Compression, Photometric, pixel_dtype
 from rasteret_torch.tiff.tags import LAYOUT_TAGS, Fields, Tag
@@ -21,8 +21,10 @@ Table = NDArray[np.uint64]
 PADDED_ENTRIES = 32_768
 # An uncompressed image in one strip is cut into strips of about this size, so that a window reads only its rows.
 CHOPPED_NBYTES = 256 * 1024
-_TABLE_TAGS = {Tag.TILE_OFFSETS, Tag.TILE_BYTE_COUNTS, Tag.STRIP_OFFSETS, Tag.STRIP_BYTE_COUNTS}
-_DESCRIBING = LAYOUT_TAGS - _TABLE_TAGS
+_OFFSET_TAGS = (Tag.TILE_OFFSETS, Tag.STRIP_OFFSETS)
+_COUNT_TAGS = (Tag.TILE_BYTE_COUNTS, Tag.STRIP_BYTE_COUNTS)
+_DESCRIBING = LAYOUT_TAGS - {*_OFFSET_TAGS, *_COUNT_TAGS}
+_REMEMBERED_NBYTES = 4096  # of the values that describe an image; JPEG tables take some hundred
 
 
 def build_layout(fields: Fields, limits: HeaderLimits, leader: int = 0) -> Layout:
@@ -37,13 +39,13 @@ def build_layout(fields: Fields, limits: HeaderLimits, leader: int = 0) -> Layou
         CorruptTiffError: required tags are missing, contradict each other, or pass the limits.
         UnsupportedTiffError: samples of different sizes or kinds, or of a kind that is not read.
     """
-    described = tuple((tag, *value) for tag, value in fields.values.items() if tag in _DESCRIBING)
-    draft = _draft(fields.byte_order, described, limits, leader)
-    offsets, counts = _tables(fields, draft)
-    layout = replace(draft, offsets=offsets, counts=counts)
+    described = tuple([(tag, *value) for tag, value in fields.values.items() if tag in _DESCRIBING])
+    draft_of = _draft if sum([len(data) for _, _, data in described]) <= _REMEMBERED_NBYTES else _draft.__wrapped__
+    draft = draft_of(fields.byte_order, described, limits, leader)
+    layout = draft.with_tables(*_tables(fields, draft))
     if not draft.tiled and draft.compression == Compression.NONE and layout.tile_count == 1:
         layout = _chop(layout)
-    check_layout(layout, limits)
+        check_layout(layout, limits)
     return layout
 
 
@@ -51,7 +53,7 @@ def build_layout(fields: Fields, limits: HeaderLimits, leader: int = 0) -> Layou
 def _draft(
     byte_order: ByteOrder, described: tuple[tuple[int, int, bytes], ...], limits: HeaderLimits, leader: int
 ) -> Layout:
-    """The layout without its tile tables."""
+    """The layout without its tile tables, checked."""
     fields = Fields(byte_order, {tag: (kind, data) for tag, kind, data in described})
     width, height = fields.integer(Tag.IMAGE_WIDTH), fields.integer(Tag.IMAGE_LENGTH)
     samples = fields.integer(Tag.SAMPLES_PER_PIXEL, 1)
@@ -97,6 +99,7 @@ def _draft(
         leader=leader,
     )
     _refuse_inks(fields, draft)
+    check_shape(draft, limits)
     return draft
 
 
@@ -145,9 +148,7 @@ def _subsampling(fields: Fields) -> tuple[int, int]:
 
 def _tables(fields: Fields, draft: Layout) -> tuple[Table, Table]:
     """Offsets and byte counts, one entry a tile. Tiles and strips share a table in libtiff, so either tag will do."""
-    order = 1 if draft.tiled else -1
-    offset_tag = next((tag for tag in (Tag.TILE_OFFSETS, Tag.STRIP_OFFSETS)[::order] if tag in fields), None)
-    count_tag = next((tag for tag in (Tag.TILE_BYTE_COUNTS, Tag.STRIP_BYTE_COUNTS)[::order] if tag in fields), None)
+    offset_tag, count_tag = _present(fields, draft, _OFFSET_TAGS), _present(fields, draft, _COUNT_TAGS)
     if offset_tag is None:
         raise CorruptTiffError(
             f"neither TileOffsets (324) nor StripOffsets (273) is present for {draft.width}x"
@@ -161,13 +162,18 @@ def _tables(fields: Fields, draft: Layout) -> tuple[Table, Table]:
         counts = np.where(offsets == 0, np.uint64(0), _computed_counts(draft))
     else:
         raise UnsupportedTiffError("StripByteCounts (279) is missing from a compressed file; rewrite it with GDAL")
-    if ((offsets == 0) & (counts != 0)).any():
+    if not offsets.all() and counts[offsets == 0].any():
         raise CorruptTiffError(
             "a tile of some bytes lies at offset 0, where the file's preamble is; the file is damaged"
         )
     if expected == 1 and offsets[0] != 0 and counts[0] == 0 and draft.compression != Compression.NONE:
         raise CorruptTiffError("the only tile of the image has an offset, but 0 bytes; the file is damaged")
     return offsets, counts
+
+
+def _present(fields: Fields, draft: Layout, tags: tuple[Tag, Tag]) -> Tag | None:
+    usual, other = tags if draft.tiled else tags[::-1]
+    return usual if usual in fields.values else other if other in fields.values else None
 
 
 def _fitted(values: Table, expected: int) -> Table:

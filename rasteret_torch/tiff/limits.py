@@ -67,6 +67,19 @@ def check_layout(layout: Layout, limits: HeaderLimits = DEFAULT_LIMITS) -> None:
     Raises:
         CorruptTiffError: a limit is passed.
     """
+    check_shape(layout, limits)
+    if layout.offsets.shape != (layout.tile_count,) or layout.counts.shape != (layout.tile_count,):
+        raise CorruptTiffError(
+            f"{layout.offsets.size} tile offsets and {layout.counts.size} byte counts for {layout.tile_count} tiles"
+        )
+
+
+def check_shape(layout: Layout, limits: HeaderLimits = DEFAULT_LIMITS) -> None:
+    """Checks one image, its tile tables left out.
+
+    Raises:
+        CorruptTiffError: a limit is passed.
+    """
     sides = (layout.width, layout.height, layout.tile_width, layout.tile_height)
     if min(sides) < 1 or max(sides[:2]) > limits.side_px or max(sides[2:]) > limits.side_px:
         raise CorruptTiffError(
@@ -82,10 +95,6 @@ def check_layout(layout: Layout, limits: HeaderLimits = DEFAULT_LIMITS) -> None:
         raise CorruptTiffError(
             f"tiles of {layout.tile_width}x{layout.tile_height} px decode to {decoded} bytes, more than the limit of "
             f"{limits.tile_nbytes}; rewrite the file with smaller tiles, for example as a COG"
-        )
-    if layout.offsets.shape != (layout.tile_count,) or layout.counts.shape != (layout.tile_count,):
-        raise CorruptTiffError(
-            f"{layout.offsets.size} tile offsets and {layout.counts.size} byte counts for {layout.tile_count} tiles"
         )
 
 

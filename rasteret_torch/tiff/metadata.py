@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import re
 from dataclasses import dataclass
 from xml.parsers import expat
@@ -15,6 +16,7 @@ from rasteret_torch.tiff.model import Layout
 from rasteret_torch.tiff.tags import Fields, Tag
 
 MAX_XML_NBYTES = 2**20
+_REMEMBERED_NBYTES = 2**14
 UNASSOCIATED_ALPHA = 2  # TIFF 6.0 ExtraSamples
 ALPHA = (1, UNASSOCIATED_ALPHA)
 _QUOTES = {"&quot;": '"', "&apos;": "'"}  # GDAL escapes texts twice
@@ -78,6 +80,12 @@ def band_metadata(fields: Fields, samples: int) -> BandMetadata:
         return BandMetadata()
     if len(xml) > MAX_XML_NBYTES:
         return BandMetadata(notes=(f"GDAL_METADATA (42112) of {len(xml)} bytes is left unread",))
+    parse = _parsed_metadata if len(xml) + samples <= _REMEMBERED_NBYTES else _parsed_metadata.__wrapped__
+    return parse(xml, samples)
+
+
+@functools.lru_cache(256)  # the files of an archive often say the same
+def _parsed_metadata(xml: bytes, samples: int) -> BandMetadata:
     try:
         items = _xml_items(xml)
     except (expat.ExpatError, ValueError) as error:
@@ -170,6 +178,8 @@ def _xml_items(xml: bytes) -> list[tuple[str, int, str]]:
 
 def color_map(fields: Fields) -> NDArray[np.uint16] | None:
     """Tag ColorMap as (3, entries): red, green and blue from 0 to 65535."""
+    if Tag.COLOR_MAP not in fields:
+        return None
     values = fields.integers(Tag.COLOR_MAP)
     if values.size == 0 or values.size % 3:
         return None
@@ -178,6 +188,8 @@ def color_map(fields: Fields) -> NDArray[np.uint16] | None:
 
 def date_time(fields: Fields) -> dt.datetime | None:
     """Tag DateTime, naive as TIFF leaves it; None when absent or malformed."""
+    if Tag.DATE_TIME not in fields:
+        return None
     try:
         return dt.datetime.strptime(fields.text(Tag.DATE_TIME).strip(), "%Y:%m:%d %H:%M:%S")
     except ValueError:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 from typing import Literal
 
 import numpy as np
@@ -102,6 +104,16 @@ class Layout:
     def tile_nbytes(self, rows: int) -> int:
         """Bytes of one decompressed tile of `rows` pixel rows, as stored (before widening); rows are byte-aligned."""
         return rows * -(-self.tile_width * self.samples_per_tile * self.bits // 8)
+
+    def with_tables(self, offsets: NDArray[np.uint64], counts: NDArray[np.uint64]) -> Layout:
+        """The same image with other tile tables; `dataclasses.replace` takes seven times as long."""
+        return _layout(*_BEFORE_TABLES(self), offsets, counts, *_AFTER_TABLES(self))
+
+
+_layout: Callable[..., Layout] = Layout
+_NAMES = [one.name for one in fields(Layout)]
+_BEFORE_TABLES = attrgetter(*_NAMES[: _NAMES.index("offsets")])
+_AFTER_TABLES = attrgetter(*_NAMES[_NAMES.index("counts") + 1 :])
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,22 +14,19 @@ from rasteret_torch.tiff.metadata import band_metadata, color_map, date_time, ex
 from rasteret_torch.tiff.model import Layout, TiffHeader
 from rasteret_torch.tiff.support import check_supported, refusal
 from rasteret_torch.tiff.tags import (
-    ALL_TAGS,
-    LAYOUT_TAGS,
+    MASK,
     MAX_ENTRIES,
+    OVERVIEW,
     PREAMBLE_NBYTES,
     Fields,
     Ifd,
     Preamble,
-    Tag,
     parse_ifd,
     parse_preamble,
 )
 
 HeaderSteps = Generator[Sequence[Span], Answer, TiffHeader]
 
-# NewSubfileType (TIFF 6.0): bit 0 an image of reduced resolution, bit 2 a mask.
-OVERVIEW, MASK = 1, 4
 _LEADER = b"BLOCK_LEADER=SIZE_AS_UINT4\n"  # of GDAL's COG driver, in the text right after the preamble
 _BEFORE_IFD = 4096  # some writers put tag values just before their IFD
 
@@ -129,19 +126,18 @@ def _missing_of_ifd(known: KnownBytes, preamble: Preamble, offset: int, chunk: i
 def _parse_ifd(known: KnownBytes, preamble: Preamble, offset: int, *, is_first: bool) -> Ifd:
     count = preamble.integer(known.require(offset, preamble.count_nbytes, "an image file directory"))
     data = known.require(offset, preamble.ifd_nbytes(count), "an image file directory")
-    ifd = parse_ifd(preamble, offset, data)
-    used: frozenset[Tag] = LAYOUT_TAGS if ifd.subfile_type & (OVERVIEW | MASK) else frozenset()
-    chosen = ALL_TAGS if is_first else used
-    entries = {tag: entry for tag, entry in ifd.entries.items() if tag in chosen}
-    return Ifd(ifd.offset, ifd.subfile_type, entries, ifd.next_offset)
+    return parse_ifd(preamble, offset, data, is_first=is_first)
 
 
 def _missing_values(known: KnownBytes, ifds: list[Ifd], limits: HeaderLimits) -> list[Span]:
-    entries = [entry for ifd in ifds for entry in ifd.entries.values()]
+    entries = [entry for ifd in ifds for entry in ifd.outside]
     if sum(entry.nbytes for entry in entries) > limits.header_nbytes:
         raise CorruptTiffError(f"tag values add up to more than the limit of {limits.header_nbytes} bytes for a header")
     missing: list[Span] = []
+    head_nbytes = known.head_nbytes
     for entry in entries:
+        if entry.offset + entry.nbytes <= head_nbytes:
+            continue
         spans = known.missing(entry.offset, entry.nbytes)
         if spans:
             known.expect(entry.offset, entry.nbytes, f"tag {entry.tag}")
@@ -150,10 +146,10 @@ def _missing_values(known: KnownBytes, ifds: list[Ifd], limits: HeaderLimits) ->
 
 
 def _fields(known: KnownBytes, preamble: Preamble, ifd: Ifd) -> Fields:
-    values = {
-        tag: (entry.field_type, known.require(entry.offset, entry.nbytes, f"tag {tag}"))
-        for tag, entry in ifd.entries.items()
-    }
+    values = dict(ifd.inline)
+    for tag, field_type, offset, nbytes in ifd.outside:
+        data = known.get(offset, nbytes)
+        values[tag] = field_type, known.require(offset, nbytes, f"tag {tag}") if data is None else data
     return Fields(preamble.byte_order, values)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
@@ -82,6 +83,8 @@ LAYOUT_TAGS = frozenset(
     }
 )
 ALL_TAGS = frozenset(Tag)
+# NewSubfileType (TIFF 6.0): bit 0 an image of reduced resolution, bit 2 a mask.
+OVERVIEW, MASK = 1, 4
 
 # TIFF 6.0 section 2, and types 13 and 16 to 18 of the BigTIFF design: NumPy code of one value of each field type.
 _FIELD_CODES = {
@@ -116,6 +119,7 @@ _UNSIGNED = {  # bytes of one whole number that cannot be negative
     if code.startswith("u") and kind not in _RATIONALS + _NOT_NUMBERS
 }
 _OFFSETS = (3, 4, 13, 16, 17, 18)  # the types libtiff takes for tile tables
+_REMEMBERED_NBYTES = 1024  # of a directory; those of images have 15 to 25 entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,22 +155,30 @@ class Preamble:
 
 
 class Entry(NamedTuple):
-    """A tag of an IFD: its field type, number of values, and where in the file they are (in the entry or elsewhere)."""
+    """A tag of an IFD whose values stand elsewhere in the file: their field type, and where they are."""
 
     tag: int
     field_type: int
-    length: int
     offset: int
     nbytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Ifd:
-    """An image file directory: the entries of tags we use, and the offset of the next IFD (0 for none)."""
+    """An image file directory: the tags of it that we use.
+
+    Attributes:
+        offset: of the directory in the file.
+        subfile_type: tag NewSubfileType, 0 without one.
+        inline: field type and bytes of the values that stand in the directory itself.
+        outside: where the others are.
+        next_offset: of the next IFD, 0 for none.
+    """
 
     offset: int
     subfile_type: int
-    entries: dict[int, Entry]
+    inline: dict[int, tuple[int, bytes]]
+    outside: tuple[Entry, ...]
     next_offset: int
 
 
@@ -191,40 +203,56 @@ def parse_preamble(data: bytes) -> Preamble:
     raise NotATiffError(f"not a TIFF: version {magic} after the byte order mark, or a damaged BigTIFF preamble")
 
 
-def parse_ifd(preamble: Preamble, offset: int, data: bytes, chosen: frozenset[Tag] = ALL_TAGS) -> Ifd:
+def parse_ifd(preamble: Preamble, offset: int, data: bytes, *, is_first: bool) -> Ifd:
     """Reads an IFD from exactly its bytes. Of a tag that is listed twice the first counts, as in libtiff.
+
+    Of the first IFD all tags are kept; of overviews and masks those of their layout; of other images none.
 
     Raises:
         CorruptTiffError: NewSubfileType is not a single number.
     """
-    entries: dict[int, Entry] = {}
-    step, start = preamble.entry_nbytes, preamble.count_nbytes
-    value_at = step - preamble.offset_nbytes
+    parse = _parsed_ifd if len(data) <= _REMEMBERED_NBYTES else _parsed_ifd.__wrapped__
+    return parse(preamble, offset, data, is_first)
+
+
+@functools.lru_cache(1024)  # the files of an archive have the same directories, and differ in what these point to
+def _parsed_ifd(preamble: Preamble, offset: int, data: bytes, is_first: bool) -> Ifd:
     end = len(data) - preamble.offset_nbytes
-    entry = struct.Struct(preamble.byte_order + ("HHQQ" if preamble.is_big else "HHII"))
-    position = start
-    for tag, field_type, count, value in entry.iter_unpack(data[start:end]):
-        position += step
-        if tag not in chosen or tag in entries:
-            continue
+    value_nbytes = preamble.offset_nbytes
+    entry = struct.Struct(preamble.byte_order + ("HHQ" if preamble.is_big else "HHI") + f"{value_nbytes}s")
+    inline: dict[int, tuple[int, bytes]] = {}
+    outside: dict[int, Entry] = {}
+    for tag, field_type, count, value in entry.iter_unpack(data[preamble.count_nbytes : end]):
         size = _FIELD_NBYTES.get(field_type)
-        if size is None:
-            continue  # libtiff ignores entries of unknown type too; a required tag is then missed by name
+        # libtiff ignores entries of unknown type too; a required tag is then missed by name
+        if tag not in ALL_TAGS or size is None or tag in inline or tag in outside:
+            continue
         nbytes = count * size
-        inline = nbytes <= preamble.offset_nbytes
-        where = offset + position - step + value_at if inline else value
-        entries[tag] = Entry(tag, field_type, count, where, nbytes)
-    return Ifd(offset, _subfile_type(preamble, offset, data, entries), entries, preamble.integer(data[end:]))
+        if nbytes <= value_nbytes:
+            inline[tag] = field_type, value[:nbytes]
+        else:
+            outside[tag] = Entry(tag, field_type, preamble.integer(value), nbytes)
+    kind = _subfile_type(preamble, offset, inline, outside)
+    used: frozenset[Tag] = LAYOUT_TAGS if kind & (OVERVIEW | MASK) else frozenset()
+    chosen = ALL_TAGS if is_first else used
+    return Ifd(
+        offset,
+        kind,
+        {tag: value for tag, value in inline.items() if tag in chosen},
+        tuple(found for tag, found in outside.items() if tag in chosen),
+        preamble.integer(data[end:]),
+    )
 
 
-def _subfile_type(preamble: Preamble, offset: int, data: bytes, entries: dict[int, Entry]) -> int:
-    entry = entries.get(Tag.NEW_SUBFILE_TYPE)
-    if entry is None:
+def _subfile_type(
+    preamble: Preamble, offset: int, inline: dict[int, tuple[int, bytes]], outside: dict[int, Entry]
+) -> int:
+    field_type, data = inline.get(Tag.NEW_SUBFILE_TYPE, (0, b""))
+    if not field_type and Tag.NEW_SUBFILE_TYPE not in outside:
         return 0
-    if entry.length != 1 or entry.nbytes > preamble.offset_nbytes:
+    if not data or len(data) != _FIELD_NBYTES[field_type]:
         raise CorruptTiffError(f"NewSubfileType (254) of the IFD at {offset} is not one number; the file is damaged")
-    start = entry.offset - offset
-    return preamble.integer(data[start : start + entry.nbytes])
+    return preamble.integer(data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,9 +299,12 @@ class Fields:
         Raises:
             CorruptTiffError: of a type that holds no file positions, or negative.
         """
-        if tag in self.values and self.values[tag][0] not in _OFFSETS:
-            raise CorruptTiffError(f"{_named(tag)} is of field type {self.values[tag][0]}; the file is damaged")
-        return self.integers(tag)
+        field_type, data = self.values.get(tag, (4, b""))
+        if field_type not in _OFFSETS:
+            raise CorruptTiffError(f"{_named(tag)} is of field type {field_type}; the file is damaged")
+        if field_type not in _UNSIGNED:
+            return self.integers(tag)
+        return np.frombuffer(data, _DTYPES[self.byte_order, field_type]).astype(np.uint64)
 
     def integer(self, tag: Tag, default: int | None = None) -> int:
         """A single unsigned value.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import struct
 import tracemalloc
 from collections.abc import Callable
@@ -325,3 +326,19 @@ def test_contradictions_are_errors(changes: dict[int, tuple[int, int, int]]) -> 
 def test_sparse_tiles_need_no_counts() -> None:
     image = parse(_tiff({tag: entry for tag, entry in (PLAIN | {273: (4, 1, 0)}).items() if tag != 279})).image
     assert image.counts.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("tag", "byte"),
+    [(258, 2), (322, 0), (324, 4), (325, 4), (42113, 0), (34735, -2), (33550, 6), (33922, 3 * 8 + 5)],
+    ids=["bits", "width", "offsets", "counts", "nodata", "key", "scale", "tiepoint"],
+)
+def test_files_that_look_alike_keep_what_is_their_own(files: list[bytes], tag: int, byte: int) -> None:
+    """Directories are remembered from file to file; a value that changes behind one is seen."""
+    with tifffile.TiffFile(io.BytesIO(files[0])) as tiff:
+        found = tiff.pages.first.tags[tag]
+    before, changed = flat(parse(files[0])), bytearray(files[0])
+    changed[found.valueoffset + byte % found.valuebytecount] ^= 1
+    with contextlib.suppress(TiffError):
+        assert flat(parse(bytes(changed))) != before
+    assert flat(parse(files[0])) == before
