@@ -26,7 +26,7 @@ from affine import Affine
 import rasteret_torch as rt
 from rasteret_torch.index import as_collection
 from rasteret_torch.index import schema as s
-from rasteret_torch.index.headers import header_record
+from rasteret_torch.index.headers import header_array
 from rasteret_torch.tiff.model import Layout, TiffHeader
 
 BANDS = ("B02", "B03", "B04", "B08")
@@ -87,7 +87,7 @@ def headers(place: np.ndarray, zone: np.ndarray, random: np.random.Generator) ->
         "etag": pa.array([f'"{tags[32 * n : 32 * n + 32]}"' for n in range(count)]),
         "last_modified": pa.array(1_640_000_000 + random.integers(0, 10**8, count)).cast(pa.timestamp("s", tz="UTC")),
     }
-    template = pa.array([header_record(example())], s.HEADER).take(pa.array(np.zeros(count, np.int64)))
+    template = header_array([example()]).take(pa.array(np.zeros(count, np.int64)))
     children = [
         own[field.name].cast(field.type) if field.name in own else template.field(number)
         for number, field in enumerate(s.HEADER)

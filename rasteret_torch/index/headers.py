@@ -2,20 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 from affine import Affine
 from numpy.typing import NDArray
 
 from rasteret_torch.errors import IndexCorruptError, UnsupportedTiffError
+from rasteret_torch.index import schema as s
 from rasteret_torch.tiff.model import GroundControlPoint, Layout, TiffHeader
 
 Record = Mapping[str, Any]  # one Arrow struct as Python sees it
 Table = NDArray[np.uint64]
 _JPEG, _YCBCR = 7, 6  # TIFF 6.0 Compression and PhotometricInterpretation
 _SAMPLE_FORMATS = {"u": 1, "b": 1, "i": 2, "f": 3, "c": 6}
+
+
+_HEADER_TYPES = [(field.name, field.type) for field in s.HEADER]
+# Where `Layout` has another name for it than rasteret.
+_OWN_NAMES = {
+    "image_width": "width",
+    "image_height": "height",
+    "samples_per_pixel": "samples",
+    "planar_configuration": "planar",
+    "bits_per_sample": "bits",
+}
+_LAYOUT_TYPES = [(name, kind) for name, kind in s.LAYOUT_FIELDS if name not in ("dtype", *s.TILE_TABLES)]
+_described = attrgetter(*(_OWN_NAMES.get(name, name) for name, _ in _LAYOUT_TYPES))
+_FILE_VALUES: dict[str, Callable[[TiffHeader], Any]] = {
+    "transform": lambda one: None if one.transform is None else _transform_list(one.transform),
+    "nodata": lambda one: None if one.nodata is None else _as_double(one.nodata),
+    "nodata_exact": lambda one: str(one.nodata) if isinstance(one.nodata, int) else None,
+    "crs": lambda one: one.crs,
+    "scales": lambda one: one.scales,
+    "offsets": lambda one: one.offsets,
+    "color_map": lambda one: None if one.color_map is None else one.color_map.ravel(),
+    "band_names": lambda one: one.band_names,
+    "file_datetime": lambda one: one.datetime,
+    "gcps": lambda one: [{"row": g.row, "col": g.col, "x": g.x, "y": g.y, "z": g.z} for g in one.gcps],
+    "pixel_is_point": lambda one: one.pixel_is_point,
+    "file_size": lambda one: one.file_size,
+    "etag": lambda one: one.etag,
+    "last_modified": lambda one: one.last_modified,
+    "status": lambda one: one.status,
+}
 
 
 class TileTables(Protocol):
@@ -34,62 +68,63 @@ class TileTables(Protocol):
         ...
 
 
-def layout_record(layout: Layout) -> dict[str, Any]:
-    """One IFD as the fields of `schema.LAYOUT`."""
-    return {
-        "image_width": layout.width,
-        "image_height": layout.height,
-        "tile_width": layout.tile_width,
-        "tile_height": layout.tile_height,
-        "dtype": layout.dtype.name,
-        "predictor": layout.predictor,
-        "compression": layout.compression,
-        "tile_offsets": layout.offsets.view(np.int64),
-        "tile_byte_counts": layout.counts.view(np.int64),
-        "samples_per_pixel": layout.samples,
-        "planar_configuration": layout.planar,
-        "photometric": layout.photometric,
-        "extra_samples": list(layout.extra_samples),
-        "bits_per_sample": layout.bits,
-        "sample_format": layout.sample_format,
-        "byte_order": layout.byte_order,
-        "fill_order": layout.fill_order,
-        "tiled": layout.tiled,
-        "subsampling": list(layout.subsampling),
-        "jpeg_tables": layout.jpeg_tables,
-        "lerc_parameters": list(layout.lerc_parameters),
-        "leader": layout.leader,
+def header_array(outcomes: Sequence[TiffHeader | Exception | None]) -> pa.StructArray:
+    """A `{band}_metadata` column, made a field at a time.
+
+    Args:
+        outcomes: of each row its header, or the error that reading it met; null where there is neither.
+    """
+    headers = [one if isinstance(one, TiffHeader) else None for one in outcomes]
+    columns = _layout_columns([None if one is None else one.image for one in headers]) | _file_columns(headers)
+    errors = [f"{type(one).__name__}: {one}" if isinstance(one, Exception) else None for one in outcomes]
+    columns["error"] = pa.array(errors, pa.string())
+    absent = pa.array([one is None for one in outcomes], pa.bool_())
+    children = [columns[name] if name in columns else pa.nulls(len(outcomes), kind) for name, kind in _HEADER_TYPES]
+    return pa.StructArray.from_arrays(children, fields=list(s.HEADER), mask=absent)
+
+
+def _layout_columns(layouts: Sequence[Layout | None]) -> dict[str, pa.Array]:
+    """The fields of `schema.LAYOUT`, null where there is no layout."""
+    nothing = (None,) * len(_LAYOUT_TYPES)
+    rows = [nothing if one is None else _described(one) for one in layouts]
+    values = zip(*rows, strict=True) if rows else [()] * len(_LAYOUT_TYPES)
+    columns = {name: pa.array(column, kind) for (name, kind), column in zip(_LAYOUT_TYPES, values, strict=True)}
+    columns["dtype"] = pa.array([None if one is None else _dtype_name(one.dtype) for one in layouts], pa.string())
+    columns["tile_offsets"] = _table_column([None if one is None else one.offsets for one in layouts])
+    columns["tile_byte_counts"] = _table_column([None if one is None else one.counts for one in layouts])
+    return columns
+
+
+def _table_column(tables: Sequence[Table | None]) -> pa.ListArray:
+    kept = [table.view(np.int64) for table in tables if table is not None]
+    values = np.concatenate(kept) if kept else np.empty(0, np.int64)
+    return _list_column([None if table is None else len(table) for table in tables], pa.array(values))
+
+
+def _list_column(lengths: Sequence[int | None], values: pa.Array) -> pa.ListArray:
+    ends = np.cumsum([0, *(length or 0 for length in lengths)])
+    absent = pa.array([length is None for length in lengths], pa.bool_())
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values, mask=absent)
+
+
+def _layout_lists(layouts: Sequence[Sequence[Layout | None] | None]) -> pa.ListArray:
+    columns = _layout_columns([one for some in layouts if some is not None for one in some])
+    absent = pa.array([one is None for some in layouts if some is not None for one in some], pa.bool_())
+    children = [columns[name] for name, _ in s.LAYOUT_FIELDS]
+    structs = pa.StructArray.from_arrays(children, fields=list(s.LAYOUT), mask=absent)
+    return _list_column([None if some is None else len(some) for some in layouts], structs)
+
+
+def _file_columns(headers: Sequence[TiffHeader | None]) -> dict[str, pa.Array]:
+    """The fields of the file, null where there is no header."""
+    columns = {
+        name: pa.array([None if one is None else get(one) for one in headers], kind)
+        for name, kind in s.FILE_FIELDS
+        if (get := _FILE_VALUES.get(name)) is not None
     }
-
-
-def header_record(header: TiffHeader) -> dict[str, Any]:
-    """A header as the fields of `schema.HEADER`."""
-    exact = header.nodata if isinstance(header.nodata, int) else None
-    return {
-        **layout_record(header.image),
-        "transform": None if header.transform is None else _transform_list(header.transform),
-        "nodata": None if header.nodata is None else _as_double(header.nodata),
-        "nodata_exact": None if exact is None else str(exact),
-        "crs": header.crs,
-        "overviews": [layout_record(level) for level in header.levels[1:]],
-        "masks": [None if mask is None else layout_record(mask) for mask in header.masks],
-        "scales": list(header.scales),
-        "offsets": list(header.offsets),
-        "color_map": None if header.color_map is None else header.color_map.ravel(),
-        "band_names": list(header.band_names),
-        "file_datetime": header.datetime,
-        "gcps": [{"row": g.row, "col": g.col, "x": g.x, "y": g.y, "z": g.z} for g in header.gcps],
-        "pixel_is_point": header.pixel_is_point,
-        "file_size": header.file_size,
-        "etag": header.etag,
-        "last_modified": header.last_modified,
-        "status": list(header.status),
-    }
-
-
-def error_record(error: Exception) -> dict[str, Any]:
-    """The struct of an asset whose header could not be read."""
-    return {"error": f"{type(error).__name__}: {error}"}
+    columns["overviews"] = _layout_lists([None if one is None else one.levels[1:] for one in headers])
+    columns["masks"] = _layout_lists([None if one is None else one.masks for one in headers])
+    return columns
 
 
 def header_of(record: Record, tables: TileTables) -> TiffHeader:
@@ -198,6 +233,11 @@ def transform_of(values: Sequence[float] | None) -> Affine | None:
 def _transform_list(transform: Affine) -> list[float]:
     a, b, c, d, e, f = transform[:6]
     return [a, c, e, f] if b == 0 and d == 0 else [a, b, c, d, e, f]
+
+
+@functools.lru_cache(64)  # NumPy takes its time over the name of a dtype
+def _dtype_name(dtype: np.dtype[np.generic]) -> str:
+    return dtype.name
 
 
 def _as_double(value: float) -> float | None:

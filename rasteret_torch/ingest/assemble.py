@@ -14,9 +14,10 @@ from rasteret_torch.errors import ErrorBudgetExceededError, NotGeoreferencedErro
 from rasteret_torch.geo import epsg_of, parse_crs
 from rasteret_torch.index import canonical, dates
 from rasteret_torch.index import schema as s
-from rasteret_torch.index.headers import error_record, header_record
+from rasteret_torch.index.headers import header_array
 from rasteret_torch.ingest.footprint import bbox_of, footprint_of
 from rasteret_torch.ingest.headers import Outcome
+from rasteret_torch.store import redact
 from rasteret_torch.tiff.model import TiffHeader
 
 _NAMED = 3  # failures told in a warning
@@ -82,22 +83,18 @@ def items_table(items: Sequence[Item], bands: Sequence[str], outcomes: Mapping[s
     for name in dict.fromkeys(name for item in items for name in item.columns):
         columns.setdefault(name, pa.array([item.columns.get(name) for item in items], pa.string()))
     for band in bands:
-        columns[s.header_column(band)] = header_column([item.assets.get(band) for item in items], outcomes)
+        assets = [item.assets.get(band) for item in items]
+        columns[s.header_column(band)] = header_array([None if one is None else outcomes[one.href] for one in assets])
     return canonical.canonical(pa.table(columns))
 
 
-def header_column(assets: Iterable[Asset | None], outcomes: Mapping[str, Outcome]) -> pa.Array:
-    """The `{band}_metadata` column of one band."""
-    records = [None if asset is None else _record(outcomes[asset.href]) for asset in assets]
-    return pa.array(records, s.HEADER)
-
-
-def _record(outcome: Outcome) -> dict[str, object]:
-    return error_record(outcome) if isinstance(outcome, RasteretTorchError) else header_record(outcome)
-
-
 def placed_or_error(href: str, outcome: Outcome) -> Outcome:
-    """The header of a georeferenced file, or the error that it is none."""
+    """The header of a georeferenced file, or the error that it is none.
+
+    Args:
+        href: of the file.
+        outcome: of reading its header.
+    """
     if isinstance(outcome, RasteretTorchError) or (outcome.transform is not None and outcome.crs is not None):
         return outcome
     if outcome.transform is not None:
@@ -107,7 +104,8 @@ def placed_or_error(href: str, outcome: Outcome) -> Outcome:
     else:
         lacks = "is not georeferenced"
     return NotGeoreferencedError(
-        f"{href} {lacks}; an index needs a place: warp it (gdalwarp) or assign one, or read its pixels with read_tiff"
+        f"{redact(href)} {lacks}; an index needs a place: warp it (gdalwarp) or assign one, or read its pixels with "
+        "read_tiff"
     )
 
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
 
-from rasteret_torch.errors import RasteretTorchError
 from rasteret_torch.index import schema as s
-from rasteret_torch.index.headers import error_record, header_record
+from rasteret_torch.index.headers import header_array
 from rasteret_torch.ingest import assemble
 from rasteret_torch.ingest.assemble import Asset
 from rasteret_torch.ingest.footprint import footprint_of
 from rasteret_torch.ingest.headers import Outcome, read_headers
 from rasteret_torch.ingest.normalize import bands_with_assets
-from rasteret_torch.store import StorageBackend, redact
+from rasteret_torch.store import StorageBackend
 from rasteret_torch.tiff.model import TiffHeader
 
 UrlIndex = Mapping[str, Mapping[str, Asset]]
@@ -56,8 +54,7 @@ def add_band_metadata_columns(
     """
     ids = table.column("id").to_pylist()
     for band in band_codes:
-        outcomes = [headers.get(item, {}).get(band) for item in ids]
-        column = pa.array([None if one is None else _record(one) for one in outcomes], s.HEADER)
+        column = header_array([headers.get(item, {}).get(band) for item in ids])
         name = s.header_column(band)
         place = table.schema.get_field_index(name)
         table = table.append_column(name, column) if place < 0 else table.set_column(place, name, column)
@@ -89,7 +86,7 @@ def enrich_table_with_cog_metadata(
     index = build_url_index_from_assets(table, band_codes) if url_index is None else url_index
     hrefs = list(dict.fromkeys(asset.href for assets in index.values() for asset in assets.values()))
     read = read_headers(hrefs, backend=backend, max_concurrent=max_concurrent, progress=progress)
-    outcomes = {href: assemble.placed_or_error(redact(href), one) for href, one in zip(hrefs, read, strict=True)}
+    outcomes = {href: assemble.placed_or_error(href, one) for href, one in zip(hrefs, read, strict=True)}
     return enriched(table, index, bands_with_assets(table, band_codes), outcomes)
 
 
@@ -112,10 +109,6 @@ def enriched(table: pa.Table, index: UrlIndex, bands: Sequence[str], outcomes: M
         if name not in table.column_names:
             table = table.append_column(name, column)
     return table
-
-
-def _record(outcome: Outcome) -> dict[str, Any]:
-    return error_record(outcome) if isinstance(outcome, RasteretTorchError) else header_record(outcome)
 
 
 def _first(headers: Mapping[str, Outcome]) -> TiffHeader | None:

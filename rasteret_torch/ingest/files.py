@@ -98,8 +98,7 @@ def build_from_files(
             [one.href for one in names], backend=backend, max_concurrent=max_concurrent, progress=progress
         )
         outcomes = {
-            one.href: assemble.placed_or_error(redact(one.href), outcome)
-            for one, outcome in zip(names, found, strict=True)
+            one.href: assemble.placed_or_error(one.href, outcome) for one, outcome in zip(names, found, strict=True)
         }
         tally = assemble.Tally()
         tally.add(outcomes.values())

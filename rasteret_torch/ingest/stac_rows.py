@@ -94,7 +94,7 @@ def _placed(
             if isinstance(outcome, TiffHeader):
                 outcome = _completed(outcome, claim)
                 _compare(item.id, href, outcome, claim, disagreements)
-            placed[href] = assemble.placed_or_error(redact(href), outcome)
+            placed[href] = assemble.placed_or_error(href, outcome)
     return placed
 
 

@@ -21,7 +21,7 @@ from rasteret_torch.ingest.engine import Engine, EngineName, engine_of, in_order
 from rasteret_torch.ingest.enrich import build_url_index_from_assets, enriched
 from rasteret_torch.ingest.headers import Outcome, read_headers
 from rasteret_torch.ingest.normalize import Shape, bands_with_assets, normalized
-from rasteret_torch.store import CloudConfig, StorageBackend, create_backend, is_local, local_path, redact
+from rasteret_torch.store import CloudConfig, StorageBackend, create_backend, is_local, local_path
 
 _BATCH_ROWS = 8192
 _FAR_ROWS = 1024  # of a part that another machine makes
@@ -153,7 +153,7 @@ class Enrich:
         hrefs = list(dict.fromkeys(asset.href for assets in index.values() for asset in assets.values()))
         new = [href for href in hrefs if href not in known]
         read = read_headers(new, backend=self.backend, max_concurrent=self.max_concurrent, progress=self.progress)
-        fresh = {href: assemble.placed_or_error(redact(href), outcome) for href, outcome in zip(new, read, strict=True)}
+        fresh = {href: assemble.placed_or_error(href, outcome) for href, outcome in zip(new, read, strict=True)}
         outcomes = {href: fresh[href] if href in fresh else known[href] for href in hrefs}
         return enriched(table, index, bands_with_assets(table, self.bands), outcomes), outcomes
 

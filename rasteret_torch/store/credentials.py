@@ -136,7 +136,7 @@ class CloudSettings:
     @property
     def signer(self) -> ContainerSigner | None:
         """The provider, where it gives tokens for Azure containers behind https URLs."""
-        return self.provider if isinstance(self.provider, ContainerSigner) else None
+        return self.provider if self.provider is not None and isinstance(self.provider, ContainerSigner) else None
 
     def rewrite(self, href: str) -> str:
         """The href behind which the object is read."""

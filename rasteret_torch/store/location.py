@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -90,6 +91,7 @@ def parse(href: str, *, allow_http: bool = False) -> Location:
     return location
 
 
+@functools.lru_cache(256)  # asked for every request
 def is_loopback(host: str) -> bool:
     """Whether a host name or address is this machine."""
     if host == "localhost":
@@ -110,7 +112,8 @@ def redact(href: str) -> str:
             rest = re.split(r"[?#]", rest, maxsplit=1)[0]
         authority, slash, path = rest.partition("/")
         shown = f"{scheme}://{_without_userinfo(scheme, authority)}{slash}{path}"
-    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in shown)
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in shown)
     return shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[: _SHOWN_CHARACTERS - 1]}…"
 
 

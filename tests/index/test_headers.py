@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rasteret_torch.errors import IndexCorruptError, UnsupportedTiffError
 from rasteret_torch.index import schema as s
-from rasteret_torch.index.headers import header_of, header_record
+from rasteret_torch.index.headers import header_array, header_of
 from rasteret_torch.index.stored import ChunkedHeaders, HeaderColumn
 from rasteret_torch.tiff.model import GroundControlPoint, Layout, TiffHeader
 
@@ -102,7 +102,7 @@ def read_back(column: pa.ChunkedArray, row: int) -> TiffHeader:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(headers(), min_size=1, max_size=4))
 def test_round_trip_through_arrow_and_parquet(written):
-    column = pa.array([header_record(one) for one in written], s.HEADER)
+    column = header_array(written)
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table({"B1_metadata": column}), sink)
     stored = pq.read_table(pa.BufferReader(sink.getvalue())).column(0)
@@ -112,7 +112,7 @@ def test_round_trip_through_arrow_and_parquet(written):
 
 def test_tile_tables_are_views_of_the_column():
     layout = Layout(8, 8, 4, 4, 1, 8, 1, np.dtype("uint8"), 1, np.arange(4, dtype=np.uint64), np.ones(4, np.uint64))
-    column = pa.chunked_array([pa.array([header_record(TiffHeader((layout,), (None,)))] * 3, s.HEADER)])
+    column = pa.chunked_array([header_array([TiffHeader((layout,), (None,))] * 3)])
     first, again = read_back(column, 1), read_back(column, 1)
     assert np.shares_memory(first.image.offsets, again.image.offsets)
 

@@ -22,7 +22,7 @@ from rasteret_torch.errors import (
 from rasteret_torch.geo import Grid, parse_crs
 from rasteret_torch.index import as_collection, dates
 from rasteret_torch.index import schema as s
-from rasteret_torch.index.headers import header_record
+from rasteret_torch.index.headers import header_array
 from rasteret_torch.ingest import build_from_files
 from rasteret_torch.tiff.model import Layout, TiffHeader
 
@@ -167,9 +167,8 @@ def test_a_hostile_index_is_checked(dated):
     layout = Layout(
         2**30, 2**30, 2**30, 2**30, 1, 8, 1, np.dtype("uint8"), 8, np.ones(1, np.uint64), np.ones(1, np.uint64)
     )
-    record = header_record(TiffHeader((layout,), (None,), Affine.identity(), "EPSG:4326"))
     table = dated.head(1).to_table()
-    column = pa.array([record], s.HEADER)
+    column = header_array([TiffHeader((layout,), (None,), Affine.identity(), "EPSG:4326")])
     hostile = as_collection(table.set_column(table.schema.get_field_index("red_metadata"), "red_metadata", column))
     with pytest.raises(TiffError, match="item 'scene_20200101', band 'red'"):
         hostile.runtime.source(0, "red")
@@ -182,7 +181,8 @@ def test_a_planar_row_of_rasteret_has_one_plane(tmp_path, dated):
     )
     whole = c.runtime.source(0, "b").header.image
     tiles = whole.tiles_across * whole.tiles_down
-    row = {name: value for name, value in header_record(c.runtime.source(0, "b").header).items() if name in RASTERET}
+    record = header_array([c.runtime.source(0, "b").header])[0].as_py()
+    row = {name: value for name, value in record.items() if name in RASTERET}
     row |= {
         "tile_offsets": whole.offsets[tiles : 2 * tiles].view(np.int64),
         "tile_byte_counts": whole.counts[tiles : 2 * tiles].view(np.int64),
