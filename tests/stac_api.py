@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections import deque
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import shapely
+from answers import Answer, AnswerServer, Question
 
 
 @dataclass
-class StacApi:
+class StacApi(AnswerServer):
     """Serves `items`. Use as a context manager.
 
     Attributes:
@@ -36,46 +35,17 @@ class StacApi:
     seen: list[tuple[str, str, dict[str, Any], dict[str, str]]] = field(default_factory=list)
     documents: dict[str, Any] = field(default_factory=dict)
 
-    def __enter__(self) -> Self:
-        api = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                parts = urlsplit(self.path)
-                query = {key: value[0] for key, value in parse_qs(parts.query).items()}
-                self.reply(*api.answer("GET", parts.path, query, dict(self.headers)))
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                self.reply(*api.answer("POST", urlsplit(self.path).path, body, dict(self.headers)))
-
-            def reply(self, status: int, record: Any) -> None:
-                body = record if isinstance(record, bytes) else json.dumps(record).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/geo+json")
-                self.send_header("Content-Length", str(len(body)))
-                if status == 429:
-                    self.send_header("Retry-After", "0")
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/stac/v1"
+        return f"{self.root}/stac/v1"
+
+    def reply(self, question: Question) -> Answer:
+        parts = urlsplit(question.target)
+        query = {key: value[0] for key, value in parse_qs(parts.query).items()}
+        asked = json.loads(question.body) if question.method == "POST" else query
+        status, record = self.answer(question.method, parts.path, asked, dict(question.headers))
+        headers = {"Content-Type": "application/geo+json"} | ({"Retry-After": "0"} if status == 429 else {})
+        return Answer(status, headers, record if isinstance(record, bytes) else json.dumps(record).encode())
 
     def answer(self, method: str, path: str, asked: dict[str, Any], headers: dict[str, str]) -> tuple[int, Any]:
         self.seen.append((method, path, asked, headers))

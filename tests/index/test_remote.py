@@ -8,13 +8,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import rasterio
+from buckets import serve_buckets
 from hub import Hub
-from moto.server import ThreadedMotoServer
 from scenes import DATED, write_dated
 from servers import RangeServer
 
@@ -51,7 +50,7 @@ def shelf(tmp_path: Path) -> Path:
 @pytest.fixture
 def hub(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with Hub(shelf) as served:
-        monkeypatch.setenv("HF_ENDPOINT", served.url)
+        monkeypatch.setenv("HF_ENDPOINT", served.root)
         yield served
 
 
@@ -158,27 +157,15 @@ def test_damage_on_the_way_is_seen(shelf: Path) -> None:
 def test_a_bucket(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    keys = {"aws_access_key_id": "AKIAEXAMPLE", "aws_secret_access_key": "example", "region_name": "us-west-2"}
-    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", **keys)
-    where = {"LocationConstraint": "us-west-2"}
-    client.create_bucket(Bucket="shelf", CreateBucketConfiguration=where, ACL="public-read")
-    for file in (shelf / "collection").iterdir():
-        client.put_object(Bucket="shelf", Key=f"a/collection/{file.name}", Body=file.read_bytes(), ACL="public-read")
-        if file.name == "plain.parquet":
-            client.put_object(Bucket="shelf", Key="a/years/part=1/x.parquet", Body=file.read_bytes(), ACL="public-read")
-    client.close()
-    backend = rt.create_backend(default_s3_config={"endpoint": f"http://{host}:{port}"})
-    try:
+    objects = {f"a/collection/{file.name}": file.read_bytes() for file in (shelf / "collection").iterdir()}
+    objects["a/years/part=1/x.parquet"] = objects["a/collection/plain.parquet"]
+    with serve_buckets({"shelf": objects}) as endpoint:
+        backend = rt.create_backend(default_s3_config={"endpoint": endpoint})
         same(rt.load("s3://shelf/a/collection", backend=backend), shelf)
         same(rt.load("s3://shelf/a/collection/plain.parquet", backend=backend), shelf)
         assert rt.load("s3://shelf/a/years/", backend=backend).column("part").to_pylist() == [1, 1, 1]
         with pytest.raises(DatasetNotFoundError):
             rt.load("s3://shelf/b", backend=backend)
-    finally:
-        moto.stop()
 
 
 def test_only_what_is_wanted_comes(hub: Hub, shelf: Path) -> None:

@@ -6,13 +6,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import rasterio
 from affine import Affine
-from moto.server import ThreadedMotoServer
+from buckets import serve_buckets
 
 import rasteret_torch as rt
 from rasteret_torch.ingest import catalog
@@ -47,27 +46,15 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple
     table = rt.build_from_table(
         index.to_table(), url_rewrite_patterns={f"{tmp_path}/": "https://data.source.coop/tge-labs/aef/"}
     ).to_table()
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    keys = {"aws_access_key_id": "AKIAEXAMPLE", "aws_secret_access_key": "example", "region_name": "us-west-2"}
-    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", **keys)
-    where = {"LocationConstraint": "us-west-2"}
-    client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration=where, ACL="public-read")
+    objects = {}
     for row, year in enumerate((2022, 2023)):
         pq.write_table(table.slice(row, 1).drop_columns(["year"]), tmp_path / "part.parquet")
-        for key, file in (
-            (f"terrafloww/aef-v1-annual-rasteret/data/year={year}/part.parquet", tmp_path / "part.parquet"),
-            (f"tge-labs/aef/aef_{year}.tif", tmp_path / f"aef_{year}.tif"),
-        ):
-            client.put_object(Bucket=BUCKET, Key=key, Body=file.read_bytes(), ACL="public-read")
-    client.close()
+        part = f"terrafloww/aef-v1-annual-rasteret/data/year={year}/part.parquet"
+        objects[part] = (tmp_path / "part.parquet").read_bytes()
+        objects[f"tge-labs/aef/aef_{year}.tif"] = (tmp_path / f"aef_{year}.tif").read_bytes()
     settings = catalog.dataset("aef/v1-annual").cloud_config
-    yield (
-        rt.create_backend(cloud_config=settings, default_s3_config={"endpoint": f"http://{host}:{port}"}),
-        pixels[1],
-    )
-    moto.stop()
+    with serve_buckets({BUCKET: objects}) as endpoint:
+        yield rt.create_backend(cloud_config=settings, default_s3_config={"endpoint": endpoint}), pixels[1]
 
 
 def test_building_and_reading(published: tuple[StorageBackend, np.ndarray], tmp_path: Path) -> None:

@@ -35,3 +35,14 @@ def labels(tmp_path_factory) -> rt.Collection:
     data = rng.integers(0, 5, (1, 200, 380)).astype("uint8")
     write_tiff(folder / "map_2020.tif", data, nodata=255)
     return rt.build_from_files(folder, bands=["class"], filename_regex=r"map_(?P<date>\d{4})\.tif", date_format="%Y")
+
+
+@pytest.fixture
+def damaged(tmp_path) -> rt.Collection:
+    """Four items of one value each; the second is gone after it was indexed."""
+    for value in range(1, 5):
+        data = np.full((1, 64, 64), value, "uint8")
+        write_tiff(tmp_path / f"x{value}_2020010{value}.tif", data, origin=(5000.0 * value, 0.0))
+    collection = rt.build_from_files(tmp_path, bands=["v"], filename_regex=r"x\d_(?P<date>\d{8})", progress=False)
+    (tmp_path / "x2_20200102.tif").unlink()
+    return collection

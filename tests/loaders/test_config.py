@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.cli import LightningCLI
+from ranks import run_ranks
 from torchgeo.main import main as torchgeo_main
 from torchgeo.tasks import BaseTask
 
@@ -85,23 +84,12 @@ def test_settings_of_the_model_come_from_the_data(place, monkeypatch):
 
 @pytest.mark.slow
 def test_two_processes_fit(place):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     config = next(path for path in CONFIGS if path.stem == "naip_ddp")
     code = "import sys; from rasteret_torch.cli import main; sys.exit(main())"
     script = place / "rasteret-torch"  # processes that Lightning starts run the same file
     script.write_text(code)
-    result = subprocess.run(
-        [sys.executable, str(script), "fit", "--config", str(config), "--trainer.fast_dev_run", "2", *SMALL],
-        cwd=place,
-        env=os.environ | {"MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert "distributed_backend=gloo" in result.stderr + result.stdout
+    said = run_ranks(script, "fit", "--config", config, "--trainer.fast_dev_run", "2", *SMALL)
+    assert "distributed_backend=gloo" in said
 
 
 def test_help_shows_every_setting():

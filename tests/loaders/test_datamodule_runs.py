@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 
 import pytest
 import torch
 from kornia.augmentation import RandomHorizontalFlip, RandomRotation90
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from ranks import run_ranks
 from torch import nn
 from torch.nn import functional
 
@@ -130,17 +127,7 @@ if __name__ == "__main__":
 
 def test_two_processes_validate_each_chip_once(saved, tmp_path):
     (tmp_path / "fit.py").write_text(_DDP)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    result = subprocess.run(
-        [sys.executable, str(tmp_path / "fit.py"), str(saved), str(tmp_path)],
-        env=os.environ | {"MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+    run_ranks(tmp_path / "fit.py", saved, tmp_path)
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     assert ranks[0]["scaling"] == ranks[1]["scaling"]
     trained = [number for rank in ranks for batch in rank["train"] for number in batch]

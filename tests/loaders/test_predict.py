@@ -1,10 +1,6 @@
 """Predictions as maps: equal to the model on the ground, blended, without duplicates, and valid COGs."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow.compute as pc
@@ -14,6 +10,7 @@ import rasterio
 import torch
 from affine import Affine
 from lightning.pytorch import LightningModule, Trainer
+from ranks import run_ranks
 from rasterio.enums import MaskFlags
 from tiffs import write_tiff
 from torch import nn
@@ -389,18 +386,8 @@ if __name__ == "__main__":
 @pytest.mark.slow
 def test_two_processes_draw_one_map(big, tmp_path):
     (tmp_path / "predict.py").write_text(_TWO_RANKS)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     saved = big.save(tmp_path / "index")
-    result = subprocess.run(
-        [sys.executable, str(tmp_path / "predict.py"), str(saved), str(tmp_path)],
-        env=os.environ | {"MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+    run_ranks(tmp_path / "predict.py", saved, tmp_path, timeout_s=300)
     whole = rt.read_tiff(hrefs(big)[0])
     there = whole.valid.all(axis=0)
     for name in ("stream", "padded"):

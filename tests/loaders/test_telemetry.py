@@ -124,17 +124,6 @@ class Anything(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=1e-9)
 
 
-@pytest.fixture
-def damaged(tmp_path) -> rt.Collection:
-    """Four items of one value each; the second is gone after it was indexed."""
-    for value in range(1, 5):
-        data = np.full((1, 64, 64), value, "uint8")
-        write_tiff(tmp_path / f"x{value}_2020010{value}.tif", data, origin=(5000.0 * value, 0.0))
-    collection = rt.build_from_files(tmp_path, bands=["v"], filename_regex=r"x\d_(?P<date>\d{8})", progress=False)
-    (tmp_path / "x2_20200102.tif").unlink()
-    return collection
-
-
 def fit(loader, folder, validation=None, **telemetry):
     trainer = Trainer(
         max_epochs=1,

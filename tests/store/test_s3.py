@@ -6,9 +6,8 @@ import os
 import pickle
 from collections.abc import Iterator
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
+from buckets import KEYS, serve_buckets
 from servers import RangeServer
 
 from rasteret_torch.cloud import CloudConfig, create_backend
@@ -17,32 +16,14 @@ from rasteret_torch.store import FetchPolicy, ObjectStamp, StorageBackend, fetch
 
 POLICY = FetchPolicy(range_timeout_s=5, backoff_s=0.01)
 BODY = bytes(range(200))
-KEYS = {"access_key_id": "AKIAEXAMPLE", "secret_access_key": "example"}
 ODD_NAMES = ["a b+c.tif", "a%20b.tif", "café/日.tif", "q?x=1#y.tif", "a&b=c;d@e,f.tif", "tilde~(1)'.tif"]
 
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    client = boto3.client(
-        "s3",
-        endpoint_url=f"http://{host}:{port}",
-        region_name="us-west-2",
-        aws_access_key_id="AKIAEXAMPLE",
-        aws_secret_access_key="example",
-    )
-    where = {"LocationConstraint": "us-west-2"}
-    client.create_bucket(Bucket="private", CreateBucketConfiguration=where)
-    client.create_bucket(Bucket="public", CreateBucketConfiguration=where, ACL="public-read")
-    for name in ("a.tif", "empty.tif", *ODD_NAMES):
-        body = b"" if name == "empty.tif" else BODY
-        client.put_object(Bucket="private", Key=name, Body=body)
-        client.put_object(Bucket="public", Key=name, Body=body, ACL="public-read")
-    client.close()
-    yield f"http://{host}:{port}"
-    server.stop()
+    objects = {"empty.tif": b""} | dict.fromkeys(("a.tif", *ODD_NAMES), BODY)
+    with serve_buckets({"public": objects}, private=objects) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(autouse=True)
