@@ -20,11 +20,6 @@ def absolute(path: str | Path) -> Path:
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
-def is_relative(href: str) -> bool:
-    """Neither a URL nor an absolute path."""
-    return "://" not in href and not href.startswith("/")
-
-
 def relative_to(batch: pa.RecordBatch, folder: Path) -> pa.RecordBatch:
     """Paths below the parent of `folder` become relative to `folder`."""
     shared = str(folder.parent).rstrip("/") + "/"

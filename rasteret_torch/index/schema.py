@@ -89,7 +89,6 @@ def _header_type() -> pa.DataType:
 
 
 HEADER = _header_type()
-HEADER_FIELDS = tuple(field.name for field in HEADER)
 
 
 def header_column(band: str) -> str:

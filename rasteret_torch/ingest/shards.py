@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -19,7 +19,6 @@ from rasteret_torch.ingest.stac_rows import as_text
 
 _SUFFIX = ".arrow"
 _BATCH_ROWS = 4096
-Keep = Callable[[pa.Table, bool], pa.Table]
 
 
 @dataclass(slots=True)
