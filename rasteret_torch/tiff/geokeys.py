@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasteret_torch.tiff.crs_keys import crs_of
 from rasteret_torch.tiff.keys import geo_keys
 from rasteret_torch.tiff.model import ByteOrder, GroundControlPoint
-from rasteret_torch.tiff.tags import Fields, Tag
+from rasteret_torch.tiff.tags import Described, Fields, Tag
 
 GT_RASTER_TYPE, PIXEL_IS_POINT = 1025, 2
 _TRANSFORM_TAGS = (Tag.MODEL_PIXEL_SCALE, Tag.MODEL_TIEPOINT, Tag.MODEL_TRANSFORMATION)
@@ -41,24 +41,21 @@ def georeference(fields: Fields) -> Georeference:
     return Georeference(transform, crs, gcps, is_point, () if note is None else (note,))
 
 
-type _Values = tuple[tuple[int, int, bytes], ...]
-
-
-def _values(fields: Fields, tags: tuple[Tag, ...]) -> _Values:
+def _values(fields: Fields, tags: tuple[Tag, ...]) -> Described:
     """(tag, field type, bytes) of those tags that are present."""
     return tuple([(tag, *fields.values[tag]) for tag in tags if tag in fields.values])
 
 
-def _is_small(values: _Values) -> bool:
+def _is_small(values: Described) -> bool:
     return sum([len(data) for _, _, data in values]) <= _REMEMBERED_NBYTES
 
 
-def _fields(byte_order: ByteOrder, values: _Values) -> Fields:
+def _fields(byte_order: ByteOrder, values: Described) -> Fields:
     return Fields(byte_order, {tag: (kind, data) for tag, kind, data in values})
 
 
 @functools.lru_cache(256)  # an archive has few CRSs, and PROJ takes its time over each
-def _stated(byte_order: ByteOrder, stated: _Values) -> tuple[bool, str | None, str | None]:
+def _stated(byte_order: ByteOrder, stated: Described) -> tuple[bool, str | None, str | None]:
     """(whether coordinates are of pixel centres, CRS, why there is none) of the tags that hold GeoTIFF keys."""
     keys = geo_keys(_fields(byte_order, stated))
     is_point = keys is not None and keys.code(GT_RASTER_TYPE) == PIXEL_IS_POINT
@@ -67,7 +64,7 @@ def _stated(byte_order: ByteOrder, stated: _Values) -> tuple[bool, str | None, s
 
 
 @functools.lru_cache(1024)  # a scene's bands, and its dates, have the same
-def _transform(byte_order: ByteOrder, places: _Values, is_point: bool) -> Affine | None:
+def _transform(byte_order: ByteOrder, places: Described, is_point: bool) -> Affine | None:
     fields = _fields(byte_order, places)
     scale, tiepoints = fields.floats(Tag.MODEL_PIXEL_SCALE), fields.floats(Tag.MODEL_TIEPOINT)
     matrix = fields.floats(Tag.MODEL_TRANSFORMATION)

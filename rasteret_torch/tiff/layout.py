@@ -12,7 +12,7 @@ from rasteret_torch.errors import CorruptTiffError, UnsupportedTiffError
 from rasteret_torch.tiff.limits import HeaderLimits, check_layout, check_shape
 from rasteret_torch.tiff.model import PLANAR_CONTIGUOUS, PLANAR_SEPARATE, ByteOrder, Layout
 from rasteret_torch.tiff.support import PREDICTED, Compression, Photometric, pixel_dtype
-from rasteret_torch.tiff.tags import LAYOUT_TAGS, Fields, Tag
+from rasteret_torch.tiff.tags import Described, Fields, Tag
 
 Table = NDArray[np.uint64]
 
@@ -23,7 +23,6 @@ PADDED_ENTRIES = 32_768
 CHOPPED_NBYTES = 256 * 1024
 _OFFSET_TAGS = (Tag.TILE_OFFSETS, Tag.STRIP_OFFSETS)
 _COUNT_TAGS = (Tag.TILE_BYTE_COUNTS, Tag.STRIP_BYTE_COUNTS)
-_DESCRIBING = LAYOUT_TAGS - {*_OFFSET_TAGS, *_COUNT_TAGS}
 _REMEMBERED_NBYTES = 4096  # of the values that describe an image; JPEG tables take some hundred
 
 
@@ -39,7 +38,7 @@ def build_layout(fields: Fields, limits: HeaderLimits, leader: int = 0) -> Layou
         CorruptTiffError: required tags are missing, contradict each other, or pass the limits.
         UnsupportedTiffError: samples of different sizes or kinds, or of a kind that is not read.
     """
-    described = tuple([(tag, *value) for tag, value in fields.values.items() if tag in _DESCRIBING])
+    described = fields.described
     draft_of = _draft if sum([len(data) for _, _, data in described]) <= _REMEMBERED_NBYTES else _draft.__wrapped__
     draft = draft_of(fields.byte_order, described, limits, leader)
     layout = draft.with_tables(*_tables(fields, draft))
@@ -50,9 +49,7 @@ def build_layout(fields: Fields, limits: HeaderLimits, leader: int = 0) -> Layou
 
 
 @functools.lru_cache(1024)  # the files of an archive differ in their tile tables only
-def _draft(
-    byte_order: ByteOrder, described: tuple[tuple[int, int, bytes], ...], limits: HeaderLimits, leader: int
-) -> Layout:
+def _draft(byte_order: ByteOrder, described: Described, limits: HeaderLimits, leader: int) -> Layout:
     """The layout without its tile tables, checked."""
     fields = Fields(byte_order, {tag: (kind, data) for tag, kind, data in described})
     width, height = fields.integer(Tag.IMAGE_WIDTH), fields.integer(Tag.IMAGE_LENGTH)

@@ -14,6 +14,7 @@ from rasteret_torch.tiff.metadata import band_metadata, color_map, date_time, ex
 from rasteret_torch.tiff.model import Layout, TiffHeader
 from rasteret_torch.tiff.support import check_supported, refusal
 from rasteret_torch.tiff.tags import (
+    DESCRIBING_TAGS,
     MASK,
     MAX_ENTRIES,
     OVERVIEW,
@@ -92,13 +93,14 @@ def _read_ifds(
                 notes.append(f"IFD chain loops back to byte {offset}; it ends there")
                 offset = 0
                 break
-            missing = _missing_of_ifd(known, preamble, offset, chunk)
-            if missing:
+            found = _ifd_bytes(known, preamble, offset, chunk)
+            if isinstance(found, list):
+                missing = found
                 break
             if len(ifds) == limits.ifds:
                 raise CorruptTiffError(f"the file has more than {limits.ifds} image file directories")
             visited.add(offset)
-            ifds.append(_parse_ifd(known, preamble, offset, is_first=not ifds))
+            ifds.append(parse_ifd(preamble, offset, found, is_first=not ifds))
             offset = ifds[-1].next_offset
         missing += _missing_values(known, ifds, limits)
         if not missing:
@@ -107,7 +109,8 @@ def _read_ifds(
         chunk *= 2
 
 
-def _missing_of_ifd(known: KnownBytes, preamble: Preamble, offset: int, chunk: int) -> list[Span]:
+def _ifd_bytes(known: KnownBytes, preamble: Preamble, offset: int, chunk: int) -> bytes | list[Span]:
+    """An IFD, or what to ask for to know it."""
     count_bytes = known.get(offset, preamble.count_nbytes)
     if count_bytes is None:
         start = max(0, offset - _BEFORE_IFD)
@@ -117,16 +120,11 @@ def _missing_of_ifd(known: KnownBytes, preamble: Preamble, offset: int, chunk: i
     if not 0 < entries <= MAX_ENTRIES:
         raise CorruptTiffError(f"IFD at byte {offset} claims {entries} entries; the file is damaged or cut short")
     nbytes = preamble.ifd_nbytes(entries)
-    if known.get(offset, nbytes) is not None:
-        return []
+    data = known.get(offset, nbytes)
+    if data is not None:
+        return data
     known.expect(offset, nbytes, "an image file directory")
-    return known.missing(offset, max(nbytes, chunk), to_end=True)
-
-
-def _parse_ifd(known: KnownBytes, preamble: Preamble, offset: int, *, is_first: bool) -> Ifd:
-    count = preamble.integer(known.require(offset, preamble.count_nbytes, "an image file directory"))
-    data = known.require(offset, preamble.ifd_nbytes(count), "an image file directory")
-    return parse_ifd(preamble, offset, data, is_first=is_first)
+    return known.missing(offset, max(nbytes, chunk), to_end=True) or known.require(offset, nbytes, "an IFD")
 
 
 def _missing_values(known: KnownBytes, ifds: list[Ifd], limits: HeaderLimits) -> list[Span]:
@@ -146,11 +144,14 @@ def _missing_values(known: KnownBytes, ifds: list[Ifd], limits: HeaderLimits) ->
 
 
 def _fields(known: KnownBytes, preamble: Preamble, ifd: Ifd) -> Fields:
-    values = dict(ifd.inline)
+    values, described = dict(ifd.inline), ifd.described
     for tag, field_type, offset, nbytes in ifd.outside:
         data = known.get(offset, nbytes)
-        values[tag] = field_type, known.require(offset, nbytes, f"tag {tag}") if data is None else data
-    return Fields(preamble.byte_order, values)
+        data = known.require(offset, nbytes, f"tag {tag}") if data is None else data
+        values[tag] = field_type, data
+        if tag in DESCRIBING_TAGS:
+            described = (*described, (tag, field_type, data))
+    return Fields(preamble.byte_order, values, described)
 
 
 def _build_header(

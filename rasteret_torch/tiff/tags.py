@@ -83,6 +83,7 @@ LAYOUT_TAGS = frozenset(
     }
 )
 ALL_TAGS = frozenset(Tag)
+DESCRIBING_TAGS = LAYOUT_TAGS - {Tag.TILE_OFFSETS, Tag.TILE_BYTE_COUNTS, Tag.STRIP_OFFSETS, Tag.STRIP_BYTE_COUNTS}
 # NewSubfileType (TIFF 6.0): bit 0 an image of reduced resolution, bit 2 a mask.
 OVERVIEW, MASK = 1, 4
 
@@ -154,6 +155,9 @@ class Preamble:
         return self.count_nbytes + entries * self.entry_nbytes + self.offset_nbytes
 
 
+type Described = tuple[tuple[int, int, bytes], ...]  # tags with their field types and bytes
+
+
 class Entry(NamedTuple):
     """A tag of an IFD whose values stand elsewhere in the file: their field type, and where they are."""
 
@@ -172,6 +176,7 @@ class Ifd:
         subfile_type: tag NewSubfileType, 0 without one.
         inline: field type and bytes of the values that stand in the directory itself.
         outside: where the others are.
+        described: tag, field type and bytes of the inline values that describe the layout.
         next_offset: of the next IFD, 0 for none.
     """
 
@@ -179,6 +184,7 @@ class Ifd:
     subfile_type: int
     inline: dict[int, tuple[int, bytes]]
     outside: tuple[Entry, ...]
+    described: Described
     next_offset: int
 
 
@@ -240,6 +246,7 @@ def _parsed_ifd(preamble: Preamble, offset: int, data: bytes, is_first: bool) ->
         kind,
         {tag: value for tag, value in inline.items() if tag in chosen},
         tuple(found for tag, found in outside.items() if tag in chosen),
+        tuple((tag, *value) for tag, value in inline.items() if tag in chosen & DESCRIBING_TAGS),
         preamble.integer(data[end:]),
     )
 
@@ -261,11 +268,13 @@ class Fields:
 
     Attributes:
         byte_order: of the file.
-        values: raw bytes and field type of each tag that is present.
+        values: field type and raw bytes of each tag that is present.
+        described: those of them that describe the layout.
     """
 
     byte_order: ByteOrder
     values: dict[int, tuple[int, bytes]]
+    described: Described = ()
 
     def __contains__(self, tag: Tag) -> bool:
         """Whether the tag is present."""
