@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from numpy.typing import NDArray
+from rasteret_torch.tiff import Tile
 
 
 class TileKey(NamedTuple):
@@ -23,20 +23,20 @@ class TileCache:
     def __init__(self, max_nbytes: int) -> None:
         self.max_nbytes = max_nbytes
         self.nbytes = 0
-        self._tiles: OrderedDict[TileKey, NDArray[Any]] = OrderedDict()
+        self._tiles: OrderedDict[TileKey, Tile] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._tiles)
 
-    def get(self, key: TileKey, rows: int) -> NDArray[Any] | None:
+    def get(self, key: TileKey, rows: int) -> Tile | None:
         """The tile, when at least `rows` of its rows are there."""
         tile = self._tiles.get(key)
-        if tile is None or tile.shape[0] < rows:
+        if tile is None or tile.rows < rows:
             return None
         self._tiles.move_to_end(key)
         return tile
 
-    def put(self, key: TileKey, tile: NDArray[Any]) -> None:
+    def put(self, key: TileKey, tile: Tile) -> None:
         """Keeps a tile, dropping the ones used longest ago."""
         if tile.nbytes > self.max_nbytes:
             return

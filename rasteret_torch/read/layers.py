@@ -17,6 +17,7 @@ from rasteret_torch.read.plan import ChipPlan, LayerPlan
 from rasteret_torch.read.resample import Pixels
 from rasteret_torch.read.tiles import Paste, TileRef
 from rasteret_torch.read.validity import alpha_sample, fill_value, is_nodata
+from rasteret_torch.tiff import Tile
 
 
 class StepCanvas:
@@ -108,10 +109,10 @@ class LayerJob:
         extra = () if self.alpha is None or self.alpha_sample is None else (self.alpha_sample,)
         return (*self.plan.samples, *extra)
 
-    def paste(self, tile: NDArray[Any], ref: TileRef) -> None:
-        """Copies what the window needs of a decoded tile (row, col, sample)."""
+    def paste(self, tile: Tile, ref: TileRef) -> None:
+        """Copies what the window needs of a tile."""
         at = ref.paste
-        part = tile[at.rows, at.cols]
+        part = tile.pixels(at.rows)[:, at.cols]
         if ref.plane_sample is None and self.plan.samples == tuple(range(part.shape[2])):
             self.data[:, at.to_rows, at.to_cols] = part.transpose(2, 0, 1)
             return
@@ -121,11 +122,11 @@ class LayerJob:
         if self.alpha is not None and ref.plane_sample in (None, self.alpha_sample):
             self.alpha[at.to_rows, at.to_cols] = part[..., -1 if ref.plane_sample is not None else self.alpha_sample]
 
-    def paste_mask(self, tile: NDArray[Any], ref: TileRef) -> None:
-        """Copies what the window needs of a decoded tile of the mask image; nonzero is opaque."""
+    def paste_mask(self, tile: Tile, ref: TileRef) -> None:
+        """Copies what the window needs of a tile of the mask image; nonzero is opaque."""
         assert self.opaque is not None
         at = ref.paste
-        self.opaque[at.to_rows, at.to_cols] = tile[at.rows, at.cols, 0] != 0
+        self.opaque[at.to_rows, at.to_cols] = tile.pixels(at.rows)[:, at.cols, 0] != 0
 
     def paste_absent(self, ref: TileRef) -> None:
         """A tile that the file does not store: fill values, not valid."""

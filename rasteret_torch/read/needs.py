@@ -6,9 +6,6 @@ import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
-
-from numpy.typing import NDArray
 
 from rasteret_torch.errors import CorruptTileError, RasteretTorchError
 from rasteret_torch.read.cache import TileKey
@@ -16,7 +13,7 @@ from rasteret_torch.read.layers import LayerJob
 from rasteret_torch.read.stats import ReadStats
 from rasteret_torch.read.tiles import TileRef
 from rasteret_torch.store import DiskCache, ObjectStamp, local_path, pread_span, redact
-from rasteret_torch.tiff import decode_tile
+from rasteret_torch.tiff import Tile, inflate_tile
 from rasteret_torch.tiff.model import Layout
 
 SMALL_NBYTES = 128 * 1024  # tiles smaller than this share a thread task, whose hand-over costs more than they do
@@ -33,7 +30,7 @@ class TileNeed:
     stored_rows: int
     rows: int = 0
     pastes: list[tuple[LayerJob, TileRef]] = field(default_factory=list)
-    flight: asyncio.Future[NDArray[Any]] | None = None  # set while this need is the one that brings the tile
+    flight: asyncio.Future[Tile] | None = None  # set while this need is the one that brings the tile
 
     @property
     def offset(self) -> int:
@@ -45,11 +42,11 @@ class TileNeed:
         """Compressed bytes."""
         return len(self.span)
 
-    def decode(self, data: bytes | memoryview) -> NDArray[Any]:
-        """The tile as (row, col, sample), down to the last row that is needed."""
-        return decode_tile(self.layout, data, rows=self.stored_rows, need_rows=min(self.rows, self.stored_rows))
+    def decode(self, data: bytes | memoryview) -> Tile:
+        """The tile down to the last row that is needed."""
+        return inflate_tile(self.layout, data, rows=self.stored_rows, need_rows=min(self.rows, self.stored_rows))
 
-    def paste(self, tile: NDArray[Any]) -> None:
+    def paste(self, tile: Tile) -> None:
         """Gives everyone who waits their pixels."""
         for job, ref in self.pastes:
             (job.paste_mask if self.key.is_mask else job.paste)(tile, ref)
@@ -61,11 +58,14 @@ class TileNeed:
 
 
 def located(error: RasteretTorchError, job: LayerJob, key: TileKey) -> RasteretTorchError:
-    """The same error, saying which item and tile it met."""
+    """The same error, saying which item, bands and tile it met."""
     image = "mask tile" if key.is_mask else "tile"
     level = f" of level {key.level}" if key.level else ""
     item = "" if job.plan.item_id == key.href else f"item {job.plan.item_id!r}, "
-    return type(error)(f"{item}{image} {key.tile}{level} of {redact(key.href)}: {error}")
+    names = f"band {', '.join(job.plan.names)}, " if job.plan.names else ""
+    where = redact(key.href)
+    said = str(error).removeprefix(f"{where}, ")  # the store names the URL too
+    return type(error)(f"{item}{names}{image} {key.tile}{level} of {where}: {said}")
 
 
 def bundles(needs: list[TileNeed]) -> Iterable[list[TileNeed]]:
@@ -82,20 +82,20 @@ def bundles(needs: list[TileNeed]) -> Iterable[list[TileNeed]]:
         yield bundle
 
 
-def read_local(needs: list[TileNeed], stats: ReadStats) -> list[NDArray[Any] | None]:
+def read_local(needs: list[TileNeed], stats: ReadStats) -> list[Tile | None]:
     """Reads local tiles, decodes and pastes them; None for those that failed."""
     return [_finished(need, None, stats) for need in needs]
 
 
 def read_kept(
     needs: list[TileNeed], disk: DiskCache, stats: ReadStats
-) -> tuple[list[tuple[TileNeed, NDArray[Any] | None]], list[TileNeed]]:
+) -> tuple[list[tuple[TileNeed, Tile | None]], list[TileNeed]]:
     """Decodes and pastes the tiles that are kept on disk.
 
     Returns:
         Those tiles, and the needs that are not there.
     """
-    found: list[tuple[TileNeed, NDArray[Any] | None]] = []
+    found: list[tuple[TileNeed, Tile | None]] = []
     missing: list[TileNeed] = []
     for need in needs:
         body = disk.get(need.key.href, need.stamp, need.offset, need.nbytes)
@@ -107,7 +107,7 @@ def read_kept(
     return found, missing
 
 
-def finish_fetched(need: TileNeed, body: memoryview, disk: DiskCache | None, stats: ReadStats) -> NDArray[Any] | None:
+def finish_fetched(need: TileNeed, body: memoryview, disk: DiskCache | None, stats: ReadStats) -> Tile | None:
     """Decodes and pastes a tile that was fetched, and keeps its bytes; None when it failed."""
     tile = _finished(need, body, stats)
     if disk is not None and tile is not None:
@@ -115,15 +115,15 @@ def finish_fetched(need: TileNeed, body: memoryview, disk: DiskCache | None, sta
     return tile
 
 
-def _finished(need: TileNeed, body: bytes | memoryview | None, stats: ReadStats) -> NDArray[Any] | None:
+def _finished(need: TileNeed, body: bytes | memoryview | None, stats: ReadStats) -> Tile | None:
     """Decodes a tile (reading it first when it is local) and pastes it; a failure marks the layers that wait for it."""
     began = time.thread_time()
     try:
         if body is None:
             body = pread_span(local_path(need.key.href), need.offset, need.nbytes, need.stamp)
         tile = need.decode(body)
-        if tile.shape[0] < min(need.rows, need.stored_rows):
-            raise CorruptTileError(f"decoded to {tile.shape[0]} rows, {need.rows} were needed")
+        if tile.rows < min(need.rows, need.stored_rows):
+            raise CorruptTileError(f"decoded to {tile.rows} rows, {need.rows} were needed")
         need.paste(tile)
     except RasteretTorchError as error:
         need.fail(error)

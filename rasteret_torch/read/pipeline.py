@@ -36,7 +36,7 @@ from rasteret_torch.store import (
     is_local,
     runtime,
 )
-from rasteret_torch.tiff import tile_span
+from rasteret_torch.tiff import Tile, tile_span
 from rasteret_torch.tiff.model import Layout
 
 
@@ -107,29 +107,43 @@ class Pipeline:
         for plan, chip in zip(plans, chips, strict=True):
             steps = range(len(plan.steps))
             canvases.extend(StepCanvas(plan, step, chip.data[step], chip.valid[step]) for step in steps)
+        failed: dict[ChipPlan, RasteretTorchError] = {}
+        unread = list(canvases)
+        deadline = asyncio.timeout(self.options.sample_timeout_s)
         try:
-            async with asyncio.timeout(self.options.sample_timeout_s):
-                failed = await self._fill(canvases)
+            async with deadline:
+                await self._fill(unread, failed)
         except TimeoutError as error:
-            raise DeadlineExceededError(
-                f"{len(plans)} chips were not read within {self.options.sample_timeout_s:g} s; the store is slow or "
-                "stalls: raise ReadOptions.sample_timeout_s or lower the batch size"
-            ) from error
+            if not deadline.expired():
+                raise  # a range had its own, and its error names it
+            late = self._late(len(plans))
+            if self.options.on_error == "raise":
+                raise late from error
+            for canvas in unread:
+                canvas.clear()
+                failed.setdefault(canvas.plan, late)
         if failures is not None and failed:
             failures.update((number, failed[plan]) for number, plan in enumerate(plans) if plan in failed)
         return chips
 
-    async def _fill(self, canvases: list[StepCanvas]) -> dict[ChipPlan, RasteretTorchError]:
+    def _late(self, count: int) -> DeadlineExceededError:
+        return DeadlineExceededError(
+            f"{count} chips were not read within {self.options.sample_timeout_s:g} s; the store is slow or "
+            "stalls: raise ReadOptions.sample_timeout_s or lower the batch size"
+        )
+
+    async def _fill(self, unread: list[StepCanvas], errors: dict[ChipPlan, RasteretTorchError]) -> None:
         """Rounds: the layers that should be enough first, further items only where pixels are still missing.
 
-        Returns:
-            The first error of every chip that had one.
+        Args:
+            unread: what is to be filled; emptied as they are done.
+            errors: gets the first error of every chip that has one.
         """
-        errors: dict[ChipPlan, RasteretTorchError] = {}
-        for canvas in canvases:
+        for canvas in unread:
             if not canvas.items:
                 canvas.clear()
-        while pending := [canvas for canvas in canvases if not canvas.done]:
+        while pending := [canvas for canvas in unread if not canvas.done]:
+            unread[:] = pending
             per_canvas = [canvas.next_jobs() for canvas in pending]
             jobs = [job for jobs in per_canvas for job in jobs]
             await self._gather(self._needs(jobs))
@@ -141,7 +155,7 @@ class Pipeline:
                 errors.setdefault(job.canvas.plan, job.error)
                 self.stats.bad_layers += 1
             await asyncio.gather(*(self._in_thread(_merge, jobs) for jobs in per_canvas))
-        return errors
+        unread.clear()
 
     def _needs(self, jobs: Iterable[LayerJob]) -> dict[TileKey, TileNeed]:
         """Every tile once, with all its pastes; absent tiles are pasted right away."""
@@ -199,8 +213,9 @@ class Pipeline:
                 task.cancel()
             for need in needs.values():
                 self._land(need, None)
+                need.pastes.clear()  # a thread that comes too late writes nowhere
 
-    async def _join(self, need: TileNeed, flight: asyncio.Future[NDArray[Any]]) -> None:
+    async def _join(self, need: TileNeed, flight: asyncio.Future[Tile]) -> None:
         """Waits for a tile that another batch has under way; fetches it alone if that one gives up."""
         try:
             tile = await asyncio.shield(flight)
@@ -215,7 +230,7 @@ class Pipeline:
         self.stats.cache_hits += 1
         await self._in_thread(need.paste, tile)
 
-    def _land(self, need: TileNeed, tile: NDArray[Any] | None) -> None:
+    def _land(self, need: TileNeed, tile: Tile | None) -> None:
         """Ends the flight of a tile: those who joined get it, or learn that it did not come."""
         if need.flight is None or need.flight.done():
             return
@@ -287,7 +302,7 @@ class Pipeline:
     async def _decode(self, need: TileNeed, body: memoryview) -> None:
         self._keep([(need, await self._in_thread(finish_fetched, need, body, self._disk, self.stats))])
 
-    def _keep(self, finished: Iterable[tuple[TileNeed, NDArray[Any] | None]]) -> None:
+    def _keep(self, finished: Iterable[tuple[TileNeed, Tile | None]]) -> None:
         for need, tile in finished:
             if tile is not None:
                 self.stats.tiles += 1

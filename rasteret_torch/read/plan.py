@@ -41,6 +41,7 @@ class LayerPlan:
         window: the source pixels needed, inside the level.
         resampling: used unless the placement is a plain copy.
         scaling: (scale, offset) of each sample, applied once it lies on the target; None keeps what the file stores.
+        names: of the bands, for errors; none where a file is read without an index.
     """
 
     item_id: str
@@ -53,6 +54,7 @@ class LayerPlan:
     window: Window
     resampling: Resampling
     scaling: tuple[tuple[float, float], ...] | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def layout(self) -> Layout:
@@ -145,6 +147,7 @@ class PlacedItem:
             window=placement.source_window(kernel),
             resampling=kernel,
             scaling=tuple(scaling_of(member) for _, member in members) if self.is_scaled else None,
+            names=tuple(member.band for _, member in members),
         )
 
 

@@ -1,9 +1,9 @@
 """TIFF without I/O: the header parser asks for byte spans and is handed bytes; tiles are decoded from bytes.
 
-Start at `parser.header_steps`; `codecs.decode_tile` is the other door.
+Start at `parser.header_steps`; `codecs.inflate_tile` is the other door.
 """
 
-from rasteret_torch.tiff.codecs import decode_tile
+from rasteret_torch.tiff.codecs import Tile, decode_tile, inflate_tile
 from rasteret_torch.tiff.known import Span
 from rasteret_torch.tiff.limits import HeaderLimits, check_header, check_layout, sparse_count, tile_span
 from rasteret_torch.tiff.model import GroundControlPoint, Layout, TiffHeader
@@ -17,12 +17,14 @@ __all__ = [
     "HeaderSteps",
     "Layout",
     "Span",
+    "Tile",
     "TiffHeader",
     "check_header",
     "check_layout",
     "check_supported",
     "decode_tile",
     "header_steps",
+    "inflate_tile",
     "read_header",
     "sparse_count",
     "supported",

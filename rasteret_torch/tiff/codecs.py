@@ -1,4 +1,4 @@
-"""`decode_tile`: from the stored bytes of a tile to its pixels."""
+"""`inflate_tile`: from the stored bytes of a tile to its pixels."""
 
 from __future__ import annotations
 
@@ -10,22 +10,63 @@ from numpy.typing import NDArray
 from rasteret_torch.errors import InputError
 from rasteret_torch.tiff.images import decode_image
 from rasteret_torch.tiff.model import Layout
-from rasteret_torch.tiff.streams import Buffer, inflate_bytes
+from rasteret_torch.tiff.streams import Buffer, Bytes, inflate_bytes
 from rasteret_torch.tiff.support import IMAGE_CODECS, Compression, check_supported
 from rasteret_torch.tiff.unpack import unpack
 
 
-def decode_tile(layout: Layout, data: Buffer, *, rows: int, need_rows: int | None = None) -> NDArray[Any]:
-    """Decodes one tile or strip.
+class Tile:
+    """A decompressed tile or strip. Its pixels are unpacked (predictor, byte order, bit depth) row by row as asked for.
+
+    Chips mostly want a quarter of a tile once. Whoever comes for more than the tile has rows finds it unpacked whole.
+
+    Attributes:
+        layout: the image that the tile belongs to.
+        rows: pixel rows that are there, from the first on.
+    """
+
+    __slots__ = ("_pixels", "_stored", "_unpacked_rows", "layout", "rows")
+
+    def __init__(self, layout: Layout, rows: int, stored: Bytes | None, pixels: NDArray[Any] | None = None) -> None:
+        self.layout = layout
+        self.rows = rows
+        self._stored = stored  # exactly `layout.tile_nbytes(rows)`; None once all is unpacked
+        self._pixels = pixels
+        self._unpacked_rows = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its pixels."""
+        layout = self.layout
+        return self.rows * layout.tile_width * layout.samples_per_tile * layout.dtype.itemsize
+
+    def pixels(self, rows: slice) -> NDArray[Any]:
+        """Pixels (row, col, sample) of some of the rows, in `layout.dtype` and native byte order; do not write to them.
+
+        May be called from several threads.
+        """
+        stored = self._stored
+        if self._pixels is not None or stored is None:
+            assert self._pixels is not None
+            return self._pixels[rows]
+        count = rows.stop - rows.start
+        self._unpacked_rows += count
+        if self._unpacked_rows >= self.rows:
+            self._pixels = unpack(self.layout, stored, self.rows)
+            self._stored = None
+            return self._pixels[rows]
+        first, last = self.layout.tile_nbytes(rows.start), self.layout.tile_nbytes(rows.stop)
+        return unpack(self.layout, stored[first:last], count)
+
+
+def inflate_tile(layout: Layout, data: Buffer, *, rows: int, need_rows: int | None = None) -> Tile:
+    """Decompresses one tile or strip.
 
     Args:
         layout: the image that the tile belongs to.
         data: its stored bytes.
         rows: pixel rows stored, from `layout.tile_rows`.
         need_rows: stop after so many rows, which saves most of the time for deflate; all when None.
-
-    Returns:
-        A private writable array (row, col, sample) of `layout.dtype` in native byte order. JPEG in YCbCr comes as RGB.
 
     Raises:
         CorruptTileError: the bytes do not decode to exactly this tile.
@@ -39,7 +80,20 @@ def decode_tile(layout: Layout, data: Buffer, *, rows: int, need_rows: int | Non
     if layout.fill_order == 2 and layout.compression != Compression.JPEG:
         data = memoryview(imagecodecs.bitorder_decode(bytes(data)))
     if layout.compression in IMAGE_CODECS:
-        return decode_image(layout, data, rows)[:wanted]
+        return Tile(layout, wanted, None, decode_image(layout, data, rows)[:wanted])
     nbytes, stored_nbytes = layout.tile_nbytes(wanted), layout.tile_nbytes(rows)
     stored = inflate_bytes(layout.compression, data, nbytes, stored_nbytes=stored_nbytes)
-    return unpack(layout, stored, wanted)
+    return Tile(layout, wanted, stored)
+
+
+def decode_tile(layout: Layout, data: Buffer, *, rows: int, need_rows: int | None = None) -> NDArray[Any]:
+    """All pixels of a tile down to `need_rows`: `inflate_tile`, unpacked.
+
+    Returns:
+        An array (row, col, sample) of `layout.dtype` in native byte order. JPEG in YCbCr comes as RGB.
+
+    Raises:
+        CorruptTileError, UnsupportedTiffError, InputError: as `inflate_tile`.
+    """
+    tile = inflate_tile(layout, data, rows=rows, need_rows=need_rows)
+    return tile.pixels(slice(0, tile.rows))

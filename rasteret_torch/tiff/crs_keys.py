@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pyproj
 from pyproj.crs import GeographicCRS, ProjectedCRS
 from pyproj.crs.crs import CoordinateOperation, Datum, Ellipsoid, PrimeMeridian  # type: ignore[attr-defined]
 
 from rasteret_torch.errors import InputError
-from rasteret_torch.geo import crs_label, parse_crs
+from rasteret_torch.geo import crs_label, parse_crs, plane_of
 from rasteret_torch.tiff.keys import GEOG_CITATION, GT_CITATION, PROJECTED_CITATION, GeoKeys
 from rasteret_torch.tiff.projections import ANGLES, MERCATOR, MERCATOR_2SP, PARALLEL_1, PROJECTIONS
 
@@ -24,6 +25,7 @@ PROJECTED_TYPE, PROJECTION, TRANSFORMATION = 3072, 3074, 3075
 LINEAR_UNITS, LINEAR_UNIT_SIZE = 3076, 3077
 
 _PE_STRING = "ESRI PE String = "
+_FALSE_ORIGIN = re.compile(r'(PARAMETER\["false_(?:easting|northing)",)([^\]]+)\]')
 _UNKNOWN_DATUM = "Unknown"
 
 
@@ -42,7 +44,7 @@ def crs_of(keys: GeoKeys) -> tuple[str | None, str | None]:
     } and not any(_PE_STRING in text for text in keys.texts.values()):
         return None, None
     try:
-        return crs_label(_crs(keys)), None
+        return crs_label(plane_of(_crs(keys))), None
     except (CrsError, InputError, pyproj.exceptions.CRSError) as error:
         return None, f"the GeoTIFF keys describe no CRS that is understood: {error}"
 
@@ -74,26 +76,40 @@ def _registered(code: int) -> pyproj.CRS:
 def _projected(keys: GeoKeys) -> pyproj.CRS:
     code = keys.code(PROJECTED_TYPE)
     if code is not None and code != USER_DEFINED:
-        crs = _registered(code)
+        crs = plane_of(_registered(code))
         unit = _unit_size(keys, LINEAR_UNITS, LINEAR_UNIT_SIZE)
         own = crs.axis_info[0].unit_conversion_factor if crs.axis_info else None
-        if unit is not None and own is not None and crs.is_projected and not math.isclose(unit, own, rel_tol=1e-6):
-            raise CrsError(f"code {code} is in units of {own} m, but ProjLinearUnits (3076) says {unit} m")
-        return crs
+        if unit is None or own is None or not crs.is_projected or math.isclose(unit, own, rel_tol=1e-6):
+            return crs
+        assert crs.geodetic_crs is not None
+        return _projcs(crs.name, crs.geodetic_crs, _conversion(crs, unit), unit)  # the same plane in other units
     unit = _unit_size(keys, LINEAR_UNITS, LINEAR_UNIT_SIZE) or 1.0
     name = _name(keys.texts.get(PROJECTED_CITATION) or keys.texts.get(GT_CITATION, ""), "PCS Name") or "unnamed"
+    return _projcs(name, _geographic(keys), _projection(keys, unit), unit)
+
+
+def _projcs(name: str, base: pyproj.CRS, conversion: str, unit: float) -> pyproj.CRS:
     unit_name = "metre" if unit == 1.0 else "unit"
-    base = _geographic(keys).to_wkt("WKT1_GDAL")
-    return parse_crs(f'PROJCS["{name}",{base},{_projection(keys)},UNIT["{unit_name}",{unit!r}]]')
+    return parse_crs(f'PROJCS["{name}",{base.to_wkt("WKT1_GDAL")},{conversion},UNIT["{unit_name}",{unit!r}]]')
 
 
-def _projection(keys: GeoKeys) -> str:
+def _conversion(crs: pyproj.CRS, unit: float) -> str:
+    """The PROJECTION and PARAMETER parts of the WKT 1 of a projected CRS, lengths in units of `unit` metres."""
+    text = crs.to_wkt("WKT1_GDAL")
+    if "EXTENSION[" in text or "PROJECTION[" not in text:  # web Mercator: WKT 1 has no words for it
+        raise CrsError(f"{crs.name!r} in units of {unit} m")
+    start = text.index("PROJECTION[")
+    own = crs.axis_info[0].unit_conversion_factor
+    return _FALSE_ORIGIN.sub(
+        lambda match: f"{match[1]}{float(match[2]) * own / unit!r}]", text[start : text.index(",UNIT[", start)]
+    )
+
+
+def _projection(keys: GeoKeys, unit: float) -> str:
     """The PROJECTION and PARAMETER parts of WKT 1, from a registered conversion or from parameters."""
     code = keys.code(PROJECTION)
     if code is not None and code != USER_DEFINED:
-        example = ProjectedCRS(CoordinateOperation.from_epsg(code), geodetic_crs=parse_crs(4326)).to_wkt("WKT1_GDAL")
-        start = example.index("PROJECTION[")
-        return example[start : example.index(",UNIT[", start)]
+        return _conversion(ProjectedCRS(CoordinateOperation.from_epsg(code), geodetic_crs=parse_crs(4326)), unit)
     method = keys.code(TRANSFORMATION)
     entry = PROJECTIONS.get(method or 0)
     if entry is None:

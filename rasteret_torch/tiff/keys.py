@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from rasteret_torch.tiff.tags import Fields, Tag
 
-_DOUBLES, _ASCII = int(Tag.GEO_DOUBLE_PARAMS), int(Tag.GEO_ASCII_PARAMS)
+_SHORTS, _DOUBLES, _ASCII = int(Tag.GEO_KEY_DIRECTORY), int(Tag.GEO_DOUBLE_PARAMS), int(Tag.GEO_ASCII_PARAMS)
 _MOST_DOUBLES = 7  # of any key that is read: a Helmert transformation
 GT_CITATION, GEOG_CITATION, PROJECTED_CITATION = CITATIONS = (1026, 2049, 3073)
 
@@ -41,14 +41,16 @@ def geo_keys(fields: Fields) -> GeoKeys | None:
     doubles, ascii_params = fields.floats(Tag.GEO_DOUBLE_PARAMS), fields.raw(Tag.GEO_ASCII_PARAMS)
     keys = GeoKeys()
     for key, location, count, value in directory[4 : 4 + 4 * int(directory[3])].reshape(-1, 4).tolist():
-        if location == 0:
+        if location == 0 and count == 1:
             keys.shorts[key] = value
+        elif location == _SHORTS and value + count <= directory.size:
+            keys.shorts[key] = int(directory[value])
         elif location == _DOUBLES and value + count <= doubles.size:
             keys.doubles[key] = tuple(doubles[value : value + min(count, _MOST_DOUBLES)].tolist())
-        elif location == _ASCII and value + count <= len(ascii_params) + 1:  # writers may count the last NUL or not
+        elif location == _ASCII and value < len(ascii_params):  # a text ends where all of them end, at the latest
             if key in CITATIONS:
                 text = ascii_params[value : value + count].split(b"\0", 1)[0].decode("utf-8", "replace")
                 keys.texts[key] = text.rstrip("|").strip()
-        elif location in (_DOUBLES, _ASCII):
+        else:
             return None
     return keys

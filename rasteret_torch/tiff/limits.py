@@ -107,13 +107,13 @@ def tile_span(layout: Layout, index: int, file_size: int | None, limits: HeaderL
     offset, nbytes = int(layout.offsets[index]), int(layout.counts[index])
     if offset == 0 or nbytes == 0:
         return None
+    if layout.compression == 1:  # writers get counts wrong, so libtiff reads as many bytes as there must be
+        nbytes = layout.tile_nbytes(layout.tile_rows(index // layout.tiles_across % layout.tiles_down))
     if file_size is not None and offset + nbytes > file_size:
         raise CorruptTileError(
             f"tile {index} at bytes {offset} to {offset + nbytes} ends after the file's {file_size} bytes; "
             "the file was cut short"
         )
-    if layout.compression == 1:
-        nbytes = min(nbytes, layout.tile_nbytes(layout.tile_height))
     largest = 2 * layout.tile_nbytes(layout.tile_height) + 2**20  # no codec doubles its input
     if nbytes > min(largest, 2 * limits.tile_nbytes):
         raise CorruptTileError(f"tile {index} claims {nbytes} bytes, more than its {largest} at the very most")

@@ -15,39 +15,29 @@ _WHOLE_BYTES = (8, 16, 32, 64, 128)
 
 
 def unpack(layout: Layout, stored: Bytes, rows: int) -> NDArray[Any]:
-    """Pixels (row, col, sample) in native byte order and `layout.dtype`.
+    """Pixels (row, col, sample) in native byte order and `layout.dtype`; where nothing must change, a view.
 
     Args:
         layout: says how pixels are stored.
-        stored: exactly `layout.tile_nbytes(rows)` bytes, private: where they are writable they are changed in place.
+        stored: exactly `layout.tile_nbytes(rows)` bytes, which stay as they are.
         rows: pixel rows.
     """
     shape = (rows, layout.tile_width, layout.samples_per_tile)
-    if layout.predictor == 2 and layout.bits in _WHOLE_BYTES and not stored.flags.writeable and _is_native(layout):
-        summed = np.empty(shape, f"u{layout.bits // 8}")  # undoing the predictor is the copy
-        imagecodecs.delta_decode(stored.view(summed.dtype).reshape(shape), axis=-2, out=summed)
-        return _typed(layout, summed.reshape(-1).view(np.uint8), "=").reshape(shape)
-    stored = stored if stored.flags.writeable else stored.copy()
     if layout.predictor == 3:
         return _floats(layout, _undo_float_predictor(stored, shape, layout.bits // 8), shape)
     if layout.bits not in _WHOLE_BYTES:
         return _odd_bits(layout, stored, shape)
     if layout.predictor == 2:
-        whole = _native(stored.view(f"{layout.byte_order}u{layout.bits // 8}"))
-        imagecodecs.delta_decode(whole.reshape(shape), axis=-2, out=whole.reshape(shape))
-        return _typed(layout, whole.view(np.uint8), "=").reshape(shape)
+        differences = _native(stored.view(f"{layout.byte_order}u{layout.bits // 8}"))
+        summed = np.empty(shape, differences.dtype)
+        imagecodecs.delta_decode(differences.reshape(shape), axis=-2, out=summed)
+        return _typed(layout, summed.reshape(-1).view(np.uint8), "=").reshape(shape)
     return _typed(layout, stored, layout.byte_order).reshape(shape)
 
 
-def _is_native(layout: Layout) -> bool:
-    return layout.bits == 8 or np.dtype(f"{layout.byte_order}u2").isnative
-
-
 def _native(values: NDArray[Any]) -> NDArray[Any]:
-    """The same numbers in native byte order, in the same memory."""
-    if values.dtype.isnative:
-        return values
-    return values.byteswap(inplace=True).view(values.dtype.newbyteorder("="))
+    """The same numbers in native byte order."""
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def _typed(layout: Layout, data: Bytes, byte_order: str) -> NDArray[Any]:
@@ -67,8 +57,8 @@ def _undo_float_predictor(stored: Bytes, shape: tuple[int, int, int], size: int)
     Returns little-endian samples of `size` bytes, row after row.
     """
     rows, cols, samples = shape
-    summed = stored.reshape(rows, cols * size, samples)
-    imagecodecs.delta_decode(summed, axis=-2, out=summed)
+    summed = np.empty((rows, cols * size, samples), np.uint8)
+    imagecodecs.delta_decode(stored.reshape(summed.shape), axis=-2, out=summed)
     planes = summed.reshape(rows, size, cols * samples)
     values = np.empty((rows, cols * samples, size), np.uint8)
     for byte in range(size):

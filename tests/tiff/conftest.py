@@ -47,7 +47,6 @@ def _paste(out: NDArray[Any], layout: Layout, place: tuple[int, int], data: byte
     assert tile.shape == (rows, layout.tile_width, layout.samples_per_tile)
     assert tile.dtype == layout.dtype
     assert tile.dtype.isnative
-    assert tile.flags.writeable
     out[:, top : top + rows, left : left + cols] = tile[:, :cols].transpose(2, 0, 1)
 
 
