@@ -161,6 +161,8 @@ def _map_to_struct(array: pa.MapArray) -> pa.Array:
 
 
 def _headers(array: pa.StructArray) -> pa.StructArray:
+    if array.type == s.HEADER:
+        return array
     known = dict(s_fields(s.HEADER))
     array = compact.expanded(array)
     children = {name: child.cast(known.get(name, child.type)) for name, child in _children(array)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -96,9 +97,14 @@ def date_period(text: str, date_format: str, name: str) -> tuple[int, int]:
         InputError: the text does not fit the format.
     """
     try:
-        moment = dt.datetime.strptime(text, date_format)
+        return _period(text, date_format)
     except ValueError as error:
         raise InputError(f"the date {text!r} of {name!r} does not fit date_format={date_format!r}") from error
+
+
+@functools.lru_cache(4096)  # the bands of an item have the same
+def _period(text: str, date_format: str) -> tuple[int, int]:
+    moment = dt.datetime.strptime(text, date_format)
     if not _has(date_format, (*_YEAR, "%c", "%x", "%D", "%F", "%s")):
         return dates.TIME_MIN_US, dates.TIME_MAX_US
     if not _has(date_format, _MONTH + _DAY + ("%c", "%s")):
