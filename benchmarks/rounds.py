@@ -81,4 +81,6 @@ def summary(lines: dict[str, list[Line]]) -> Line:
     middle = {engine: round(statistics.median(seconds), 4) for engine, seconds in times.items() if seconds}
     ratios = {engine: round(seconds / middle["ours"], 2) for engine, seconds in middle.items() if "ours" in middle}
     failed = {engine: count for engine, known in lines.items() if (count := len(known) - len(times[engine]))}
-    return {"median_s": middle, "times_slower_than_ours": ratios, "failed_runs": failed}
+    worked = {engine: [line["cpu_s"] for line in known if "cpu_s" in line] for engine, known in lines.items()}
+    cpu = {engine: round(statistics.median(seconds), 3) for engine, seconds in worked.items() if seconds}
+    return {"median_s": middle, "median_cpu_s": cpu, "times_slower_than_ours": ratios, "failed_runs": failed}
