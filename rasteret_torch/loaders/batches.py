@@ -48,7 +48,7 @@ class BadSample:
 
 @dataclass(slots=True)
 class Chosen:
-    """A sample of a batch: its number and its plan; both change when another takes its place."""
+    """A sample of a batch: its number, and its plan, which changes when another takes its place."""
 
     number: int
     chip: PlannedChip
@@ -92,7 +92,7 @@ class ChipReader:
             if self.options.on_error != "replace":
                 raise
             self.count(error, number, epoch)
-        return next(self.substitutes(number, epoch))
+        return Chosen(number, next(self.substitutes(number, epoch)).chip)
 
     def substitutes(self, number: int, epoch: int) -> Iterator[Chosen]:
         """Other samples to take the place of one that failed; which ones depends on seed, epoch and its number only.
@@ -191,7 +191,7 @@ class Reading:
             into = None if self._data is None else [pixels]
             read = self._begin([other.chip], into, failures).result()[0]
             if not failures:
-                self._chosen[slot] = other
+                self._chosen[slot].chip = other.chip
                 return read
             self._reader.count(failures[0], other.number, self._epoch)
         raise AssertionError("substitutes() ends with an error")

@@ -67,6 +67,10 @@ class RasteretIterableDataset(IterableDataset[Sample]):
     An epoch is repeated until `set_epoch` chooses another. `RasteretDataLoader` goes on to the next epoch by itself and
     keeps the state that belongs to the batch last handed out, workers or not.
 
+    Where `ReadOptions.on_error` is "replace", another sample, a function of seed, epoch and number, stands in the place
+    of one that failed: its pixels, `bounds` and labels, under the number of the place, so that an epoch still has every
+    number once.
+
     Samples hold `image` [C, H, W] ([T, C, H, W] for time series) or `mask`, `mask_valid` uint8, `bounds` and
     `transform` (9,) float64, `index` int64, the chip's number in [0, length), and as asked `label` and `timestamps`;
     batches hold the same with one axis more.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from multiprocessing.context import BaseContext
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Sampler
@@ -116,18 +118,26 @@ class RasteretDataLoader(DataLoader[Sample]):
 
         Raises:
             RasteretTorchError: what reading said, also from workers.
-            RuntimeError: a worker died.
+            RuntimeError: a worker died, or its error was lost on the way.
         """
         start = self._next_start
         self.dataset.aim(start)
         cut = self.dataset.cut(start.position)
         self._reporter.begin()
-        batches = self._counted(_from_living(super().__iter__()))
+        workers = super().__iter__()
+        _end_promptly(workers)
+        batches = self._counted(_from_living(workers))
         self._begun, self._is_finished, self._stands = self.dataset.mark, cut.steps == 0, start
+        count = 0
         for count, batch in enumerate(batches, start=1):
             self._is_finished = count == cut.steps
             self._stands = Mark(start.epoch, cut.position_after(count), start.batches + count)
             yield batch
+        if not self._is_finished:
+            raise RuntimeError(
+                f"the epoch ended {cut.steps - count} of {cut.steps} batches early: a DataLoader worker raised an "
+                "error that cannot be pickled, printed above; define its type at the top of a module"
+            )
         self._stands = None
 
     def _counted(self, handed: Iterator[Handed]) -> Iterator[Sample]:
@@ -205,6 +215,29 @@ def _from_living(batches: Iterator[Handed]) -> Iterator[Handed]:
             "a DataLoader worker died (killed, or out of memory) before its batches were taken over; resume from the "
             "last state_dict, with fewer workers or smaller batches if memory is short"
         ) from error
+
+
+def _end_promptly(workers: Any) -> None:
+    """Has workers told to end when their iterator goes, even where it goes as part of a cycle.
+
+    An error that is kept holds the frames it went through, and they hold the iterator: garbage that is collected some
+    time later, in any thread. The queues then close before torch tells the workers through them, and each worker is
+    waited for until it looks up by itself, 5 s later; in the thread that reads, all reads stand still meanwhile.
+
+    Args:
+        workers: what `DataLoader.__iter__` gave.
+    """
+    queues = getattr(workers, "_index_queues", ())
+    if queues and not hasattr(workers, "rasteret_ending"):
+        workers.rasteret_ending = weakref.finalize(workers, _tell_to_end, workers._workers_done_event, tuple(queues))
+        workers.rasteret_ending.atexit = False  # torch does it then
+
+
+def _tell_to_end(done: Any, queues: tuple[Any, ...]) -> None:
+    done.set()
+    for queue in queues:
+        with contextlib.suppress(ValueError):  # closed: they were told before
+            queue.put(None)
 
 
 class _EpochListener(Sampler[None]):

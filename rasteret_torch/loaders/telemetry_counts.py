@@ -109,16 +109,12 @@ class LoaderCounts:
 
 
 class Handed(NamedTuple):
-    """A batch on its way from a worker, and what happened there since the one before."""
+    """A batch on its way from a worker: how many samples it holds, and what happened there since the one before."""
 
     batch: Sample
+    samples: int
     read: ReadStats
     bad_samples: list[BadSample]
-
-    @property
-    def samples(self) -> int:
-        """How many the batch holds; 1 for a single sample."""
-        return int(self.batch["index"].numel())
 
 
 class Reporter:
@@ -143,7 +139,8 @@ class Reporter:
         now = self._now
         since, self._before = now - self._before, now
         bad, self.dataset.bad_samples[:] = list(self.dataset.bad_samples), []
-        return Handed(batch, since, bad)
+        stacked = next(iter(batch.values()), ())  # any of its keys: transforms may drop all that we know
+        return Handed(batch, 1 if self.dataset.batch_size is None else len(stacked), since, bad)
 
     @property
     def _now(self) -> ReadStats:

@@ -42,7 +42,7 @@ class Fault(Exception):
         self,
         reason: str,
         *,
-        cure: str = "try again later or raise FetchPolicy.attempts",
+        cure: str = "try again later or raise ReadOptions.attempts",
         error: type[StoreError] = FetchError,
         retry: bool = False,
         status: int | None = None,

@@ -129,7 +129,7 @@ class Fetcher:
                 said = f" (before that, {reasons[-1]})" if reasons else ""
                 raise DeadlineExceededError(
                     f"{ask}: not all bytes came within {self.policy.range_timeout_s:g} s, in "
-                    f"attempt {len(reasons) + 1}{said}; try again later or raise FetchPolicy.range_timeout_s."
+                    f"attempt {len(reasons) + 1}{said}; try again later or raise ReadOptions.range_timeout_s."
                 ) from None
 
     async def _attempts(self, ask: _Ask, reasons: list[str]) -> Answer:
@@ -192,8 +192,8 @@ def _check_bounds(href: str, offset: int, nbytes: int, expect: ObjectStamp) -> N
 
 
 def _error(fault: Fault, ask: _Ask, attempts: int) -> StoreError:
-    tries = f" after {attempts} attempts" if attempts > 1 else ""
-    return fault.error(f"{ask}: {fault.reason}{tries}; {fault.cure}.")
+    tries = f"{attempts} attempts" if attempts > 1 else "1 attempt"
+    return fault.error(f"{ask}: {fault.reason} after {tries}; {fault.cure}.")
 
 
 def _backoff_s(policy: FetchPolicy, attempts: int) -> float:

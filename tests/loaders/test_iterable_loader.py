@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
 import signal
 import subprocess
 import sys
+import time
 import warnings
 
 import lightning.pytorch as pl
@@ -199,6 +201,43 @@ def test_a_killed_worker_is_an_error(scenes):
     with pytest.raises(RuntimeError, match="worker"):
         for _ in batches:
             pass
+
+
+def only_image(sample):
+    return {"image": sample["image"]}
+
+
+def fails_in_words_of_its_own(sample):
+    class LocalError(Exception):
+        pass
+
+    raise LocalError
+
+
+def test_an_error_that_does_not_pickle_is_an_error(scenes):
+    loader = rt.RasteretDataLoader(stream(scenes, transforms=fails_in_words_of_its_own), num_workers=1)
+    with pytest.raises(RuntimeError, match="8 of 8 batches early"):
+        list(loader)
+
+
+@pytest.mark.parametrize("batch_size", [4, None])
+def test_transforms_may_drop_everything_else(scenes, batch_size):
+    loader = rt.RasteretDataLoader(stream(scenes, batch_size=batch_size, transforms=only_image))
+    assert all(batch.keys() == {"image"} for batch in loader)
+    assert loader.counts.samples == 30
+
+
+@pytest.mark.slow
+def test_workers_in_a_cycle_end_at_once(scenes):
+    """As after an error that is kept: it holds the frames that hold the iterator."""
+    batches = iter(rt.RasteretDataLoader(stream(scenes, length=100_000), num_workers=2))
+    next(batches)
+    cycle = [batches]
+    cycle.append(cycle)
+    del batches, cycle
+    began = time.perf_counter()
+    gc.collect()
+    assert time.perf_counter() - began < 4.0  # 10 s where they are not told
 
 
 _INTERRUPTED = """
