@@ -1,1 +1,1 @@
-"""placeholder docstring, replaced by the folder's author."""
+"""Which pieces of ground, in which order: layouts, and order, shares and resuming as arithmetic."""

@@ -1,1 +1,1 @@
-"""placeholder docstring, replaced by the folder's author."""
+"""Endings in torch: datasets, loaders, targets, data module, prediction; the only folder that imports torch."""
