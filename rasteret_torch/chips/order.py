@@ -54,13 +54,16 @@ class EpochOrder:
         assert self.line is not None
         if not self.shuffle:
             return self.line
-        places = np.arange(self.length)
-        blocks = -(-self.length // self.block)
-        turn = np.empty(blocks, np.int64)
-        turn[Permutation(blocks, self._key(_BLOCKS))(np.arange(blocks))] = np.arange(blocks)
-        in_blocks = self.line[np.argsort(turn[places // self.block], kind="stable")]
-        pools = places // (self.block * POOL_BLOCKS)
-        return in_blocks[np.lexsort((mixed(places, self._key(_POOLS)), pools))]
+        block = min(self.block, self.length)
+        blocks = -(-self.length // block)
+        first = Permutation(blocks, self._key(_BLOCKS))(np.arange(blocks)) * block
+        places = (first[:, None] + np.arange(block)).ravel()
+        in_blocks = self.line[places[places < self.length]]  # the last block may be short
+        keys, pool = mixed(np.arange(self.length), self._key(_POOLS)), block * POOL_BLOCKS
+        whole = self.length - self.length % pool
+        rows = np.argsort(keys[:whole].reshape(-1, pool), axis=1, kind="stable") + np.arange(0, whole, pool)[:, None]
+        rest = whole + np.argsort(keys[whole:], kind="stable")
+        return in_blocks[np.concatenate([rows.ravel(), rest])]
 
     def _key(self, purpose: int) -> int:
         return key_of(self.seed, self.epoch, purpose)

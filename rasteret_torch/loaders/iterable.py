@@ -332,7 +332,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         if get_worker_info() is None:
             self.aim(mark)
         else:
-            self._own = self._handed = Standing(mark, state["next_step"])
+            self._own = self._handed = Standing(mark, state.get("next_step"))
 
     def state_at(self, mark: Mark, next_step: int | None = None) -> State:
         """The state of an iteration that stands at this mark."""
@@ -362,7 +362,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
                     f"cannot resume: {name} is {value!r} here and {state.get(name)!r} in the state; load the same "
                     "collection with the same settings, or start anew without the state"
                 )
-        return Mark(state["epoch"], state["position"], state["batches"])
+        return Mark.of(state, self.length)
 
     @functools.cached_property
     def _fingerprint(self) -> State:

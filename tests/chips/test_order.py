@@ -78,6 +78,14 @@ def test_a_pool_comes_from_few_blocks():
     assert all(not np.array_equal(np.sort(pool), pool) for pool in numbers.reshape(-1, block * POOL_BLOCKS))
 
 
+@pytest.mark.parametrize("length", [1, 7, 37, 256])
+@pytest.mark.parametrize("block", [1, 4, 10**12])
+def test_blocks_of_any_size_hold_everything(length, block):
+    line = np.arange(length)[::-1]
+    numbers = EpochOrder(length, 0, 0, True, line, block).numbers(np.arange(length))
+    assert np.array_equal(np.sort(numbers), np.arange(length))
+
+
 def test_positions_beyond_the_end_start_over():
     order = EpochOrder(10, 0, 0)
     assert np.array_equal(order.numbers(np.arange(10, 25)), order.numbers(np.arange(15) % 10))
