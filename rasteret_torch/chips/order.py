@@ -63,7 +63,8 @@ class EpochOrder:
         whole = self.length - self.length % pool
         rows = np.argsort(keys[:whole].reshape(-1, pool), axis=1, kind="stable") + np.arange(0, whole, pool)[:, None]
         rest = whole + np.argsort(keys[whole:], kind="stable")
-        return in_blocks[np.concatenate([rows.ravel(), rest])]
+        laid_out: Numbers = in_blocks[np.concatenate([rows.ravel(), rest])]
+        return laid_out
 
     def _key(self, purpose: int) -> int:
         return key_of(self.seed, self.epoch, purpose)
