@@ -1,6 +1,15 @@
 """Places: `Grid`, `Window` and CRS helpers. No I/O."""
 
-from rasteret_torch.geo.crs import Bounds, crs_label, epsg_of, parse_crs, project_bounds, project_points, same_crs
+from rasteret_torch.geo.crs import (
+    Bounds,
+    crs_label,
+    epsg_of,
+    parse_crs,
+    plane_of,
+    project_bounds,
+    project_points,
+    same_crs,
+)
 from rasteret_torch.geo.grid import Grid
 from rasteret_torch.geo.window import Window
 
@@ -11,6 +20,7 @@ __all__ = [
     "crs_label",
     "epsg_of",
     "parse_crs",
+    "plane_of",
     "project_bounds",
     "project_points",
     "same_crs",

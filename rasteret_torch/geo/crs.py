@@ -10,6 +10,7 @@ import numpy as np
 import pyproj
 from numpy.typing import NDArray
 from pyproj import CRS
+from pyproj.database import query_crs_info
 
 from rasteret_torch.errors import InputError
 
@@ -62,13 +63,38 @@ def epsg_of(crs: CRS | None) -> int | None:
     """EPSG code of exactly this CRS, or None."""
     if crs is None or crs.is_bound:  # a datum shift of its own: no code has it
         return None
-    return crs.to_epsg(min_confidence=100)
+    is_tagged = crs.to_json_dict().get("id", {}).get("authority") == "EPSG"
+    # A search of the registry can take seconds, and only finds with full confidence what has the same name.
+    return crs.to_epsg(min_confidence=100) if is_tagged or _plain(crs.name) in _epsg_names() else None
+
+
+@functools.cache
+def _epsg_names() -> frozenset[str]:
+    return frozenset(_plain(info.name) for info in query_crs_info("EPSG", allow_deprecated=True))
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name)).casefold()
+
+
+def plane_of(crs: CRS) -> CRS:
+    """The horizontal part of a CRS: pixels lie in a plane, whatever their file says of heights."""
+    if crs.is_compound:
+        return plane_of(crs.sub_crs_list[0])
+    return crs.to_2d() if len(crs.axis_info) == 3 and not crs.is_geocentric else crs
 
 
 @functools.lru_cache(maxsize=512)
 def transformer(source: CRS, target: CRS) -> pyproj.Transformer:
-    """The (cached) transformation between two CRSs, x before y on both sides."""
-    return pyproj.Transformer.from_crs(source, target, always_xy=True)
+    """The (cached) transformation between two CRSs, x before y on both sides.
+
+    Raises:
+        InputError: PROJ knows none; a CRS made of parameters can name a conversion that nobody can compute.
+    """
+    try:
+        return pyproj.Transformer.from_crs(source, target, always_xy=True)
+    except pyproj.exceptions.ProjError as error:
+        raise InputError(f"PROJ has no way from {source.name!r} to {target.name!r}: {error}") from error
 
 
 def same_crs(one: CRS | None, other: CRS | None) -> bool:

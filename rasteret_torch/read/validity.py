@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rasteret_torch.tiff.model import TiffHeader
+from rasteret_torch.tiff.model import ALPHA, TiffHeader
 
-ALPHA_SAMPLES = (1, 2)  # TIFF 6.0 ExtraSamples: associated and unassociated alpha
+_EPSILON = float(np.finfo(np.float32).eps)
 
 
 def nodata_in(dtype: np.dtype[Any], nodata: float | int | None) -> Any | None:
@@ -21,8 +22,7 @@ def nodata_in(dtype: np.dtype[Any], nodata: float | int | None) -> Any | None:
         return None
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
-        whole = isinstance(nodata, int) or (math.isfinite(nodata) and float(nodata).is_integer())
-        return dtype.type(int(nodata)) if whole and limits.min <= nodata <= limits.max else None
+        return dtype.type(int(nodata)) if limits.min <= nodata <= limits.max else None  # 7.5 is 7, as for GDAL
     if dtype.kind == "f" and math.isfinite(nodata) and abs(nodata) > float(np.finfo(dtype).max) * (1 + 1e-7):
         return None
     with np.errstate(over="ignore"):
@@ -45,9 +45,35 @@ def is_nodata(data: NDArray[Any], nodata: float | int | None) -> NDArray[np.bool
         return None
     if data.dtype.kind == "c":
         return np.isnan(data.real) if math.isnan(value.real) else data.real == value.real
-    if data.dtype.kind == "f" and np.isnan(value):
-        return np.isnan(data)
+    if data.dtype.kind == "f":
+        if np.isnan(value):
+            return np.isnan(data)
+        least, most = _like(value)
+        if least < most:
+            found = data >= least
+            return np.logical_and(found, data <= most, out=found)
     return np.asarray(data == value)
+
+
+@functools.lru_cache(256, typed=True)  # equal numbers of two float types are not alike
+def _like(value: np.floating[Any]) -> tuple[np.floating[Any], np.floating[Any]]:
+    """The least and the greatest float that GDAL calls equal to nodata, which is often printed with too few digits.
+
+    They differ by less than 2 float32 epsilon of their sum, doubles too. Where that sum overflows, as beside -3.40282e+38, all large numbers
+    of the sign do.
+    """
+    limits = np.finfo(type(value))
+    size, largest = abs(float(value)), float(limits.max)
+    if not math.isfinite(size):
+        return value, value
+    share = (1 + 2 * _EPSILON) / (1 - 2 * _EPSILON)
+    ends = (
+        (largest - size + largest * float(limits.eps) / 4, largest)
+        if size > largest / 2
+        else (size / share, size * share)
+    )
+    least, most = (value.dtype.type(math.copysign(end, value)) for end in ends)
+    return min(least, most), max(least, most)
 
 
 def alpha_sample(header: TiffHeader, level: int) -> int | None:
@@ -60,7 +86,5 @@ def alpha_sample(header: TiffHeader, level: int) -> int | None:
         return None
     layout = header.levels[level]
     colours = layout.samples - len(layout.extra_samples)
-    for position, meaning in enumerate(layout.extra_samples):
-        if meaning in ALPHA_SAMPLES:
-            return colours + position
-    return None
+    opacities = [position for position, meaning in enumerate(layout.extra_samples) if meaning in ALPHA]
+    return colours + opacities[-1] if opacities else None

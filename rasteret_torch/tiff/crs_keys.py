@@ -118,6 +118,7 @@ def _projection(keys: GeoKeys, unit: float) -> str:
     values = {
         key: numbers[0] * degrees if key in ANGLES and degrees != 1 else numbers[0]
         for key, numbers in keys.doubles.items()
+        if numbers
     }
     if method == MERCATOR and values.get(PARALLEL_1[0]):
         entry = MERCATOR_2SP

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
 from rasteret_torch.errors import CorruptTileError, UnsupportedTiffError
-from rasteret_torch.tiff.model import PLANAR_CONTIGUOUS, Layout
+from rasteret_torch.tiff.model import PLANAR_CONTIGUOUS, UNASSOCIATED_ALPHA, Layout
 from rasteret_torch.tiff.streams import CODEC_ERRORS, Buffer
 from rasteret_torch.tiff.support import Compression, Photometric
 
-_UNASSOCIATED_ALPHA = 2  # ExtraSamples (338)
 # Markers without a length, and all start-of-frame markers (ITU-T T.81, table B.1).
 _JPEG_BARE = frozenset((0x01, *range(0xD0, 0xD9)))
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_SPACES = {1: "GRAYSCALE", 3: "RGB", 4: "CMYK"}  # by components, where colours are not converted
 
 
 def decode_image(layout: Layout, data: Buffer, rows: int) -> NDArray[Any]:
@@ -43,27 +43,50 @@ def decode_image(layout: Layout, data: Buffer, rows: int) -> NDArray[Any]:
 
 def _jpeg(layout: Layout, data: Buffer, rows: int) -> NDArray[Any]:
     data = bytes(data)
-    height, width, components, precision = jpeg_frame(data)
-    if precision != 8:
-        raise UnsupportedTiffError(f"JPEG tile of {precision}-bit samples is not read; convert with GDAL")
-    is_ycbcr = layout.photometric == Photometric.YCBCR and layout.planar == PLANAR_CONTIGUOUS and components == 3
+    frame = jpeg_frame(data)
+    height, components = frame.height, len(frame.sampling)
+    if frame.bits != layout.bits:
+        raise UnsupportedTiffError(f"JPEG tile of {frame.bits}-bit samples is not read; convert with GDAL")
     # libtiff takes taller strips, since some writers pad the last one.
-    if width != layout.tile_width or components != layout.samples_per_tile or not rows <= height <= layout.tile_height:
-        raise CorruptTileError(f"JPEG tile is {width}x{height} px of {components} samples, not what the header says")
-    if b"\xff\xd9" not in data[-_JPEG_TAIL:]:
+    fits = frame.width == layout.tile_width and rows <= height <= layout.tile_height
+    if not fits or components != layout.samples_per_tile:
+        raise CorruptTileError(
+            f"JPEG tile is {frame.width}x{height} px of {components} samples, not what the header says"
+        )
+    is_ycbcr = layout.photometric == Photometric.YCBCR and layout.planar == PLANAR_CONTIGUOUS and components == 3
+    if not is_ycbcr and components > 1 and set(frame.sampling) != {(1, 1)}:
+        raise CorruptTileError(
+            f"JPEG tile has subsampled colours, but PhotometricInterpretation (262) is {layout.photometric}, not YCbCr"
+        )
+    if data.rfind(b"\xff\xd9", frame.stop) < 0:
         raise CorruptTileError(f"JPEG tile of {len(data)} bytes has no end marker; it was cut short")
-    space, out_space = ("YCBCR", "RGB") if is_ycbcr else ("UNKNOWN", "UNKNOWN")
-    shape = (height, width) if components == 1 else (height, width, components)
-    out = np.empty(shape, np.uint8)
+    # The colours are the header's to tell: component numbers and JFIF or Adobe markers in the stream are not asked.
+    space, out_space = ("YCBCR", "RGB") if is_ycbcr else (_JPEG_SPACES.get(components, "UNKNOWN"),) * 2
+    shape = (height, frame.width) if components == 1 else (height, frame.width, components)
+    out = np.empty(shape, layout.dtype)
     imagecodecs.jpeg8_decode(data, tables=layout.jpeg_tables, colorspace=space, outcolorspace=out_space, out=out)
-    return out.reshape(height, width, components)[:rows]
+    return out.reshape(height, frame.width, components)[:rows]
 
 
-_JPEG_TAIL = 4096  # writers may pad after the end marker
+class JpegFrame(NamedTuple):
+    """What a JPEG stream declares before any pixel of it is decoded.
+
+    Attributes:
+        height, width: px.
+        bits: of a sample.
+        sampling: (horizontal, vertical) factor of each component.
+        stop: where the frame header ends, in bytes.
+    """
+
+    height: int
+    width: int
+    bits: int
+    sampling: tuple[tuple[int, int], ...]
+    stop: int
 
 
-def jpeg_frame(data: bytes) -> tuple[int, int, int, int]:
-    """(height, width, components, bits) that a JPEG stream declares, before any pixel of it is decoded.
+def jpeg_frame(data: bytes) -> JpegFrame:
+    """The frame header of a JPEG stream (ITU-T T.81, B.2.2).
 
     Raises:
         CorruptTileError: not a JPEG stream, or it ends before its frame header.
@@ -78,13 +101,12 @@ def jpeg_frame(data: bytes) -> tuple[int, int, int, int]:
         if marker == 0xFF or marker in _JPEG_BARE:
             position += 1 if marker == 0xFF else 2
             continue
+        stop = position + 2 + int.from_bytes(data[position + 2 : position + 4])
         if marker in _JPEG_FRAMES and position + 10 <= len(data):
-            height, width = (
-                int.from_bytes(data[position + 5 : position + 7]),
-                int.from_bytes(data[position + 7 : position + 9]),
-            )
-            return height, width, data[position + 9], data[position + 4]
-        position += 2 + int.from_bytes(data[position + 2 : position + 4])
+            height, width = (int.from_bytes(data[position + at : position + at + 2]) for at in (5, 7))
+            factors = data[position + 11 : position + 10 + 3 * data[position + 9] : 3]
+            return JpegFrame(height, width, data[position + 4], tuple((one >> 4, one & 15) for one in factors), stop)
+        position = stop
     raise CorruptTileError("JPEG tile has no frame header; the tile is damaged")
 
 
@@ -115,35 +137,54 @@ def _jpeg2000(layout: Layout, data: Buffer, rows: int) -> NDArray[Any]:
 
 def _lerc(layout: Layout, data: Buffer, rows: int) -> NDArray[Any]:
     blob = _lerc_blob(layout, data, rows)
-    samples = layout.samples_per_tile
-    try:
-        pixels, valid = _lerc_pixels(layout, blob, (rows, layout.tile_width, samples))
-    except ValueError:  # `out` is of another shape than the blob
-        if not _lerc_alpha(layout):
-            raise
-        pixels, valid = _lerc_pixels(layout, blob, (rows, layout.tile_width, samples - 1))
-        alpha = np.full((rows, layout.tile_width, 1), 2**layout.bits - 1, layout.dtype)
-        if valid is not None:
-            alpha[~valid] = 0
-        return np.concatenate([pixels, alpha], axis=2)
+    size, samples = (rows, layout.tile_width), layout.samples_per_tile
+    if samples > 1 and _lerc_is_banded(blob):
+        pixels, valid = _lerc_pixels(layout, blob, (samples, *size))
+        pixels, valid = pixels.transpose(1, 2, 0), None if valid is None else valid.transpose(1, 2, 0)
+    else:
+        try:
+            pixels, valid = _lerc_pixels(layout, blob, (*size, samples))
+        except ValueError:  # `out` is of another shape than the blob
+            if not _lerc_alpha(layout):
+                raise
+            pixels, valid = _lerc_pixels(layout, blob, (*size, samples - 1))
+            alpha = np.full((*size, 1), 2**layout.bits - 1, layout.dtype)
+            if valid is not None:
+                alpha[~valid] = 0
+            return np.concatenate([pixels, alpha], axis=2)
     if valid is not None and layout.dtype.kind == "f":
         pixels[~valid] = np.nan
     return pixels
 
 
+def _lerc_is_banded(blob: Buffer) -> bool:
+    """Whether samples lie one after the other, each with a mask of its own, as where their holes differ.
+
+    Each then has a header of its own: 6 bytes of name, version, checksum, rows, columns, depth (from version 4 on),
+    count of valid pixels, block size, and the bytes to the next header.
+    """
+    version = int.from_bytes(blob[6:10], "little")
+    at = 34 if version >= 4 else 30
+    first = int.from_bytes(blob[at : at + 4], "little")
+    return bytes(blob[:6]) == b"Lerc2 " == bytes(blob[first : first + 6]) and first > 0
+
+
 def _lerc_pixels(
     layout: Layout, blob: Buffer, shape: tuple[int, int, int]
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Pixels in `shape`, and which of them are valid: of that shape or (row, col); None for all."""
     out = np.empty(shape[:2] if shape[2] == 1 else shape, layout.dtype)
     pixels, *masks = imagecodecs.lerc_decode(blob, masks=True, out=out)
-    valid = None if not masks or masks[0] is None else np.asarray(masks[0], bool).reshape(shape[:2])
+    valid = None if not masks or masks[0] is None else np.asarray(masks[0], bool)
+    if valid is not None:
+        valid = valid.reshape(shape if valid.size == out.size else shape[:2])
     return _array(pixels).reshape(shape), valid
 
 
 def _lerc_alpha(layout: Layout) -> bool:
     """Whether libtiff keeps the alpha sample as LERC's mask."""
     extra = layout.extra_samples
-    is_alpha = bool(extra) and extra[-1] == _UNASSOCIATED_ALPHA and layout.planar == PLANAR_CONTIGUOUS
+    is_alpha = bool(extra) and extra[-1] == UNASSOCIATED_ALPHA and layout.planar == PLANAR_CONTIGUOUS
     return is_alpha and layout.sample_format == 1 and layout.bits in (8, 16)
 
 

@@ -12,13 +12,11 @@ from xml.sax.saxutils import unescape
 import numpy as np
 from numpy.typing import NDArray
 
-from rasteret_torch.tiff.model import Layout
+from rasteret_torch.tiff.model import ALPHA, UNASSOCIATED_ALPHA, Layout
 from rasteret_torch.tiff.tags import Fields, Tag
 
 MAX_XML_NBYTES = 2**20
 _REMEMBERED_NBYTES = 2**14
-UNASSOCIATED_ALPHA = 2  # TIFF 6.0 ExtraSamples
-ALPHA = (1, UNASSOCIATED_ALPHA)
 _QUOTES = {"&quot;": '"', "&apos;": "'"}  # GDAL escapes texts twice
 
 # C's atof, as GDAL reads tag 42113: the longest numeric prefix. MSVC prints -1.#IND and 1.#QNAN for nan.
@@ -41,19 +39,20 @@ class BandMetadata:
 def nodata_value(fields: Fields, dtype: np.dtype[np.generic]) -> float | int | None:
     """Tag GDAL_NODATA: a whole number exactly where the dtype is an integer, else a float; None when unset.
 
-    A value outside the range of the dtype is kept: the reader decides what it means.
+    A value outside the range of the dtype is kept: the reader decides what it means. Text without a number is 0, as
+    GDAL reads it.
     """
     text = fields.text(Tag.GDAL_NODATA).replace(",", ".")
+    if not text:
+        return None
     is_integer = dtype.kind in "iu"
     if is_integer and _WHOLE.match(text):
         return int(text)
     match = _NUMBER.match(text)
-    if match is None:
-        return None
-    value = _as_float(match.group(1), match.group(2).lower())
+    value = 0.0 if match is None else _as_float(match.group(1), match.group(2).lower())
     if is_integer and value.is_integer():
         return int(value)
-    return _snapped(value) if dtype == np.float32 else value
+    return _snapped(value)
 
 
 def _as_float(sign: str, word: str) -> float:

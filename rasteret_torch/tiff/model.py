@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 ByteOrder = Literal["<", ">"]
 PLANAR_CONTIGUOUS, PLANAR_SEPARATE = 1, 2  # TIFF 6.0 PlanarConfiguration
+ALPHA = ASSOCIATED_ALPHA, UNASSOCIATED_ALPHA = 1, 2  # TIFF 6.0 ExtraSamples
 
 
 @dataclass(frozen=True, slots=True, eq=False)

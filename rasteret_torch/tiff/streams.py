@@ -34,6 +34,7 @@ CODEC_ERRORS: tuple[type[Exception], ...] = (
 _LZMA_MEMORY = 128 * 2**20  # xz's strongest preset needs 65 MiB
 _SLACK = 2**20
 _MOST_DISCARDED = 2**26
+_MOST_RUNS = 2**21  # counted one by one
 
 
 def inflate_bytes(compression: int, data: Buffer, nbytes: int, *, stored_nbytes: int) -> Bytes:
@@ -106,12 +107,15 @@ def _lzma(data: Buffer, nbytes: int, stored_nbytes: int) -> Bytes:
     return np.frombuffer(bytearray(stream.decompress(data, nbytes)), np.uint8)
 
 
-def _roomy(decode: Callable[..., Any], most: int) -> Callable[[Buffer, int, int], Bytes]:
+def _roomy(
+    decode: Callable[..., Any], *, most: int, end: Callable[[Buffer, int], int]
+) -> Callable[[Buffer, int, int], Bytes]:
     """A codec that needs room for the whole stream: tried with exactly a tile first, then with some more.
 
     Args:
         decode: of imagecodecs.
         most: output bytes that one input byte can give.
+        end: where the stream ends that gives so many bytes; what follows, which `decode` takes ill, is padding.
     """
 
     def inflate(data: Buffer, nbytes: int, stored_nbytes: int) -> Bytes:
@@ -119,10 +123,35 @@ def _roomy(decode: Callable[..., Any], most: int) -> Callable[[Buffer, int, int]
             out = decode(data, out=_room(stored_nbytes))
         except RuntimeError:
             room = min(most * len(data), 2 * stored_nbytes + _SLACK)
-            out = decode(data, out=_room(room))
+            out = decode(data[: end(data, nbytes)], out=_room(room))
         return _written(out) if len(out) <= nbytes else _written(out)[:nbytes].copy()
 
     return inflate
+
+
+def _zstd_end(data: Buffer, nbytes: int) -> int:
+    """Where the first frame ends (RFC 8878, 3.1.1): its header, blocks and checksum."""
+    descriptor = data[4]
+    is_single = descriptor >> 5 & 1
+    at = 6 - is_single + (0, 1, 2, 4)[descriptor & 3] + (is_single, 2, 4, 8)[descriptor >> 6]
+    is_last = False
+    while at < len(data) and not is_last:
+        block = int.from_bytes(data[at : at + 3], "little")
+        is_last, is_run = bool(block & 1), block >> 1 & 3 == 1
+        at += 3 + (1 if is_run else block >> 3)
+    return at + 4 * (descriptor >> 2 & 1)
+
+
+def _packbits_end(data: Buffer, nbytes: int) -> int:
+    """Where the runs end that give so many bytes."""
+    at = made = 0
+    if len(data) > _MOST_RUNS:
+        return len(data)
+    while made < nbytes and at < len(data):
+        run = data[at]
+        made += run + 1 if run < 128 else (257 - run if run > 128 else 0)
+        at += run + 2 if run < 128 else (2 if run > 128 else 1)
+    return at
 
 
 def _room(nbytes: int) -> Any:  # imagecodecs' stubs do not say that `out` may be an array
@@ -139,6 +168,6 @@ _STREAMS: dict[Compression, Callable[[Buffer, int, int], Bytes]] = {
     Compression.DEFLATE_OLD: _deflate,
     Compression.LZW: _lzw,
     Compression.LZMA: _lzma,
-    Compression.PACKBITS: _roomy(imagecodecs.packbits_decode, most=64),
-    Compression.ZSTD: _roomy(imagecodecs.zstd_decode, most=2**16),
+    Compression.PACKBITS: _roomy(imagecodecs.packbits_decode, most=64, end=_packbits_end),
+    Compression.ZSTD: _roomy(imagecodecs.zstd_decode, most=2**16, end=_zstd_end),
 }

@@ -155,7 +155,7 @@ def _image_codec_refusal(layout: Layout) -> str | None:
         fits = bits == 8 and samples in (3, 4) and layout.sample_format == 1
         return None if fits else f"{samples} samples of {bits} bits in WebP (Compression 50001)"
     if compression == Compression.JPEG:
-        if bits != 8 or layout.sample_format != 1:
+        if bits not in (8, 12) or layout.sample_format != 1:
             return f"JPEG (Compression 7) with BitsPerSample (258) {bits}"
         if layout.photometric == Photometric.CMYK or samples > 4:
             return f"JPEG (Compression 7) of {samples} samples with PhotometricInterpretation {layout.photometric}"

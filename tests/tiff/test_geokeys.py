@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import tifffile
 from affine import Affine
+from pyproj import Transformer
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
@@ -85,6 +87,67 @@ def test_crs_as_rasterio(tmp_path: Path, open_tiff: Any, crs: str) -> None:
 def test_vertical_part_is_dropped(tmp_path: Path, open_tiff: Any) -> None:
     path = _write(tmp_path / "a.tif", crs="EPSG:4979", transform=Affine(1, 0, 5, 0, -1, 7))
     assert open_tiff(path)[1].crs == "EPSG:4326"
+
+
+def keys_file(path: Path, *keys: tuple[int, int, int, int]) -> Path:
+    """A file whose GeoTIFF directory holds just these keys: (key, location, count, value)."""
+    directory = [1, 1, 0, len(keys), *(part for key in sorted(keys) for part in key)]
+    tags: list[Any] = [
+        (33550, 12, 3, (10.0, 10.0, 0.0)),
+        (33922, 12, 6, (0.0, 0.0, 0.0, 500000.0, 4100000.0, 0.0)),
+        (34735, 3, len(directory), directory),
+        (34736, 12, 2, (6378137.0, 298.257)),
+        (34737, 2, 6, "WGS84|"),
+    ]
+    tifffile.imwrite(path, np.zeros((5, 7), np.uint8), extratags=[(*tag, True) for tag in tags], metadata=None)
+    return path
+
+
+PROJECTED = (1024, 0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        # A registered conversion, whose false easting is in metres, in a CRS of feet.
+        (PROJECTED, (2048, 0, 1, 4269), (3072, 0, 1, 32767), (3074, 0, 1, 10405), (3076, 0, 1, 9003)),
+        # A registered CRS in metres, its coordinates in feet.
+        (PROJECTED, (3072, 0, 1, 32629), (3076, 0, 1, 9002)),
+        (PROJECTED, (3072, 0, 1, 7415)),  # with heights
+        (PROJECTED, (3072, 0, 1, 32629), (1026, 34737, 999, 0)),  # a citation longer than all texts
+    ],
+)
+def test_keys_as_rasterio(tmp_path: Path, open_tiff: Any, keys: tuple[tuple[int, int, int, int], ...]) -> None:
+    path = keys_file(tmp_path / "a.tif", *keys)
+    with rasterio.open(path) as source:
+        expected = parse_crs(source.crs)
+    header = open_tiff(path)[1]
+    assert header.crs is not None, header.status
+    lon, lat = np.linspace(-120, -116, 5), np.linspace(33, 36, 5)
+    for x, y in zip(
+        *(Transformer.from_crs(4326, crs, always_xy=True).transform(lon, lat) for crs in (header.crs, expected)),
+        strict=True,
+    ):
+        assert np.allclose(x, y, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [(2057, 34736, 1, 2), (2057, 34736, 3, 0), (1026, 34737, 1, 7), (3076, 0, 2, 9001), (3076, 999, 1, 0)],
+)
+def test_directories_that_gdal_leaves_unread(tmp_path: Path, open_tiff: Any, odd: tuple[int, int, int, int]) -> None:
+    path = keys_file(tmp_path / "a.tif", PROJECTED, (3072, 0, 1, 32629), odd)
+    with rasterio.open(path) as source:
+        assert source.crs is None
+    header = open_tiff(path)[1]
+    assert header.crs is None
+    assert "34735" in header.status[0]
+
+
+def test_a_parameter_of_no_numbers_is_as_good_as_none(tmp_path: Path, open_tiff: Any) -> None:
+    user = (3072, 0, 1, 32767)
+    path = keys_file(tmp_path / "a.tif", PROJECTED, (2048, 0, 1, 4326), user, (3075, 0, 1, 1), (3080, 34736, 0, 0))
+    assert "Transverse" in open_tiff(path)[1].crs
 
 
 @pytest.mark.parametrize("area_or_point", ["Area", "Point"])

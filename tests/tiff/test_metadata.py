@@ -36,7 +36,9 @@ def fields(tag: Tag, data: bytes, field_type: int = 2) -> Fields:
         (b"1e999", "float64", math.inf),
         (b"\0", "uint8", None),
         (b"", "uint8", None),
-        (b"none", "uint8", None),
+        (b"none", "uint8", 0),
+        (b"none", "float32", 0.0),
+        (b"-3.40282346639e+38", "float64", -3.4028234663852886e38),
     ],
 )
 def test_nodata(text: bytes, dtype: str, expected: float | None) -> None:

@@ -1,0 +1,53 @@
+"""What nodata and alpha hide, against GDAL's masks of the same files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import tifffile
+
+import rasteret_torch as rt
+
+LARGEST = float(np.finfo(np.float32).max)
+TEXTS = (
+    *("nan", "-inf", "0", "  7 ", "7.5", "255.99", "1e2", "none", "-1", "300", "-9999.0"),
+    *("-3.4028234663852886e+38", "-3.40282e+38", "-3.4e+38", "1e400", "0.1", "-9999.001"),
+)
+VALUES = (0, 7, 100, 255, -1, -9999, 0.1, 7.5, np.nan, -np.inf, np.inf, -LARGEST, -3.4e38, -3.40282e38, -9999.01)
+
+
+def with_nodata(path: Path, text: str, dtype: str) -> Path:
+    with np.errstate(all="ignore"):
+        data = np.array([VALUES] * 3).astype(dtype)
+    tag = (42113, 2, 0, text, True)
+    tifffile.imwrite(path, data, extratags=[tag], metadata=None, photometric="minisblack")
+    return path
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64"])
+def test_nodata_as_rasterio(tmp_path: Path, dtype: str) -> None:
+    for number, text in enumerate(TEXTS):
+        path = with_nodata(tmp_path / f"{number}.tif", text, dtype)
+        with rasterio.open(path) as source:
+            expected = source.read_masks() != 0
+        assert np.array_equal(rt.read_tiff(path).valid, expected), text
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize(("samples", "extra"), [(2, [2]), (2, [999]), (4, [1]), (4, [0, 0, 2]), (4, [2, 0, 2])])
+def test_alpha_as_rasterio(tmp_path: Path, samples: int, extra: list[int]) -> None:
+    data = np.random.default_rng(0).integers(0, 3, (20, 30, samples), dtype=np.uint8)
+    path = tmp_path / "a.tif"
+    options: dict[str, Any] = {"photometric": "rgb" if len(extra) == 1 and samples == 4 else "minisblack"}
+    tifffile.imwrite(path, data, planarconfig="contig", extrasamples=[0] * len(extra), metadata=None, **options)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["ExtraSamples"].overwrite(extra)  # type: ignore[union-attr]
+    with rasterio.open(path) as source:
+        expected = source.read_masks() != 0
+    assert not expected.all()
+    assert np.array_equal(rt.read_tiff(path).valid, expected)
