@@ -59,8 +59,8 @@ def is_nodata(data: NDArray[Any], nodata: float | int | None) -> NDArray[np.bool
 def _like(value: np.floating[Any]) -> tuple[np.floating[Any], np.floating[Any]]:
     """The least and the greatest float that GDAL calls equal to nodata, which is often printed with too few digits.
 
-    They differ by less than 2 float32 epsilon of their sum, doubles too. Where that sum overflows, as beside -3.40282e+38, all large numbers
-    of the sign do.
+    They differ by less than 2 float32 epsilon of their sum, doubles too. Where that sum overflows, as beside
+    -3.40282e+38, all large numbers of the sign do.
     """
     limits = np.finfo(type(value))
     size, largest = abs(float(value)), float(limits.max)
