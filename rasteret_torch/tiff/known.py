@@ -27,9 +27,9 @@ class KnownBytes:
         self._pieces: list[bytes] = []
 
     @property
-    def head_nbytes(self) -> int:
-        """Bytes known from the start of the file on."""
-        return len(self._pieces[0]) if self._starts and self._starts[0] == 0 else 0
+    def head(self) -> bytes:
+        """What is known from the start of the file on."""
+        return self._pieces[0] if self._starts and self._starts[0] == 0 else b""
 
     def ask(self, spans: Sequence[Span]) -> Generator[Sequence[Span], Answer, None]:
         """Asks for spans, joined where close, and takes in the answer.

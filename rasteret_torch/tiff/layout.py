@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from rasteret_torch.errors import CorruptTiffError, UnsupportedTiffError
 from rasteret_torch.tiff.limits import HeaderLimits, check_layout, check_shape
-from rasteret_torch.tiff.model import PLANAR_CONTIGUOUS, PLANAR_SEPARATE, ByteOrder, Layout
+from rasteret_torch.tiff.model import PLANAR_CONTIGUOUS, PLANAR_SEPARATE, UNASSOCIATED_ALPHA, ByteOrder, Layout
 from rasteret_torch.tiff.support import PREDICTED, Compression, Photometric, pixel_dtype
-from rasteret_torch.tiff.tags import Described, Fields, Tag
+from rasteret_torch.tiff.tags import DESCRIBING_TAGS, Described, Fields, Tag
 
 Table = NDArray[np.uint64]
 
@@ -21,6 +21,7 @@ Table = NDArray[np.uint64]
 PADDED_ENTRIES = 32_768
 # An uncompressed image in one strip is cut into strips of about this size, so that a window reads only its rows.
 CHOPPED_NBYTES = 256 * 1024
+_COREL_ALPHA = 999  # what CorelDRAW writes in ExtraSamples for unassociated alpha
 _OFFSET_TAGS = (Tag.TILE_OFFSETS, Tag.STRIP_OFFSETS)
 _COUNT_TAGS = (Tag.TILE_BYTE_COUNTS, Tag.STRIP_BYTE_COUNTS)
 _REMEMBERED_NBYTES = 4096  # of the values that describe an image; JPEG tables take some hundred
@@ -38,7 +39,7 @@ def build_layout(fields: Fields, limits: HeaderLimits, leader: int = 0) -> Layou
         CorruptTiffError: required tags are missing, contradict each other, or pass the limits.
         UnsupportedTiffError: samples of different sizes or kinds, or of a kind that is not read.
     """
-    described = fields.described
+    described = tuple([(tag, *value) for tag, value in fields.values.items() if tag in DESCRIBING_TAGS])
     draft_of = _draft if sum([len(data) for _, _, data in described]) <= _REMEMBERED_NBYTES else _draft.__wrapped__
     draft = draft_of(fields.byte_order, described, limits, leader)
     layout = draft.with_tables(*_tables(fields, draft))
@@ -89,7 +90,10 @@ def _draft(byte_order: ByteOrder, described: Described, limits: HeaderLimits, le
         byte_order=fields.byte_order,
         fill_order=fields.integer(Tag.FILL_ORDER, 1),
         tiled=tiled,
-        extra_samples=_few(fields, Tag.EXTRA_SAMPLES, most=samples),
+        extra_samples=tuple(
+            UNASSOCIATED_ALPHA if meaning == _COREL_ALPHA else meaning
+            for meaning in _few(fields, Tag.EXTRA_SAMPLES, most=samples)
+        ),
         subsampling=_subsampling(fields),
         jpeg_tables=fields.raw(Tag.JPEG_TABLES) or None,
         lerc_parameters=_few(fields, Tag.LERC_PARAMETERS, most=16),
@@ -111,11 +115,12 @@ def _per_sample(fields: Fields, tag: Tag, samples: int) -> int:
     values = fields.integers(tag)
     if values.size == 0:
         return 1  # the default of both BitsPerSample and SampleFormat (TIFF 6.0)
-    if values.size not in (1, samples):
+    if 1 < values.size < samples:
         raise CorruptTiffError(f"tag {int(tag)} has {values.size} values for {samples} samples; the file is damaged")
+    values = values[:samples]  # some writers give more
     first = int(values[0])
-    if values.size > 1 and (values != first).any():
-        kinds = np.unique(values[:samples]).tolist()
+    if (values != first).any():
+        kinds = np.unique(values).tolist()
         raise UnsupportedTiffError(f"samples of different kinds (tag {int(tag)}: {kinds}) are not read")
     return first
 
@@ -144,33 +149,44 @@ def _subsampling(fields: Fields) -> tuple[int, int]:
 
 
 def _tables(fields: Fields, draft: Layout) -> tuple[Table, Table]:
-    """Offsets and byte counts, one entry a tile. Tiles and strips share a table in libtiff, so either tag will do."""
-    offset_tag, count_tag = _present(fields, draft, _OFFSET_TAGS), _present(fields, draft, _COUNT_TAGS)
+    """Offsets and byte counts, one entry a tile.
+
+    Tiles and strips share a table in libtiff, so either tag will do; the one listed last, that of tiles, counts.
+    """
+    offset_tag, count_tag = _present(fields, _OFFSET_TAGS), _present(fields, _COUNT_TAGS)
     if offset_tag is None:
         raise CorruptTiffError(
             f"neither TileOffsets (324) nor StripOffsets (273) is present for {draft.width}x"
             f"{draft.height} px; the file is damaged"
         )
     expected = draft.tile_count
-    offsets = _fitted(fields.table(offset_tag), expected)
+    offsets = _fitted(fields.integers(offset_tag), expected)
     if count_tag is not None:
-        counts = _fitted(fields.table(count_tag), expected)
+        counts = _fitted(fields.integers(count_tag), expected)
     elif draft.compression == Compression.NONE:
         counts = np.where(offsets == 0, np.uint64(0), _computed_counts(draft))
     else:
         raise UnsupportedTiffError("StripByteCounts (279) is missing from a compressed file; rewrite it with GDAL")
+    check_tables(draft, offsets, counts)
+    return offsets, counts
+
+
+def check_tables(draft: Layout, offsets: Table, counts: Table) -> None:
+    """Checks the tile tables of an image against each other.
+
+    Raises:
+        CorruptTiffError: they contradict each other.
+    """
     if not offsets.all() and counts[offsets == 0].any():
         raise CorruptTiffError(
             "a tile of some bytes lies at offset 0, where the file's preamble is; the file is damaged"
         )
-    if expected == 1 and offsets[0] != 0 and counts[0] == 0 and draft.compression != Compression.NONE:
+    if len(counts) == 1 and offsets[0] != 0 and counts[0] == 0 and draft.compression != Compression.NONE:
         raise CorruptTiffError("the only tile of the image has an offset, but 0 bytes; the file is damaged")
-    return offsets, counts
 
 
-def _present(fields: Fields, draft: Layout, tags: tuple[Tag, Tag]) -> Tag | None:
-    usual, other = tags if draft.tiled else tags[::-1]
-    return usual if usual in fields.values else other if other in fields.values else None
+def _present(fields: Fields, tags: tuple[Tag, Tag]) -> Tag | None:
+    return next((tag for tag in tags if tag in fields.values), None)
 
 
 def _fitted(values: Table, expected: int) -> Table:

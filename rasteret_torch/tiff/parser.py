@@ -14,7 +14,6 @@ from rasteret_torch.tiff.metadata import band_metadata, color_map, date_time, ex
 from rasteret_torch.tiff.model import Layout, TiffHeader
 from rasteret_torch.tiff.support import check_supported, refusal
 from rasteret_torch.tiff.tags import (
-    DESCRIBING_TAGS,
     MASK,
     MAX_ENTRIES,
     OVERVIEW,
@@ -25,10 +24,11 @@ from rasteret_torch.tiff.tags import (
     parse_ifd,
     parse_preamble,
 )
+from rasteret_torch.tiff.template import Images, fill_template, remember_template
 
 HeaderSteps = Generator[Sequence[Span], Answer, TiffHeader]
 
-_LEADER = b"BLOCK_LEADER=SIZE_AS_UINT4\n"  # of GDAL's COG driver, in the text right after the preamble
+_LEADER, _LEADER_WITHIN = b"BLOCK_LEADER=SIZE_AS_UINT4\n", 512  # of GDAL's COG driver, right after the preamble
 _BEFORE_IFD = 4096  # some writers put tag values just before their IFD
 
 
@@ -45,12 +45,17 @@ def header_steps(limits: HeaderLimits = DEFAULT_LIMITS) -> HeaderSteps:
     """
     known = KnownBytes(limits)
     yield from known.ask([(0, limits.first_nbytes)])
-    preamble = parse_preamble(
-        known.get(0, PREAMBLE_NBYTES) or known.get(0, 8) or known.get(0, known.head_nbytes) or b""
-    )
+    head = known.head
+    found = fill_template(head, limits, _leader(head))
+    if found is not None:
+        return _header(*found, [], known.file_size)
+    preamble = parse_preamble(head[:PREAMBLE_NBYTES])
     ifds, notes = yield from _read_ifds(known, preamble, limits)
-    leader = 4 if _LEADER in (known.get(0, min(known.head_nbytes, 512)) or b"") else 0
-    return _build_header(known, preamble, ifds, notes, limits, leader)
+    fields = [_fields(known, preamble, ifd) for ifd in ifds]
+    images, sources = _images(ifds, fields, notes, limits, _leader(known.head))
+    if not notes:
+        remember_template(head, preamble, ifds, images, sources, limits)
+    return _header(fields[0], images, notes, known.file_size)
 
 
 def read_header(
@@ -74,6 +79,10 @@ def read_header(
         except StopIteration as done:
             header: TiffHeader = done.value
             return header
+
+
+def _leader(head: bytes) -> int:
+    return 4 if _LEADER in head[:_LEADER_WITHIN] else 0
 
 
 def _read_ifds(
@@ -128,11 +137,11 @@ def _ifd_bytes(known: KnownBytes, preamble: Preamble, offset: int, chunk: int) -
 
 
 def _missing_values(known: KnownBytes, ifds: list[Ifd], limits: HeaderLimits) -> list[Span]:
-    entries = [entry for ifd in ifds for entry in ifd.outside]
+    entries = [entry for ifd in ifds for entry in ifd.entries.values()]
     if sum(entry.nbytes for entry in entries) > limits.header_nbytes:
         raise CorruptTiffError(f"tag values add up to more than the limit of {limits.header_nbytes} bytes for a header")
     missing: list[Span] = []
-    head_nbytes = known.head_nbytes
+    head_nbytes = len(known.head)
     for entry in entries:
         if entry.offset + entry.nbytes <= head_nbytes:
             continue
@@ -144,29 +153,26 @@ def _missing_values(known: KnownBytes, ifds: list[Ifd], limits: HeaderLimits) ->
 
 
 def _fields(known: KnownBytes, preamble: Preamble, ifd: Ifd) -> Fields:
-    values, described = dict(ifd.inline), ifd.described
-    for tag, field_type, offset, nbytes in ifd.outside:
-        data = known.get(offset, nbytes)
-        data = known.require(offset, nbytes, f"tag {tag}") if data is None else data
-        values[tag] = field_type, data
-        if tag in DESCRIBING_TAGS:
-            described = (*described, (tag, field_type, data))
-    return Fields(preamble.byte_order, values, described)
+    values = {
+        tag: (entry.field_type, known.require(entry.offset, entry.nbytes, f"tag {int(tag)}"))
+        for tag, entry in ifd.entries.items()
+    }
+    return Fields(preamble.byte_order, values)
 
 
-def _build_header(
-    known: KnownBytes, preamble: Preamble, ifds: list[Ifd], notes: list[str], limits: HeaderLimits, leader: int
-) -> TiffHeader:
-    fields = _fields(known, preamble, ifds[0])
-    image = build_layout(fields, limits, leader)
+def _images(
+    ifds: Sequence[Ifd], fields: Sequence[Fields], notes: list[str], limits: HeaderLimits, leader: int
+) -> tuple[Images, list[tuple[Ifd, Layout]]]:
+    """The images, and the directory of each; overviews that cannot be read are left out with a note."""
+    image = build_layout(fields[0], limits, leader)
     check_supported(image)
-    levels, masks = [image], list[Layout]()
-    for ifd in ifds[1:]:
+    levels, masks, sources = [image], list[Layout](), [(ifds[0], image)]
+    for ifd, values in zip(ifds[1:], fields[1:], strict=True):
         if not ifd.subfile_type & (OVERVIEW | MASK):
             continue
         is_mask = bool(ifd.subfile_type & MASK)
         try:
-            layout = build_layout(_fields(known, preamble, ifd), limits, leader)
+            layout = build_layout(values, limits, leader)
             reason = refusal(layout) or (None if is_mask else _misfit(layout, image))
         except TiffError as error:
             if is_mask:
@@ -174,6 +180,7 @@ def _build_header(
             layout, reason = image, str(error)
         if reason is None:
             (masks if is_mask else levels).append(layout)
+            sources.append((ifd, layout))
         elif is_mask:
             raise UnsupportedTiffError(
                 f"mask (IFD at byte {ifd.offset}): {reason}; validity would be unknown without it"
@@ -181,14 +188,19 @@ def _build_header(
         else:
             notes.append(f"overview (IFD at byte {ifd.offset}) is left out: {reason}")
     levels = [image, *_fine_to_coarse(levels[1:])]
+    return Images(tuple(levels), _matched(levels, masks)), sources
+
+
+def _header(fields: Fields, images: Images, notes: Sequence[str], file_size: int | None) -> TiffHeader:
+    image = images.levels[0]
     place = georeference(fields)
     described = band_metadata(fields, image.samples)
     extra = extra_samples(image, described.colours)
     return TiffHeader(
         levels=tuple(
-            level if level.extra_samples == extra else replace(level, extra_samples=extra) for level in levels
+            [level if level.extra_samples == extra else replace(level, extra_samples=extra) for level in images.levels]
         ),
-        masks=_matched(levels, masks),
+        masks=images.masks,
         transform=place.transform,
         crs=place.crs,
         nodata=nodata_value(fields, image.dtype),
@@ -199,7 +211,7 @@ def _build_header(
         datetime=date_time(fields),
         gcps=place.gcps,
         pixel_is_point=place.pixel_is_point,
-        file_size=known.file_size,
+        file_size=file_size,
         status=(*notes, *place.notes, *described.notes),
     )
 

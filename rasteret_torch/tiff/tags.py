@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
@@ -113,14 +112,12 @@ _FIELD_NBYTES = {
 }
 _DTYPES = {(order, kind): np.dtype(order + code) for kind, code in _FIELD_CODES.items() for order in "<>"}
 _FLOATS = (11, 12)
-_NOT_NUMBERS = (2, 7)  # text and undefined bytes
+_NOT_NUMBERS = (2, 7, 13, 18)  # text, undefined bytes, places of other directories
 _UNSIGNED = {  # bytes of one whole number that cannot be negative
     kind: np.dtype(code).itemsize
     for kind, code in _FIELD_CODES.items()
     if code.startswith("u") and kind not in _RATIONALS + _NOT_NUMBERS
 }
-_OFFSETS = (3, 4, 13, 16, 17, 18)  # the types libtiff takes for tile tables
-_REMEMBERED_NBYTES = 1024  # of a directory; those of images have 15 to 25 entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +156,7 @@ type Described = tuple[tuple[int, int, bytes], ...]  # tags with their field typ
 
 
 class Entry(NamedTuple):
-    """A tag of an IFD whose values stand elsewhere in the file: their field type, and where they are."""
+    """A tag of an IFD: the field type of its values, and where in the file they are (in the entry or elsewhere)."""
 
     tag: int
     field_type: int
@@ -169,23 +166,18 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Ifd:
-    """An image file directory: the tags of it that we use.
-
-    Attributes:
-        offset: of the directory in the file.
-        subfile_type: tag NewSubfileType, 0 without one.
-        inline: field type and bytes of the values that stand in the directory itself.
-        outside: where the others are.
-        described: tag, field type and bytes of the inline values that describe the layout.
-        next_offset: of the next IFD, 0 for none.
-    """
+    """An image file directory: where it is, the entries of tags we use, and the offset of the next (0 for none)."""
 
     offset: int
+    nbytes: int
     subfile_type: int
-    inline: dict[int, tuple[int, bytes]]
-    outside: tuple[Entry, ...]
-    described: Described
+    entries: dict[int, Entry]
     next_offset: int
+
+
+def unsigned_dtype(byte_order: ByteOrder, field_type: int) -> np.dtype[np.unsignedinteger] | None:
+    """The dtype of whole numbers that cannot be negative; None for other field types."""
+    return _DTYPES[byte_order, field_type] if field_type in _UNSIGNED else None
 
 
 def parse_preamble(data: bytes) -> Preamble:
@@ -217,49 +209,34 @@ def parse_ifd(preamble: Preamble, offset: int, data: bytes, *, is_first: bool) -
     Raises:
         CorruptTiffError: NewSubfileType is not a single number.
     """
-    parse = _parsed_ifd if len(data) <= _REMEMBERED_NBYTES else _parsed_ifd.__wrapped__
-    return parse(preamble, offset, data, is_first)
-
-
-@functools.lru_cache(1024)  # the files of an archive have the same directories, and differ in what these point to
-def _parsed_ifd(preamble: Preamble, offset: int, data: bytes, is_first: bool) -> Ifd:
-    end = len(data) - preamble.offset_nbytes
-    value_nbytes = preamble.offset_nbytes
-    entry = struct.Struct(preamble.byte_order + ("HHQ" if preamble.is_big else "HHI") + f"{value_nbytes}s")
-    inline: dict[int, tuple[int, bytes]] = {}
-    outside: dict[int, Entry] = {}
+    entries: dict[int, Entry] = {}
+    value_nbytes, step = preamble.offset_nbytes, preamble.entry_nbytes
+    end = len(data) - value_nbytes
+    entry = struct.Struct(preamble.byte_order + ("HHQQ" if preamble.is_big else "HHII"))
+    value_at = offset + preamble.count_nbytes - value_nbytes
     for tag, field_type, count, value in entry.iter_unpack(data[preamble.count_nbytes : end]):
+        value_at += step
         size = _FIELD_NBYTES.get(field_type)
         # libtiff ignores entries of unknown type too; a required tag is then missed by name
-        if tag not in ALL_TAGS or size is None or tag in inline or tag in outside:
+        if tag not in ALL_TAGS or tag in entries or size is None:
             continue
         nbytes = count * size
-        if nbytes <= value_nbytes:
-            inline[tag] = field_type, value[:nbytes]
-        else:
-            outside[tag] = Entry(tag, field_type, preamble.integer(value), nbytes)
-    kind = _subfile_type(preamble, offset, inline, outside)
-    used: frozenset[Tag] = LAYOUT_TAGS if kind & (OVERVIEW | MASK) else frozenset()
-    chosen = ALL_TAGS if is_first else used
-    return Ifd(
-        offset,
-        kind,
-        {tag: value for tag, value in inline.items() if tag in chosen},
-        tuple(found for tag, found in outside.items() if tag in chosen),
-        tuple((tag, *value) for tag, value in inline.items() if tag in chosen & DESCRIBING_TAGS),
-        preamble.integer(data[end:]),
-    )
+        entries[tag] = Entry(tag, field_type, value_at if nbytes <= value_nbytes else value, nbytes)
+    kind = _subfile_type(preamble, offset, data, entries)
+    if not is_first:
+        used: frozenset[Tag] = LAYOUT_TAGS if kind & (OVERVIEW | MASK) else frozenset()
+        entries = {tag: found for tag, found in entries.items() if tag in used}
+    return Ifd(offset, len(data), kind, entries, preamble.integer(data[end:]))
 
 
-def _subfile_type(
-    preamble: Preamble, offset: int, inline: dict[int, tuple[int, bytes]], outside: dict[int, Entry]
-) -> int:
-    field_type, data = inline.get(Tag.NEW_SUBFILE_TYPE, (0, b""))
-    if not field_type and Tag.NEW_SUBFILE_TYPE not in outside:
+def _subfile_type(preamble: Preamble, offset: int, data: bytes, entries: dict[int, Entry]) -> int:
+    entry = entries.get(Tag.NEW_SUBFILE_TYPE)
+    if entry is None:
         return 0
-    if not data or len(data) != _FIELD_NBYTES[field_type]:
+    start = entry.offset - offset
+    if entry.nbytes != _FIELD_NBYTES[entry.field_type] or entry.nbytes > preamble.offset_nbytes:
         raise CorruptTiffError(f"NewSubfileType (254) of the IFD at {offset} is not one number; the file is damaged")
-    return preamble.integer(data)
+    return preamble.integer(data[start : start + entry.nbytes])
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,12 +246,10 @@ class Fields:
     Attributes:
         byte_order: of the file.
         values: field type and raw bytes of each tag that is present.
-        described: those of them that describe the layout.
     """
 
     byte_order: ByteOrder
     values: dict[int, tuple[int, bytes]]
-    described: Described = ()
 
     def __contains__(self, tag: Tag) -> bool:
         """Whether the tag is present."""
@@ -295,25 +270,14 @@ class Fields:
             CorruptTiffError: the values are not whole numbers, or negative.
         """
         field_type, data = self.values.get(tag, (3, b""))
+        if field_type in _UNSIGNED:
+            return np.frombuffer(data, _DTYPES[self.byte_order, field_type]).astype(np.uint64)
         values = np.frombuffer(data, _DTYPES[self.byte_order, field_type])
         if field_type in _RATIONALS + _FLOATS + _NOT_NUMBERS or (
             values.dtype.kind == "i" and values.size and values.min() < 0
         ):
             raise CorruptTiffError(f"{_named(tag)} must hold whole numbers, none negative; the file is damaged")
         return values.astype(np.uint64)
-
-    def table(self, tag: Tag) -> NDArray[np.uint64]:
-        """Tile offsets or byte counts.
-
-        Raises:
-            CorruptTiffError: of a type that holds no file positions, or negative.
-        """
-        field_type, data = self.values.get(tag, (4, b""))
-        if field_type not in _OFFSETS:
-            raise CorruptTiffError(f"{_named(tag)} is of field type {field_type}; the file is damaged")
-        if field_type not in _UNSIGNED:
-            return self.integers(tag)
-        return np.frombuffer(data, _DTYPES[self.byte_order, field_type]).astype(np.uint64)
 
     def integer(self, tag: Tag, default: int | None = None) -> int:
         """A single unsigned value.

@@ -16,53 +16,16 @@ import pytest
 import rasterio
 import rasterio.shutil
 import tifffile
+from heads import flat, parse, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.transform import from_origin
 
 from rasteret_torch.errors import CorruptTiffError, NotATiffError, TiffError, UnsupportedTiffError
-from rasteret_torch.tiff import HeaderLimits, TiffHeader, check_header, header_steps, read_header
+from rasteret_torch.tiff import HeaderLimits, TiffHeader, check_header, header_steps, read_header, tile_span
 
 ReadLevel = Callable[[Path, Callable[[TiffHeader], Any]], NDArray[Any]]
-
-
-def flat(value: Any) -> Any:
-    """A header as plain values that compare."""
-    if dataclasses.is_dataclass(value):
-        return {item.name: flat(getattr(value, item.name)) for item in dataclasses.fields(value)}
-    if isinstance(value, tuple):
-        return [flat(part) for part in value]
-    return value.tolist() if isinstance(value, np.ndarray) else value
-
-
-def parse(data: bytes, limits: HeaderLimits = HeaderLimits(), size: int | None = -1) -> TiffHeader:  # noqa: B008
-    size = len(data) if size == -1 else size
-    return read_header(lambda offset, nbytes: data[offset : offset + nbytes], size, limits)
-
-
-def write(path: Path, **options: Any) -> Path:
-    profile = {
-        "driver": "GTiff",
-        "width": 300,
-        "height": 200,
-        "count": 2,
-        "dtype": "uint16",
-        "crs": "EPSG:32629",
-        "transform": from_origin(500000, 4100000, 10, 10),
-        "nodata": 7,
-        "tiled": True,
-        "blockxsize": 16,
-        "blockysize": 16,
-    } | options
-    with rasterio.open(path, "w", **profile) as target:
-        data = np.random.default_rng(1).integers(0, 999, (profile["count"], profile["height"], profile["width"]))
-        target.write(data.astype(profile["dtype"]))
-        target.scales, target.offsets = [0.5] * profile["count"], [-1.0] * profile["count"]
-        target.set_band_description(1, "red <&>")
-        target.update_tags(TIFFTAG_DATETIME="2021:03:04 05:06:07")
-    return path
 
 
 class Files(list[bytes]):
@@ -313,7 +276,8 @@ def test_steps_are_a_plain_generator(files: list[bytes]) -> None:
     [
         {273: (4, 1, 0)},  # a tile in the preamble
         {273: (2, 4, 200)},  # text for offsets
-        {258: (3, 2, 8 | 8 << 16)},  # bits of two samples for one
+        {258: (3, 2, 8 | 8 << 16), 277: (3, 1, 3)},  # bits of two samples for three
+        {273: (13, 1, 200)},  # the place of another directory for one of pixels
         {259: (3, 1, 5), 279: (4, 1, 0)},  # a compressed image of no bytes
         {317: (2, 1, 2), 259: (3, 1, 5)},  # text for the predictor
     ],
@@ -321,6 +285,27 @@ def test_steps_are_a_plain_generator(files: list[bytes]) -> None:
 def test_contradictions_are_errors(changes: dict[int, tuple[int, int, int]]) -> None:
     with pytest.raises(CorruptTiffError):
         parse(_tiff(PLAIN | changes) + bytes(300))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {273: (1, 1, 200), 279: (3, 1, 16)},  # short types for offsets and counts
+        {258: (3, 2, 8 | 8 << 16)},  # bits of more samples than there are
+        {279: (4, 1, 10**6)},  # counts of uncompressed tiles are worked out
+    ],
+)
+def test_odd_but_sound(changes: dict[int, tuple[int, int, int]]) -> None:
+    image = parse(_tiff(PLAIN | changes) + bytes(300)).image
+    assert tile_span(image, 0, 500) == range(200, 216)
+
+
+def test_uncompressed_strips_have_as_many_bytes_as_their_rows() -> None:
+    entries = PLAIN | {257: (4, 1, 10), 278: (4, 1, 4), 273: (4, 3, 300), 279: (4, 3, 312)}
+    tables = struct.pack("<6I", 400, 416, 432, 5, 10**6, 16)
+    data = _tiff(entries)
+    image = parse(data + bytes(300 - len(data)) + tables + bytes(200)).image
+    assert [tile_span(image, index, 440) for index in range(3)] == [range(400, 416), range(416, 432), range(432, 440)]
 
 
 def test_sparse_tiles_need_no_counts() -> None:

@@ -1,0 +1,86 @@
+"""Templates change how fast files that look alike are parsed, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio.shutil
+import tifffile
+from heads import flat, parse, write
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rasteret_torch.errors import TiffError
+from rasteret_torch.tiff import template
+
+
+def outcome(data: bytes) -> Any:
+    try:
+        return flat(parse(data))
+    except TiffError as error:
+        return repr(error)
+
+
+def parsed_anew(data: bytes) -> Any:
+    template._recent = ()
+    return outcome(data)
+
+
+@pytest.fixture(scope="module")
+def alike(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """Pairs of files with equal directories and other tiles: COGs with a mask, BigTIFFs of planes, files in strips."""
+    folder = tmp_path_factory.mktemp("alike")
+    found = []
+    for seed in (1, 2):
+        plain = write(folder / "plain.tif", seed, nodata=None)
+        with rasterio.open(plain, "r+") as target:
+            target.write_mask(target.read(1) % 7 != seed)
+        cog = folder / "cog.tif"
+        rasterio.shutil.copy(plain, cog, driver="COG", blocksize=128, compress="deflate")
+        pixels = np.random.default_rng(seed).integers(0, 99, (2, 200, 304), np.uint16)
+        big, strips = folder / "big.tif", folder / "strips.tif"
+        planes = {"byteorder": ">", "bigtiff": True, "planarconfig": "separate", "tile": (16, 16)}
+        tifffile.imwrite(big, pixels, photometric="minisblack", compression="lzw", metadata=None, **planes)
+        tifffile.imwrite(strips, pixels[0], rowsperstrip=8, compression="deflate", metadata=None)
+        found += [path.read_bytes() for path in (cog, big, strips)]
+    return found
+
+
+def test_files_that_look_alike_share_a_template(alike: list[bytes]) -> None:
+    template._recent = ()
+    headers = [outcome(data) for data in alike]
+    assert len(template._recent) == len(alike) // 2
+    assert headers == [parsed_anew(data) for data in alike]
+    assert headers[0]["levels"][0]["counts"] != headers[len(alike) // 2]["levels"][0]["counts"]
+    assert headers[0]["masks"][0]["leader"] == 4
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    which=st.integers(0, 5),
+    flips=st.lists(st.tuples(st.integers(0, 1500), st.integers(1, 255)), min_size=1, max_size=3),
+    cut=st.none() | st.integers(0, 3000),
+)
+def test_damaged_files_are_parsed_as_without_templates(
+    alike: list[bytes], which: int, flips: list[tuple[int, int]], cut: int | None
+) -> None:
+    damaged = bytearray(alike[which])
+    for at, change in flips:
+        damaged[at] ^= change
+    data = bytes(damaged[:cut])
+    template._recent = ()
+    for other in alike:
+        outcome(other)
+    told = outcome(data)
+    assert told == parsed_anew(data)
+
+
+def test_templates_are_few_and_small(alike: list[bytes]) -> None:
+    template._recent = ()
+    for number in range(40):
+        changed = bytearray(alike[0])
+        changed[300:304] = number.to_bytes(4, "little")
+        outcome(bytes(changed))
+    assert len(template._recent) <= 16
