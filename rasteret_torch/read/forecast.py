@@ -11,11 +11,12 @@ import numpy as np
 from rasteret_torch.read.cache import TileKey
 from rasteret_torch.read.options import ReadOptions
 from rasteret_torch.read.plan import ChipPlan, LayerPlan
+from rasteret_torch.read.spans import TileBytes, requests_for
 from rasteret_torch.read.tiles import tiles_of
 from rasteret_torch.read.validity import alpha_sample
-from rasteret_torch.store import FetchPolicy, coalesce, is_local
+from rasteret_torch.store import is_local
 from rasteret_torch.store.policy import MIB
-from rasteret_torch.tiff import tile_span
+from rasteret_torch.tiff import prefix_nbytes, tile_span
 from rasteret_torch.tiff.model import Layout
 
 DECODE_MB_S = 450.0  # deflate with predictor 2, one core of 2024
@@ -48,7 +49,9 @@ class ReadAssumptions:
 class ReadForecast:
     """What an epoch reads. Bytes are compressed unless said otherwise.
 
-    Where files overlap, the first that covers a chip is taken for whole: holes would need further ones.
+    Where files overlap, the first that covers a chip is taken for whole: holes would need further ones. Of deflate
+    tiles only the bytes that most likely hold the rows wanted are asked for; where that is not enough, another request
+    follows that is not foreseen here.
 
     Attributes:
         chips, batches: of the epoch.
@@ -56,7 +59,7 @@ class ReadForecast:
         tiles: different ones that are touched.
         tile_reads: tiles fetched and decoded, repeats included that `cache_nbytes` does not save.
         requests: ranges asked for, neighbours joined.
-        nbytes_used: of the tiles read.
+        nbytes_used: of the tiles read, as far as they are.
         nbytes_fetched: with the gaps between joined neighbours.
         nbytes_decoded: decompressed, as far down as chips need.
         nbytes_chips: of the pixels that chips are made of, in the files' dtypes.
@@ -142,19 +145,28 @@ class _Tile:
     """A tile of a batch.
 
     Attributes:
-        span: (offset, nbytes) in its file.
-        row_nbytes: decompressed, of one of its pixel rows.
+        layout: the image that it belongs to.
+        number: position in its tile tables.
+        span: bytes in its file.
         rows: needed.
     """
 
-    span: tuple[int, int]
-    row_nbytes: int
+    layout: Layout
+    number: int
+    span: range
     rows: int
 
     @property
     def nbytes(self) -> int:
         """Decompressed, as far down as needed."""
-        return self.row_nbytes * self.rows
+        return self.layout.tile_nbytes(self.rows)
+
+    def read(self, options: ReadOptions) -> TileBytes:
+        """What is read of it."""
+        nbytes = len(self.span)
+        is_kept = options.disk_cache_dir is not None
+        likely = nbytes if is_kept else prefix_nbytes(self.layout, self.number, nbytes, self.rows)
+        return TileBytes(self.span.start, nbytes, likely)
 
 
 @dataclass(slots=True)
@@ -180,7 +192,7 @@ def forecast(
         options: cache size, how neighbours are joined.
         assumptions: for time and cost.
     """
-    policy, count, seen = options.fetch_policy(), _Count(), _Reuse()
+    count, seen = _Count(), _Reuse()
     for chips in batches:
         needed: dict[TileKey, _Tile] = {}
         for plan in (plan for plans in chips for plan in plans):
@@ -195,7 +207,7 @@ def forecast(
                 count.distances.append(distance)
             if distance is None or distance > options.tile_cache_nbytes:
                 missing[key] = tile
-        _add_requests(missing, policy, count)
+        _add_requests(missing, options, count)
         count.chips += len(chips)
         count.batches += 1
     repeats = np.sort(np.array(count.distances, np.int64))
@@ -246,24 +258,26 @@ def _add_tiles(layer: LayerPlan, needed: dict[TileKey, _Tile], *, whole: bool) -
                 continue
             span = tile_span(layout, ref.index, layer.header.file_size)
             if span is not None:
-                needed[key] = _Tile((span.start, len(span)), layout.tile_nbytes(1), rows)
+                needed[key] = _Tile(layout, ref.index, span, rows)
 
 
-def _add_requests(missing: dict[TileKey, _Tile], policy: FetchPolicy, count: _Count) -> None:
+def _add_requests(missing: dict[TileKey, _Tile], options: ReadOptions, count: _Count) -> None:
     files: dict[str, list[_Tile]] = {}
     for key, tile in missing.items():
         files.setdefault(key.href, []).append(tile)
+    policy = options.fetch_policy()
     for href, tiles in files.items():
-        spans = [tile.span for tile in tiles]
         if is_local(href):
-            count.requests += len(spans)
-            count.fetched += sum(nbytes for _, nbytes in spans)
+            likely = [prefix_nbytes(tile.layout, tile.number, len(tile.span), tile.rows) for tile in tiles]
+            count.requests += len(tiles)
+            count.fetched += sum(likely)
+            count.used += sum(likely)
         else:
-            requests = coalesce(spans, policy)
+            requests = requests_for([tile.read(options) for tile in tiles], policy)
             count.requests += len(requests)
             count.fetched += sum(request.nbytes for request in requests)
+            count.used += sum(part.nbytes for request in requests for part in request.parts)
         count.reads += len(tiles)
-        count.used += sum(nbytes for _, nbytes in spans)
         count.decoded += sum(tile.nbytes for tile in tiles)
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from rasteret_torch.errors import CorruptTileError, RasteretTorchError
+from rasteret_torch.errors import CorruptTileError, RasteretTorchError, StoreError
 from rasteret_torch.read.cache import TileKey
 from rasteret_torch.read.layers import LayerJob
 from rasteret_torch.read.stats import ReadStats
 from rasteret_torch.read.tiles import TileRef
 from rasteret_torch.store import DiskCache, ObjectStamp, local_path, pread_span, redact
-from rasteret_torch.tiff import Tile, inflate_tile
+from rasteret_torch.tiff import Tile, inflate_tile, prefix_nbytes
 from rasteret_torch.tiff.model import Layout
+
+Body = bytes | memoryview
 
 SMALL_NBYTES = 128 * 1024  # tiles smaller than this share a thread task, whose hand-over costs more than they do
 
@@ -31,6 +33,8 @@ class TileNeed:
     rows: int = 0
     pastes: list[tuple[LayerJob, TileRef]] = field(default_factory=list)
     flight: asyncio.Future[Tile] | None = None  # set while this need is the one that brings the tile
+    read_nbytes: int = 0  # what came of its bytes
+    is_short: bool = False  # it takes more of its bytes than came to decode its rows
 
     @property
     def offset(self) -> int:
@@ -42,7 +46,12 @@ class TileNeed:
         """Compressed bytes."""
         return len(self.span)
 
-    def decode(self, data: bytes | memoryview) -> Tile:
+    @property
+    def likely_nbytes(self) -> int:
+        """Bytes that most likely hold the rows."""
+        return prefix_nbytes(self.layout, self.key.tile, self.nbytes, min(self.rows, self.stored_rows))
+
+    def decode(self, data: Body) -> Tile:
         """The tile down to the last row that is needed."""
         return inflate_tile(self.layout, data, rows=self.stored_rows, need_rows=min(self.rows, self.stored_rows))
 
@@ -57,6 +66,9 @@ class TileNeed:
             job.error = job.error or located(error, job, self.key)
 
 
+Fetched = tuple[TileNeed, Body]
+
+
 def located(error: RasteretTorchError, job: LayerJob, key: TileKey) -> RasteretTorchError:
     """The same error, saying which item, bands and tile it met."""
     image = "mask tile" if key.is_mask else "tile"
@@ -68,13 +80,13 @@ def located(error: RasteretTorchError, job: LayerJob, key: TileKey) -> RasteretT
     return type(error)(f"{item}{names}{image} {key.tile}{level} of {where}: {said}")
 
 
-def bundles(needs: list[TileNeed]) -> Iterable[list[TileNeed]]:
+def bundles[T](items: Iterable[T], nbytes_of: Callable[[T], int]) -> Iterable[list[T]]:
     """Small tiles together, large ones alone."""
-    bundle: list[TileNeed] = []
+    bundle: list[T] = []
     nbytes = 0
-    for need in needs:
-        bundle.append(need)
-        nbytes += need.nbytes
+    for item in items:
+        bundle.append(item)
+        nbytes += nbytes_of(item)
         if nbytes >= SMALL_NBYTES:
             yield bundle
             bundle, nbytes = [], 0
@@ -84,7 +96,19 @@ def bundles(needs: list[TileNeed]) -> Iterable[list[TileNeed]]:
 
 def read_local(needs: list[TileNeed], stats: ReadStats) -> list[Tile | None]:
     """Reads local tiles, decodes and pastes them; None for those that failed."""
-    return [_finished(need, None, stats) for need in needs]
+    return [_read_local(need, stats) for need in needs]
+
+
+def _read_local(need: TileNeed, stats: ReadStats) -> Tile | None:
+    path, likely = local_path(need.key.href), need.likely_nbytes
+    try:
+        tile = _finished(need, pread_span(path, need.offset, likely, need.stamp), stats)
+        if need.is_short:
+            tile = _finished(need, pread_span(path, need.offset, need.nbytes, need.stamp), stats)
+    except StoreError as error:
+        need.fail(error)
+        return None
+    return tile
 
 
 def read_kept(
@@ -107,24 +131,31 @@ def read_kept(
     return found, missing
 
 
-def finish_fetched(need: TileNeed, body: memoryview, disk: DiskCache | None, stats: ReadStats) -> Tile | None:
-    """Decodes and pastes a tile that was fetched, and keeps its bytes; None when it failed."""
-    tile = _finished(need, body, stats)
-    if disk is not None and tile is not None:
-        disk.put(need.key.href, need.stamp, need.offset, body)
-    return tile
+def finish_fetched(fetched: Iterable[Fetched], disk: DiskCache | None, stats: ReadStats) -> list[Tile | None]:
+    """Decodes and pastes tiles that were fetched, and keeps their bytes; None for those that failed or are short."""
+    tiles = []
+    for need, body in fetched:
+        tile = _finished(need, body, stats)
+        if disk is not None and tile is not None and len(body) == need.nbytes:
+            disk.put(need.key.href, need.stamp, need.offset, body)
+        tiles.append(tile)
+    return tiles
 
 
-def _finished(need: TileNeed, body: bytes | memoryview | None, stats: ReadStats) -> Tile | None:
-    """Decodes a tile (reading it first when it is local) and pastes it; a failure marks the layers that wait for it."""
+def _finished(need: TileNeed, body: Body, stats: ReadStats) -> Tile | None:
+    """Decodes a tile and pastes it; a failure marks the layers that wait for it, unless only the rest is missing."""
     began = time.thread_time()
+    need.read_nbytes, need.is_short = len(body), False
     try:
-        if body is None:
-            body = pread_span(local_path(need.key.href), need.offset, need.nbytes, need.stamp)
         tile = need.decode(body)
         if tile.rows < min(need.rows, need.stored_rows):
             raise CorruptTileError(f"decoded to {tile.rows} rows, {need.rows} were needed")
         need.paste(tile)
+    except CorruptTileError as error:
+        need.is_short = len(body) < need.nbytes
+        if not need.is_short:
+            need.fail(error)
+        return None
     except RasteretTorchError as error:
         need.fail(error)
         return None

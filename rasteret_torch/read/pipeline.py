@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from rasteret_torch.errors import DeadlineExceededError, RasteretTorchError
 from rasteret_torch.read.cache import TileCache, TileKey
 from rasteret_torch.read.layers import LayerJob, StepCanvas
-from rasteret_torch.read.needs import TileNeed, bundles, finish_fetched, located, read_kept, read_local
+from rasteret_torch.read.needs import Fetched, TileNeed, bundles, finish_fetched, located, read_kept, read_local
 from rasteret_torch.read.options import ReadOptions
 from rasteret_torch.read.plan import ChipPlan
+from rasteret_torch.read.spans import TileBytes, requests_for
 from rasteret_torch.read.stats import ReadStats
 from rasteret_torch.read.tiles import tiles_of
 from rasteret_torch.store import (
@@ -30,8 +31,9 @@ from rasteret_torch.store import (
     DiskCache,
     Fetcher,
     ObjectStamp,
+    Part,
+    Request,
     StorageBackend,
-    coalesce,
     fetcher,
     is_local,
     runtime,
@@ -204,7 +206,7 @@ class Pipeline:
                         local.append(need)
                     else:
                         remote.setdefault(need.key.href, []).append(need)
-            tasks += [asyncio.create_task(self._read_local(part)) for part in bundles(local)]
+            tasks += [asyncio.create_task(self._read_local(part)) for part in bundles(local, _nbytes)]
             tasks += self._remote_tasks(remote)
             if tasks:
                 await asyncio.gather(*tasks)
@@ -252,39 +254,46 @@ class Pipeline:
         tasks: list[asyncio.Task[None]] = []
         for href, needs in remote.items():
             assert source is not None
-            for request in coalesce([(need.offset, need.nbytes) for need in needs], policy):
-                parts = [(needs[number], start) for number, start, _ in request.parts]
-                span = (request.offset, request.nbytes)
-                tasks.append(asyncio.create_task(self._read_remote(source, href, span, parts)))
+            # What is kept on disk serves others too: whole tiles.
+            likely = [need.nbytes if self._disk is not None else need.likely_nbytes for need in needs]
+            tiles = [TileBytes(need.offset, need.nbytes, part) for need, part in zip(needs, likely, strict=True)]
+            reads = (self._read_remote(source, href, request, needs) for request in requests_for(tiles, policy))
+            tasks.extend(asyncio.create_task(read) for read in reads)
         return tasks
 
-    async def _read_remote(
-        self, source: Fetcher, href: str, span: tuple[int, int], parts: list[tuple[TileNeed, int]]
-    ) -> None:
-        """One request; its tiles are decoded as soon as it is answered.
+    async def _read_remote(self, source: Fetcher, href: str, request: Request, needs: list[TileNeed]) -> None:
+        """One request; its tiles are decoded as soon as it is answered. A tile whose end is needed after all is fetched
+        again, whole.
 
         The bytes count until then: the fetcher's own budget ends where it hands them over, and a store that is faster
         than the decoder would fill the memory with them.
         """
-        async with self._undecoded.hold(span[1]):
-            await self._fetch_and_decode(source, href, span, parts)
+        async with self._undecoded.hold(request.nbytes):
+            await self._fetch_and_decode(source, href, request, needs)
+        for need in [needs[part.span] for part in request.parts if needs[part.span].is_short]:
+            need.is_short = False
+            whole = Request(need.offset, need.nbytes, (Part(0, 0, need.nbytes),))
+            await self._read_remote(source, href, whole, [need])
 
-    async def _fetch_and_decode(
-        self, source: Fetcher, href: str, span: tuple[int, int], parts: list[tuple[TileNeed, int]]
-    ) -> None:
+    async def _fetch_and_decode(self, source: Fetcher, href: str, request: Request, needs: list[TileNeed]) -> None:
         began = time.perf_counter()
         self.stats.requests += 1
+        parts = [(needs[number], start, nbytes) for number, start, nbytes in request.parts]
         try:
-            body = await source.get_view(href, *span, expect=parts[0][0].stamp)
+            body = await source.get_view(href, request.offset, request.nbytes, expect=parts[0][0].stamp)
         except RasteretTorchError as error:
-            for need, _ in parts:
+            for need, _, _ in parts:
                 need.fail(error)
             return
         finally:
             self.stats.fetch_s += time.perf_counter() - began
         self.stats.nbytes_fetched += len(body)
-        loaded = [(need, body[start : start + need.nbytes]) for need, start in parts]
-        await asyncio.gather(*(self._decode(need, part) for need, part in loaded))
+        fetched: list[Fetched] = [(need, body[start : start + nbytes]) for need, start, nbytes in parts]
+        bundled = list(bundles(fetched, _nbytes_fetched))
+        if len(bundled) == 1:
+            await self._decode(bundled[0])
+        else:
+            await asyncio.gather(*map(self._decode, bundled))
 
     async def _read_local(self, needs: list[TileNeed]) -> None:
         """Reads and decodes tiles of local files in one thread task."""
@@ -299,16 +308,18 @@ class Pipeline:
         if missing:
             await asyncio.gather(*self._fetch_tasks({href: missing}))
 
-    async def _decode(self, need: TileNeed, body: memoryview) -> None:
-        self._keep([(need, await self._in_thread(finish_fetched, need, body, self._disk, self.stats))])
+    async def _decode(self, fetched: list[Fetched]) -> None:
+        tiles = await self._in_thread(finish_fetched, fetched, self._disk, self.stats)
+        self._keep(zip((need for need, _ in fetched), tiles, strict=True))
 
     def _keep(self, finished: Iterable[tuple[TileNeed, Tile | None]]) -> None:
         for need, tile in finished:
             if tile is not None:
                 self.stats.tiles += 1
-                self.stats.nbytes_used += need.nbytes
+                self.stats.nbytes_used += need.read_nbytes
                 self.cache.put(need.key, tile)
-            self._land(need, tile)
+            if not need.is_short:
+                self._land(need, tile)
 
     async def _in_thread(self, function: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
@@ -319,6 +330,14 @@ def _images(job: LayerJob) -> list[tuple[Layout, bool, tuple[int, ...]]]:
     mask = job.plan.mask
     image = (job.plan.layout, False, job.read_samples)
     return [image] if mask is None else [image, (mask, True, (0,))]
+
+
+def _nbytes(need: TileNeed) -> int:
+    return need.nbytes
+
+
+def _nbytes_fetched(fetched: Fetched) -> int:
+    return len(fetched[1])
 
 
 def _blank(plan: ChipPlan) -> ChipPixels:

@@ -3,7 +3,7 @@
 Start at `parser.header_steps`; `codecs.inflate_tile` is the other door.
 """
 
-from rasteret_torch.tiff.codecs import Tile, decode_tile, inflate_tile
+from rasteret_torch.tiff.codecs import Tile, decode_tile, inflate_tile, prefix_nbytes
 from rasteret_torch.tiff.known import Span
 from rasteret_torch.tiff.limits import HeaderLimits, check_header, check_layout, sparse_count, tile_span
 from rasteret_torch.tiff.model import GroundControlPoint, Layout, TiffHeader
@@ -25,6 +25,7 @@ __all__ = [
     "decode_tile",
     "header_steps",
     "inflate_tile",
+    "prefix_nbytes",
     "read_header",
     "sparse_count",
     "supported",
