@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import shapely
 
 from rasteret_torch.errors import IndexCorruptError, InputError
-from rasteret_torch.index import compact
+from rasteret_torch.index import compact, foreign
 from rasteret_torch.index import schema as s
 
 _GEOARROW = {
@@ -35,7 +35,8 @@ def check_required(schema: pa.Schema, what: str) -> None:
 
 
 def canonical(table: pa.Table) -> pa.Table:
-    """The table with our columns in our types (id, times, geometry, bbox, assets, headers); user columns untouched.
+    """The table with our columns in our types (id, times, geometry, bbox, assets, headers); user columns untouched,
+    but for views, which become what they are views of.
 
     Raises:
         IndexCorruptError: a column of ours has a type that cannot become what it must be, or damaged values.
@@ -78,7 +79,7 @@ def _column(field: pa.Field, column: pa.ChunkedArray) -> pa.ChunkedArray:
         return _by_chunk(column, _assets)
     if s.is_header_field(field):
         return _by_chunk(column, _headers)
-    return column
+    return foreign.plain_column(column)
 
 
 def times(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -18,6 +18,7 @@ from rasteret_torch.index import canonical, describe, locate, mapped, parquet, q
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.blocks import SpatialBlocks, TimeRanges
 from rasteret_torch.index.endings import Endings
+from rasteret_torch.index.foreign import column_of, table_of
 from rasteret_torch.index.runtime import RuntimeIndex, runtime_of
 from rasteret_torch.index.stats import CollectionStats
 
@@ -220,7 +221,7 @@ class Collection(Endings):
         """
         if name in s.REQUIRED_COLUMNS or name == "bbox" or name.endswith(s.HEADER_SUFFIX):
             raise InputError(f"column {name!r} is part of the index and cannot be replaced; choose another name")
-        column = splits.as_column(values)
+        column = column_of(values)
         if len(column) != len(self):
             raise InputError(f"{len(column)} values for {len(self)} items; pass one value per item")
         return self._with(pa.table({name: column}))
@@ -235,7 +236,7 @@ class Collection(Endings):
         Raises:
             InputError: no such key, a key twice in `table`, or columns that are there already.
         """
-        return self._with(splits.matched(self._light([on]).column(on), splits.as_table(table), on, self.schema.names))
+        return self._with(splits.matched(self._light([on]).column(on), table_of(table), on, self.schema.names))
 
     def assign_splits(
         self,
@@ -331,7 +332,7 @@ class Collection(Endings):
         wanted = self.bands if bands is None else [bands] if isinstance(bands, str) else list(bands)
         unknown = [band for band in wanted if band not in self.bands]
         if unknown or not wanted:
-            raise BandNotFoundError(f"no band {unknown or ''} in this collection; it has {self.bands}")
+            raise BandNotFoundError(f"no band {unknown or '(none given)'} in this collection; it has {self.bands}")
         return wanted
 
     # -- on disk ----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from rasteret_torch.geo import Bounds
 from rasteret_torch.index import canonical, locate, mapped, parquet, registered, remote, snapshot, stats, trust
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.collection import About, Collection
+from rasteret_torch.index.foreign import table_of
 from rasteret_torch.store import StorageBackend
 
 _TRIES = 50  # a collection may be replaced while it is read
@@ -112,22 +113,6 @@ def as_collection(arrow: Any, *, name: str = "", data_source: str = "") -> Colle
     titles = name or stamp.get("name", ""), data_source or stamp.get("data_source", "")
     about = About(*titles, None, stats.read(layer.table.schema))
     return Collection(mapped.Root([layer]), about=about)
-
-
-def table_of(arrow: Any) -> pa.Table:
-    """An Arrow table of anything that speaks Arrow.
-
-    Raises:
-        InputError: it does not.
-    """
-    if isinstance(arrow, pa.Table):
-        return arrow
-    if isinstance(arrow, pa.RecordBatch):
-        return pa.Table.from_batches([arrow])
-    try:
-        return pa.table(arrow)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError) as error:
-        raise InputError(f"{type(arrow).__name__} is not Arrow; pass a table, a stream or a dataset") from error
 
 
 def _check_ids(table: pa.Table, what: str) -> None:

@@ -21,39 +21,6 @@ RANDOM = "random"
 DEFAULT_FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
-def as_column(values: Any) -> pa.ChunkedArray:
-    """One Arrow column of what people pass.
-
-    Raises:
-        InputError: values that Arrow has no type for.
-    """
-    if isinstance(values, pa.ChunkedArray):
-        return values
-    if isinstance(values, pa.Array):
-        return pa.chunked_array([values])
-    try:
-        if not isinstance(values, Sequence) and hasattr(values, "__arrow_c_stream__"):
-            return pa.chunked_array(values)
-        array = pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError) as error:
-        raise InputError(f"values of this kind cannot be a column ({error})") from error
-    return array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
-
-
-def as_table(table: Any) -> pa.Table:
-    """An Arrow table of anything that speaks Arrow.
-
-    Raises:
-        InputError: it does not.
-    """
-    if isinstance(table, pa.Table):
-        return table
-    try:
-        return pa.table(table)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError) as error:
-        raise InputError(f"{type(table).__name__} is not a table; pass Arrow, Polars or pandas") from error
-
-
 def matched(keys: pa.ChunkedArray, table: pa.Table, on: str, taken: Sequence[str]) -> pa.Table:
     """The columns of `table` beside `on`, in the order of `keys`, null where it has no such key.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from shapely.geometry.base import BaseGeometry
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import parse_crs, project_points, same_crs
 from rasteret_torch.geo.crs import CRS84
+from rasteret_torch.index.foreign import plain_table
 from rasteret_torch.read.arrow_shapes import Shapes, described, geometry_name, shapes_of_column
 
 MAX_SEGMENT_SHARE = 1 / 64  # edges are split this finely before they are projected: straight lines become curves
@@ -108,6 +110,8 @@ def resolve_crs(stated: CRS | None, given: Any, *, assume_lonlat: bool) -> CRS:
 
 
 def _parsed(value: Any, column: str | None) -> Parsed:
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        return _geojson(_json(value))
     if isinstance(value, BaseGeometry | bytes | bytearray | memoryview | str) or _is_bbox(value):
         return _sequence([value])
     if isinstance(value, dict):
@@ -125,7 +129,8 @@ def _parsed(value: Any, column: str | None) -> Parsed:
         return _geojson(value.__geo_interface__)
     if not isinstance(value, Iterable):
         raise InputError(
-            f"{type(value).__name__} is no geometry; pass a bbox, shapely geometry, GeoJSON, WKB or a table"
+            f"{type(value).__name__} is no geometry; pass a bbox, shapely geometry, GeoJSON, WKB or a table (files are "
+            "read with geopandas.read_file, lazy frames with collect())"
         )
     return _sequence(list(value))
 
@@ -138,13 +143,13 @@ def as_table(value: Any) -> pa.Table | pa.ChunkedArray:
     """
     try:
         if hasattr(value, "columns") or isinstance(value, pa.RecordBatchReader | pa.RecordBatch | pa.Table):
-            return value if isinstance(value, pa.Table) else pa.table(value)
+            return plain_table(value if isinstance(value, pa.Table) else pa.table(value))
         found = pa.chunked_array(value) if hasattr(value, "__arrow_c_stream__") else pa.array(value)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError) as error:
         raise InputError(f"{type(value).__name__} could not be read as Arrow: {error}") from error
     array = found if isinstance(found, pa.ChunkedArray) else pa.chunked_array([found])
     if pa.types.is_struct(array.type) and not isinstance(array.type, pa.BaseExtensionType):  # rows of a table
-        return pa.Table.from_batches([pa.RecordBatch.from_struct_array(chunk) for chunk in array.chunks])
+        return plain_table(pa.Table.from_batches([pa.RecordBatch.from_struct_array(chunk) for chunk in array.chunks]))
     return array
 
 
@@ -168,6 +173,8 @@ def _arrow_array(array: pa.Array | pa.ChunkedArray) -> Parsed:
 def _geopandas(value: Any, column: str | None) -> Parsed:
     if not hasattr(value, "columns"):
         return Parsed(np.asarray(value, object), _stated(value.crs), None, assume_lonlat=False)
+    if column is not None and column not in value.columns:
+        raise InputError(f"there is no geometry column {column!r}; the table has {list(value.columns)}")
     series = value.geometry if column is None else value[column]
     return Parsed(
         np.asarray(series, object), _stated(series.crs), pandas_columns(value, series.name), assume_lonlat=False
@@ -201,6 +208,14 @@ def pandas_columns(frame: Any, geometry: str | None) -> pa.Table:
 
 def _stated(crs: Any) -> CRS | None:
     return None if crs is None else parse_crs(crs)
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{text[:60]!r} is no GeoJSON: {error}") from error
+    return found
 
 
 def _geojson(value: dict[str, Any]) -> Parsed:
@@ -249,7 +264,8 @@ def _one(value: Any) -> BaseGeometry | None:
         if hasattr(value, "__geo_interface__"):
             return _one(value.__geo_interface__)
     except (shapely.errors.ShapelyError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{str(value)[:60]!r} is no geometry: {str(error)[:200]}") from error
+        hint = " (files are read with geopandas.read_file)" if isinstance(value, str) else ""
+        raise InputError(f"{str(value)[:60]!r} is no geometry{hint}: {str(error)[:200]}") from error
     raise InputError(f"{str(value)[:60]!r} is no geometry; pass a bbox, shapely geometry, GeoJSON, WKB or WKT")
 
 

@@ -15,7 +15,7 @@ from rasteret_torch.read import ChipPixels
 from rasteret_torch.read.steps import GroupBy, MosaicOrder, steps_of
 from rasteret_torch.readers.layout import AreaRead, Overlap, bands_by_dtype, overlap_of, plan_area
 from rasteret_torch.readers.request import Request
-from rasteret_torch.readers.stream import check_fits, stream
+from rasteret_torch.readers.stream import check_fits, stream_steps
 
 Combine = Literal["stack", "mosaic"]
 
@@ -95,7 +95,8 @@ def filled(asked: Request, overlaps: Sequence[Overlap], frame: Frame) -> dict[st
     nbytes = sum(pixels * (source.header.image.dtype.itemsize + 1) for source in sources.values())
     check_fits(nbytes, f"a dataset of {len(sources)} bands with {shape} pixels (geometry, time, y, x)")
     cubes: dict[str, Cube] = {}
-    for read, chips in stream(asked, _planned(asked, overlaps, frame, groups), len(overlaps)):
+    items = sum(len(overlap.rows) for overlap in overlaps)
+    for read, chips in stream_steps(asked, _planned(asked, overlaps, frame, groups), items):
         for names, plan, chip in zip(read.bands, read.plans, chips, strict=True):
             for band, name in enumerate(names):
                 if name not in cubes:

@@ -21,7 +21,7 @@ from rasteret_torch.index.source import Source
 from rasteret_torch.read import ChipPixels, ChipPlan, plan_window
 from rasteret_torch.read.plan import checked_sample
 from rasteret_torch.readers.request import Request
-from rasteret_torch.readers.stream import in_flight
+from rasteret_torch.readers.stream import batch_nbytes, in_flight
 from rasteret_torch.tiff.model import Layout
 
 Ints = NDArray[np.int64]
@@ -187,8 +187,9 @@ def _by_tile(layout: Layout, cols: Floats, rows: Floats) -> list[Ints]:
 
 def _read(request: Request, patches: Iterator[Patch], take: Callable[[Patch, ChipPixels], None]) -> None:
     """Reads patches, and takes the pixels of their points."""
+    nbytes = batch_nbytes(progress=request.options.progress)
     with tqdm(unit="tile", desc="sampling", disable=not request.options.progress) as bar:
-        for patch, (chip,) in in_flight(request.pipeline, patches, lambda patch: (patch.plan,)):
+        for patch, (chip,) in in_flight(request.pipeline, patches, lambda patch: (patch.plan,), nbytes):
             take(patch, chip)
             bar.update()
 

@@ -16,7 +16,7 @@ from rasteret_torch.read.steps import GroupBy, MosaicOrder, steps_of, times_of
 from rasteret_torch.readers.layout import AreaRead, overlap_of, plan_area
 from rasteret_torch.readers.options import AreaArguments, AreaOptions, shows_area_options
 from rasteret_torch.readers.request import Request, request
-from rasteret_torch.readers.stream import check_fits, stream
+from rasteret_torch.readers.stream import check_fits, stream_steps
 
 
 @overload
@@ -85,10 +85,11 @@ def get_numpy(
     if not reads:
         raise asked.nothing_found()
     result = _empty(asked, reads)
+    items = sum(len(step) for read in reads for step in read.steps)
     first = 0
-    for read, (chip,) in stream(asked, reads, len(reads)):
-        result[first : first + len(read.steps)] = chip.data
-        first += len(read.steps)
+    for part, (chip,) in stream_steps(asked, reads, items):
+        result[first : first + len(part.steps)] = chip.data
+        first += len(part.steps)
     pixels = result[:, 0] if isinstance(bands, str) else result
     return (pixels, _ids(asked, reads, group_by)) if return_ids else pixels
 

@@ -83,6 +83,8 @@ class AreaOptions:
         """
         if self.resampling is not None and self.resampling not in get_args(Resampling):
             raise InputError(f"resampling is {self.resampling!r}; choose one of {get_args(Resampling)}")
+        if not isinstance(self.read, ReadOptions):
+            raise InputError(f"read is {self.read!r}; pass rt.ReadOptions(...)")
         if self.read.on_error == "replace":
             raise InputError("ReadOptions.on_error='replace' is for training samples; choose 'raise' or 'nodata'")
         _ = self.pixel

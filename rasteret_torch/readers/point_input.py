@@ -40,6 +40,11 @@ def as_points(value: Any, *, crs: Any = None, column: str | None = None, names: 
         found = None if table is None else _coordinate_columns(table, names)
         if table is not None and found is not None:
             return _from_columns(table, found, crs)
+        if table is not None:
+            raise InputError(
+                f"neither a geometry nor coordinates (x and y, lon and lat) among the columns {table.column_names}; "
+                "name them with geometry_column=, or x_column= and y_column="
+            )
     areas = as_areas(value, crs=crs, column=column)
     wrong = np.flatnonzero(shapely.get_type_id(areas.shapes) != _POINT)
     if len(wrong):
@@ -80,7 +85,9 @@ def _coordinate_columns(table: pa.Table, names: Sequence[str | None]) -> tuple[s
     wanted = tuple(names)
     if any(wanted):
         if not all(name in table.column_names for name in wanted):
-            raise InputError(f"x_column and y_column are {list(wanted)}; the table has {table.column_names}")
+            raise InputError(
+                f"x_column and y_column are {list(wanted)}; name both, of the table's columns {table.column_names}"
+            )
         return str(wanted[0]), str(wanted[1])
     for pair in (("x", "y"), *_LONLAT_NAMES):
         if all(name in table.column_names for name in pair):

@@ -111,11 +111,14 @@ class Request:
 
     def nothing_found(self) -> EmptySelectionError:
         """What to say when no geometry meets an item."""
-        first = self.areas.shapes[0].bounds
+        first = self.areas.shapes[0]
+        sides = tuple(round(side, 6) for side in first.bounds)
+        is_point = first.geom_type == "Point"
+        what = f"points (the first is {sides[:2]}" if is_point else f"geometries (the first has bounds {sides}"
+        tiny = "" if is_point else ", or use all_touched=True for tiny geometries"
         return EmptySelectionError(
-            f"none of the {len(self.collection)} items overlaps any of the {len(self.areas)} geometries (the first has "
-            f"bounds {tuple(round(side, 6) for side in first)} in {self.areas.crs.name}); the items cover "
-            f"{self.collection.bounds} in lon/lat: check geometry_crs, or use all_touched=True for tiny geometries"
+            f"none of the {len(self.collection)} items overlaps any of the {len(self.areas)} {what} in "
+            f"{self.areas.crs.name}); the items cover {self.collection.bounds} in lon/lat: check geometry_crs{tiny}"
         )
 
 

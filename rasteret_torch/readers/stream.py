@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ from rasteret_torch.readers.request import Request
 from rasteret_torch.store.policy import MIB
 
 BATCH_NBYTES = 64 * MIB
+SHOWN_NBYTES = 2 * MIB  # a batch, where progress is shown
 BATCHES_IN_FLIGHT = 2
 
 
@@ -34,8 +36,13 @@ class Planned(Protocol):
         ...
 
 
+def batch_nbytes(*, progress: bool) -> int:
+    """How much is read together: less where someone looks on."""
+    return min(SHOWN_NBYTES, BATCH_NBYTES) if progress else BATCH_NBYTES
+
+
 def in_flight[T: Planned](
-    pipeline: Pipeline, parts: Iterable[T], plans: Callable[[T], Sequence[ChipPlan]]
+    pipeline: Pipeline, parts: Iterable[T], plans: Callable[[T], Sequence[ChipPlan]], nbytes: int
 ) -> Iterator[tuple[T, list[ChipPixels]]]:
     """Reads parts in their order, a bounded number of bytes at a time, the next batch already on its way.
 
@@ -43,15 +50,16 @@ def in_flight[T: Planned](
         pipeline: reads.
         parts: taken when their turn comes.
         plans: of a part.
+        nbytes: of a batch; see `batch_nbytes`.
 
     Yields:
         Each part with the pixels of its plans.
     """
     flights: deque[tuple[list[T], Future[list[ChipPixels]]]] = deque()
     try:
-        for batch in _batches(parts):
+        for batch in _batches(parts, nbytes):
             flights.append((batch, pipeline.submit([plan for part in batch for plan in plans(part)])))
-            if len(flights) >= BATCHES_IN_FLIGHT:
+            if len(flights) * nbytes >= BATCHES_IN_FLIGHT * BATCH_NBYTES:
                 yield from _landed(*flights.popleft(), plans)
         while flights:
             yield from _landed(*flights.popleft(), plans)
@@ -60,15 +68,15 @@ def in_flight[T: Planned](
             future.cancel()
 
 
-def _batches[T: Planned](parts: Iterable[T]) -> Iterator[list[T]]:
+def _batches[T: Planned](parts: Iterable[T], nbytes: int) -> Iterator[list[T]]:
     batch: list[T] = []
-    nbytes = 0
+    held = 0
     for part in parts:
-        if batch and nbytes + part.nbytes > BATCH_NBYTES:
+        if batch and held + part.nbytes > nbytes:
             yield batch
-            batch, nbytes = [], 0
+            batch, held = [], 0
         batch.append(part)
-        nbytes += part.nbytes
+        held += part.nbytes
     if batch:
         yield batch
 
@@ -79,6 +87,38 @@ def _landed[T: Planned](
     chips = iter(future.result())
     for part in batch:
         yield part, [next(chips) for _ in plans(part)]
+
+
+def stream_steps(
+    request: Request, reads: Iterable[AreaRead], total: int
+) -> Iterator[tuple[AreaRead, list[ChipPixels]]]:
+    """The same as `stream`, a few time steps of an area at a time: long series need no more memory than their result.
+
+    Args:
+        request, reads: see `stream`.
+        total: items of all areas, for the progress bar.
+
+    Yields:
+        Parts of each area with their pixels, in order of time.
+    """
+    nbytes = batch_nbytes(progress=request.options.progress)
+    parts = (part for read in reads for part in _parts(read, nbytes))
+    with tqdm(total=total, unit="item", desc="reading", disable=not request.options.progress) as bar:
+        for read, chips in in_flight(request.pipeline, parts, lambda read: read.plans, nbytes):
+            yield read, [_cut(read, number, chip) for number, chip in enumerate(chips)]
+            bar.update(sum(len(step) for step in read.steps))
+
+
+def _parts(read: AreaRead, nbytes: int) -> Iterator[AreaRead]:
+    """Runs of time steps of at most so many bytes, or single ones."""
+    count = max(1, nbytes * len(read.steps) // max(read.nbytes, 1))
+    if count >= len(read.steps):
+        yield read
+        return
+    for first in range(0, len(read.steps), count):
+        some = slice(first, first + count)
+        plans = tuple(replace(plan, steps=plan.steps[some]) for plan in read.plans)
+        yield replace(read, steps=read.steps[some], plans=plans)
 
 
 def stream(
@@ -94,8 +134,9 @@ def stream(
     Yields:
         Each area with its pixels, one entry for each of its plans.
     """
+    nbytes = batch_nbytes(progress=request.options.progress)
     with tqdm(total=total, unit="area", desc="reading", disable=not request.options.progress) as bar:
-        for read, chips in in_flight(request.pipeline, reads, lambda read: read.plans):
+        for read, chips in in_flight(request.pipeline, reads, lambda read: read.plans, nbytes):
             yield read, [_cut(read, number, chip) for number, chip in enumerate(chips)]
             bar.update()
 

@@ -28,6 +28,7 @@ from rasteret_torch.read.access import backend_for
 from rasteret_torch.read.steps import GroupBy, steps_of
 from rasteret_torch.readers.options import pixel_of
 from rasteret_torch.readers.request import default_resampling
+from rasteret_torch.readers.stream import check_fits
 from rasteret_torch.store import CloudConfig, StorageBackend
 
 _rows_by_id: WeakKeyDictionary[RuntimeIndex, Mapping[str, int]] = WeakKeyDictionary()
@@ -97,6 +98,8 @@ def read_window(
     kernel = (lambda dtype: resampling) if resampling is not None else default_resampling
     fill = math.nan if scaled else None
     plan = plan_chip(grid, steps, resampling=kernel, level=read.level, scaled_fill=fill)
+    pixels = len(plan.steps) * len(names) * math.prod(grid.shape)
+    check_fits(pixels * (plan.dtype.itemsize + 1), f"{len(plan.steps)} x {len(names)} x {grid.shape} pixels")
     data, valid = _pixels(pipeline(read, backend_for(collection, backend, cloud_config)), plan, progress=progress)
     return Raster(data, valid, grid) if group_by is not None else Raster(data[0], valid[0], grid)
 

@@ -6,6 +6,8 @@ import warnings
 import duckdb
 import geopandas as gpd
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -37,6 +39,21 @@ def test_polars(dated):
         again = as_collection(frame.with_columns(pl.lit("val").alias("split")))
     same(again, dated)
     assert again.column("split").to_pylist() == ["val"] * 3
+    assert len(again.head(2).select_split("val")) == 2
+
+
+def test_text_of_polars(dated):
+    """Its columns are views, which Arrow can neither select from nor compare."""
+    kept = pl.DataFrame({"id": dated.column("id").to_pylist()[:2], "label": ["a", "b"], "tags": [["x"], None]})
+    joined = dated.join(kept)
+    assert joined.head(3).column("tags").to_pylist() == [["x"], None, None]
+    assert joined.where(pc.field("label") == "b").column("id").to_pylist() == ["scene_20200219"]
+    column = dated.with_column("split", pl.Series(["train", "val", "train"]))
+    assert len(column.select_split("train")) == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        streamed = as_collection(pa.RecordBatchReader.from_stream(pl.DataFrame(column)))
+    assert len(streamed.select_split("train").head(2)) == 2
 
 
 def test_geopandas(dated, tmp_path):

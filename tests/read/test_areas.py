@@ -180,6 +180,7 @@ def test_point_columns():
         as_points([(np.nan, 1.0)])
 
 
-def test_json_text_is_no_wkt():
-    with pytest.raises(InputError):
-        as_areas(json.dumps(mapping(SHAPE)))
+def test_json_text():
+    assert as_areas(json.dumps(mapping(SHAPE))).shapes[0].equals(SHAPE)
+    with pytest.raises(InputError, match="no GeoJSON"):
+        as_areas('{"type": ')

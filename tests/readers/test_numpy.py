@@ -150,6 +150,7 @@ def test_tables_of_all_kinds_give_the_same(naip):
     table = pa.table({"crop": ["rye"], "outline": [PLOT.wkb]})
     for value, words in (
         (frame, {}),
+        (gpd.GeoSeries([PLOT]).to_json(), {"geometry_crs": UTM14}),
         (pa.table(frame.to_arrow()), {}),
         (pl.DataFrame(table), {"geometry_crs": UTM14, "geometry_column": "outline"}),
         (duckdb.from_arrow(table), {"geometry_crs": UTM14, "geometry_column": "outline"}),
@@ -208,6 +209,9 @@ def test_ragged_geometries_say_what_to_do(naip):
         ({"res": 0.001}, InputError, "coarser"),
         ({"target_crs": "nowhere"}, InputError, "CRS"),
         ({"read": rt.ReadOptions(on_error="replace")}, InputError, "replace"),
+        ({"read": {"attempts": 2}}, InputError, "ReadOptions"),
+        ({"geometries": gpd.GeoSeries([PLOT]).to_frame("a"), "geometry_column": "b"}, InputError, "'b'"),
+        ({"geometries": "plots.geojson"}, InputError, "read_file"),
     ],
     ids=str,
 )
@@ -243,6 +247,16 @@ def test_many_geometries_in_batches(naip, monkeypatch):
     with rasterio.open(href(naip, rows_named(naip, ["m_4709963_se_14_1_20120731_a"])[0])) as file:
         for chip, box in zip(pixels, boxes, strict=True):
             np.testing.assert_array_equal(chip, file.read(1, window=file.window(*box)))
+
+
+def test_long_series_in_batches(naip, monkeypatch, capsys):
+    expected = naip.get_numpy(PLOT, ["R", "N"], geometry_crs=UTM14)
+    cube = naip.get_xarray(PLOT, ["R", "N"], geometry_crs=UTM14)
+    monkeypatch.setattr("rasteret_torch.readers.stream.BATCH_NBYTES", expected[0].nbytes * 3)
+    shown = naip.get_numpy(PLOT, ["R", "N"], geometry_crs=UTM14, progress=True)
+    np.testing.assert_array_equal(shown, expected)
+    assert cube.identical(naip.get_xarray(PLOT, ["R", "N"], geometry_crs=UTM14))
+    assert f"{len(expected)}/{len(expected)}" in capsys.readouterr().err
 
 
 def test_quick_start_ndvi(naip):

@@ -4,6 +4,7 @@ import time
 
 import geopandas as gpd
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 import rasterio
@@ -66,6 +67,12 @@ def test_the_input_keeps_its_columns(naip):
     assert table.column("label").to_pylist() == ["a", "b"]
     assert table.column("value_input").to_pylist() == [1.5, 2.5]
     np.testing.assert_allclose(table.column("point_x").to_numpy(), [-99.17, -99.16])
+
+
+def test_text_of_polars_goes_along(naip):
+    points = pl.DataFrame({"lon": [-99.17], "lat": [47.02], "label": ["a"], "tags": [["x", "y"]]})
+    table = naip.sample_points(points, "R", date_range="2012")
+    assert [table.column(name).to_pylist() for name in ("label", "tags")] == [["a"], [["x", "y"]]]
 
 
 def test_nodata_is_null_and_latest_falls_through(dated):
@@ -159,7 +166,7 @@ def test_strips(tmp_path):
 
 
 def test_points_in_no_item(naip):
-    with pytest.raises(EmptySelectionError, match="none of the 24 items"):
+    with pytest.raises(EmptySelectionError, match=r"none of the 24 items overlaps any of the 1 points.*geometry_crs$"):
         naip.sample_points((0.0, 0.0), "R")
     some = naip.sample_points([(0.0, 0.0), (-99.17, 47.02)], "R", date_range="2012")
     assert some.column("point_index").to_pylist() == [1]
@@ -174,6 +181,8 @@ def test_points_in_no_item(naip):
         ({"target_crs": 3857}, "target_crs"),
         ({"res": 10}, "res"),
         ({"points": shapely.box(-99.2, 47, -99.1, 47.1)}, "not a point"),
+        ({"points": pa.table({"east": [1.0]})}, "x_column="),
+        ({"points": pa.table({"east": [1.0]}), "x_column": "east"}, "name both"),
     ],
     ids=str,
 )

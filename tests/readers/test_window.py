@@ -51,6 +51,8 @@ def test_wrong_arguments(dated):
         dated.read_window("scene_20200101", box, "fine", "B1")
     with pytest.raises(InputError, match="empty"):
         dated.read_window("scene_20200101", (1, 1, 0, 0), 10, "B1")
+    with pytest.raises(InputError, match="GiB"):
+        dated.read_window("scene_20200101", (0, 0, 1e7, 1e7), 1, "B1")
 
 
 def test_filters_leave_items_out(dated):

@@ -1,0 +1,75 @@
+"""Tables and columns of other makers as Arrow, in types that every Arrow function takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from rasteret_torch.errors import InputError
+
+
+def table_of(value: Any) -> pa.Table:
+    """An Arrow table of anything that speaks Arrow.
+
+    Raises:
+        InputError: it does not.
+    """
+    try:
+        table = pa.Table.from_batches([value]) if isinstance(value, pa.RecordBatch) else value
+        return plain_table(table if isinstance(table, pa.Table) else pa.table(table))
+    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError) as error:
+        kind = type(value).__name__
+        raise InputError(f"{kind} is not Arrow; pass a table, a stream or a dataset (Arrow, Polars, DuckDB)") from error
+
+
+def column_of(values: Any) -> pa.ChunkedArray:
+    """One Arrow column of what people pass.
+
+    Raises:
+        InputError: values that Arrow has no type for.
+    """
+    if not isinstance(values, pa.ChunkedArray | pa.Array):
+        try:
+            streams = not isinstance(values, Sequence) and hasattr(values, "__arrow_c_stream__")
+            values = pa.chunked_array(values) if streams else pa.array(values)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError) as error:
+            raise InputError(f"values of this kind cannot be a column ({error})") from error
+    return plain_column(values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values]))
+
+
+def plain_table(table: pa.Table) -> pa.Table:
+    """The table without view types, which Polars gives and which Arrow can neither select from nor compare."""
+    fields = [field.with_type(plain_type(field.type)) for field in table.schema]
+    schema = pa.schema(fields, table.schema.metadata)
+    return table if schema.types == table.schema.types else table.cast(schema)
+
+
+def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The same of one column."""
+    wanted = plain_type(column.type)
+    return column if wanted == column.type else column.cast(wanted)
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type with ordinary text, bytes and lists in place of views, at any depth."""
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    if pa.types.is_binary_view(kind):
+        return pa.large_binary()
+    if pa.types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, plain_type(kind.value_type), kind.ordered)
+    if pa.types.is_struct(kind):
+        return pa.struct([_plain_field(kind.field(number)) for number in range(kind.num_fields)])
+    if pa.types.is_list(kind):
+        return pa.list_(_plain_field(kind.value_field))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_plain_field(kind.value_field))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_plain_field(kind.value_field), kind.list_size)
+    return kind
+
+
+def _plain_field(field: pa.Field) -> pa.Field:
+    return field.with_type(plain_type(field.type))
