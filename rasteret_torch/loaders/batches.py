@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import get_worker_info
+from torch.utils.data import default_collate, get_worker_info
 
-from rasteret_torch.chips.mixing import Numbers, mixed
+from rasteret_torch.chips.mixing import Numbers, key_of, mixed
 from rasteret_torch.errors import (
     ErrorBudgetExceededError,
     InputError,
@@ -23,10 +23,12 @@ from rasteret_torch.errors import (
 )
 from rasteret_torch.loaders.reads import Reads
 from rasteret_torch.loaders.recipe import ChipRead, PlannedChip, Sample, SampleRecipe
+from rasteret_torch.loaders.seeding import seeded
 from rasteret_torch.loaders.sources import ChipSource
 from rasteret_torch.read import ChipPixels, Failures, Pipeline, ReadOptions
 
 _SUBSTITUTES = 16  # other samples that are tried in place of one that fails
+_TRANSFORMS = 42  # purpose of a key
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +165,11 @@ class Reading:
 
     def samples(self) -> Iterator[Sample]:
         """Each sample for itself, after `wait`."""
-        recipe, transforms = self._reader.recipe, self._reader.transforms
+        recipe = self._reader.recipe
         for member, read in zip(self._chosen, self._found, strict=True):
             sample = recipe.sample(member.chip, read)
             sample["index"] = torch.tensor(member.number, dtype=torch.int64)
-            yield sample if transforms is None else transforms(sample)
+            yield self._transformed(sample, member.number)
 
     def batch(self) -> Sample:
         """All samples as one, after `wait`."""
@@ -178,7 +180,21 @@ class Reading:
             np.all(read.valid, axis=1, out=covered[number].numpy().view(bool))
         batch = self._reader.recipe.batch([member.chip for member in self._chosen], self._data, covered, self._found)
         batch["index"] = torch.tensor([member.number for member in self._chosen], dtype=torch.int64)
-        return batch if self._reader.transforms is None else _transformed(batch, self._reader.transforms)
+        if self._reader.transforms is None:
+            return batch
+        # Transforms are written for samples: the batch is taken apart for them and stacked again.
+        samples = [{key: value[slot] for key, value in batch.items()} for slot in range(len(self._chosen))]
+        numbered = zip(samples, self._chosen, strict=True)
+        stacked: Sample = default_collate([self._transformed(sample, member.number) for sample, member in numbered])
+        return stacked
+
+    def _transformed(self, sample: Sample, number: int) -> Sample:
+        """A sample after its transforms, which draw the same random numbers for it in every run."""
+        reader = self._reader
+        if reader.transforms is None:
+            return sample
+        with seeded(key_of(reader.seed, self._epoch, number, _TRANSFORMS)):
+            return reader.transforms(sample)
 
     def _replaced(self, slot: int, pixels: ChipPixels) -> ChipRead:
         """Reads another sample into the place of one that failed."""
@@ -236,11 +252,3 @@ def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
     # What torch's own collate function does in workers; there is no public name for it.
     storage = torch.UntypedStorage._new_shared(int(np.prod(shape)) * dtype.itemsize)  # type: ignore[no-untyped-call]
     return torch.empty(0, dtype=kind).set_(storage).view(shape)
-
-
-def _transformed(batch: Sample, transforms: Callable[[Sample], Sample]) -> Sample:
-    """Transforms are written for samples: the batch is taken apart for them and stacked again."""
-    count = len(batch["index"])
-    samples = [transforms({key: value[number] for key, value in batch.items()}) for number in range(count)]
-    stacked: Sample = torch.utils.data.default_collate(samples)
-    return stacked

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -107,14 +106,6 @@ def augmented(augment: Transform, batch: Mapping[str, Tensor]) -> Sample:
 
 def _in_dtype(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return mask.to(dtype) if dtype.is_floating_point else mask.round().to(dtype)
-
-
-@contextmanager
-def seeded(key: int, device: torch.device) -> Iterator[None]:
-    """torch's generators start from the key and are put back afterwards."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(key)
-        yield
 
 
 def labelled(batch: Sample, ignore_index: int | None) -> Sample:

@@ -145,7 +145,8 @@ class RasteretIterableDataset(IterableDataset[Sample]):
             resampling: None interpolates linearly where the sample's dtype is a float and takes the nearest pixel else.
             mosaic, group_by, sample_crs, scaled: see `RasteretGeoDataset`; a chip shows the item it was drawn from
                 first, under "index".
-            transforms: applied to every sample (a batch is taken apart and stacked again for it).
+            transforms: applied to every sample (a batch is taken apart and stacked again for it). What it draws from
+                the global generators of torch, NumPy and Python depends on (seed, epoch, index) alone.
             read: how pixels are fetched; how far ahead; what happens to samples that fail.
             backend: byte source; None reads paths and URLs directly, or as the catalog says of the collection.
 

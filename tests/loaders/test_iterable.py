@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import random
 import subprocess
 import sys
 
@@ -362,3 +363,23 @@ def test_torchgeo_is_not_imported():
     heavy = {"torchgeo", "matplotlib", "geopandas", "lightning"}
     code = f"import rasteret_torch as rt, sys; rt.RasteretDataLoader; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def lottery(sample):
+    drawn = torch.rand(1), torch.tensor([np.random.rand()]), torch.tensor([random.random()])  # noqa: NPY002
+    return sample | {"drawn": torch.cat(drawn)}
+
+
+def test_transforms_draw_the_same_for_a_chip_in_every_run(scenes):
+    options = {"length": 10, "seed": 3, "transforms": lottery}
+    alone = {int(sample["index"]): sample["drawn"] for sample in stream(scenes, **options)}
+    assert len({tuple(drawn.tolist()) for drawn in alone.values()}) == 10
+    before = torch.get_rng_state(), random.getstate()
+    batches = stream(scenes, batch_size=4, **options)
+    for batch in batches:
+        assert all(torch.equal(drawn, alone[int(n)]) for n, drawn in zip(batch["index"], batch["drawn"], strict=True))
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    batches.set_epoch(1)
+    later = {int(n): drawn for batch in batches for n, drawn in zip(batch["index"], batch["drawn"], strict=True)}
+    assert not any(torch.equal(later[n], alone[n]) for n in alone)
