@@ -366,7 +366,7 @@ def test_torchgeo_is_not_imported():
 
 
 def lottery(sample):
-    drawn = torch.rand(1), torch.tensor([np.random.rand()]), torch.tensor([random.random()])  # noqa: NPY002
+    drawn = torch.rand(1), torch.tensor([np.random.rand()]), torch.tensor([random.random()])
     return sample | {"drawn": torch.cat(drawn)}
 
 
