@@ -5,11 +5,10 @@ Public names load on first use, so that `import rasteret_torch` is quick and nee
 
 from __future__ import annotations
 
-import gc
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from rasteret_torch.importing import heavy
 
 if TYPE_CHECKING:
     from rasteret_torch.geo import Grid, Window
@@ -85,7 +84,6 @@ _HOMES = {
     "register": "rasteret_torch.ingest",
     "register_local": "rasteret_torch.ingest",
 }
-_MANY_OBJECTS = 50_000
 __all__ = [
     "CloudConfig",
     "Collection",
@@ -134,28 +132,10 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(sys.modules.get(home) or _import(home), name)
+    module = heavy(home) if home.startswith("rasteret_torch.loaders") else importlib.import_module(home)
+    value = getattr(module, name)
     globals()[name] = value
     return value
-
-
-def _import(home: str) -> ModuleType:
-    """Imports a module, the loaders with the garbage collector at rest: a sixth less time where they bring torchgeo.
-
-    What was made is looked through once, here, while nobody waits for a batch. The collector would do it soon after,
-    for a quarter of a second in which no other thread runs.
-    """
-    if not home.startswith("rasteret_torch.loaders") or not gc.isenabled():
-        return importlib.import_module(home)
-    is_first = "rasteret_torch.loaders" not in sys.modules
-    gc.disable()
-    try:
-        return importlib.import_module(home)
-    finally:
-        made = gc.get_count()[0]
-        gc.enable()
-        if is_first or made > _MANY_OBJECTS:
-            gc.collect()
 
 
 def __dir__() -> list[str]:

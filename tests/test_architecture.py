@@ -18,6 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # {readers, loaders} -> cli`.
 MAY_IMPORT = {
     "errors": set(),
+    "importing": set(),
     "geo": {"errors"},
     "tiff": {"errors", "geo"},
     "store": {"errors", "geo"},
@@ -26,7 +27,7 @@ MAY_IMPORT = {
     "chips": {"errors", "geo", "tiff", "store", "index"},
     "read": {"errors", "geo", "tiff", "store", "index", "ingest", "chips"},
     "readers": {"errors", "geo", "tiff", "store", "index", "ingest", "chips", "read"},
-    "loaders": {"errors", "geo", "tiff", "store", "index", "ingest", "chips", "read"},
+    "loaders": {"importing", "errors", "geo", "tiff", "store", "index", "ingest", "chips", "read"},
     "cli": {"errors", "geo", "tiff", "store", "index", "ingest", "chips", "read", "readers", "loaders"},
 }
 # `rasteret_torch/__init__.py` names everything lazily; `cloud` is a public name for what store holds.

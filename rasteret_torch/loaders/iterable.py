@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from rasteret_torch.chips.order import EpochOrder
 from rasteret_torch.chips.share import Cut, Mark, steps_of_worker
 from rasteret_torch.chips.survey import survey
 from rasteret_torch.errors import InputError, ResumeMismatchError
+from rasteret_torch.importing import heavy
 from rasteret_torch.index import Collection
 from rasteret_torch.loaders.batches import BadSample, ChipReader, Reading, give_up
 from rasteret_torch.loaders.planning import plan_epoch
@@ -197,7 +197,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
     def source(self) -> ChipSource:
         """Where chips come from; made anew in every process."""
         if not isinstance(self.sampler, str):
-            sampled = importlib.import_module("rasteret_torch.loaders.sampled")  # needs torchgeo, layouts do not
+            sampled = heavy("rasteret_torch.loaders.sampled")  # needs torchgeo, layouts do not
             chosen = self._recipe, self._ground, self.sampler, self._wanted_length, self.seed
             found: ChipSource = sampled.SampledSource.of(*chosen)
             if self._sight is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import sys
 import time
 import warnings
 import weakref
@@ -21,7 +22,7 @@ from rasteret_torch.loaders.iterable import RasteretIterableDataset, State
 from rasteret_torch.loaders.recipe import Sample
 from rasteret_torch.loaders.telemetry_counts import Handed, LoaderCounts, Reporter
 
-_PRELOADED = ["rasteret_torch.loaders.iterable"]
+_SAMPLED, _PRELOAD = "rasteret_torch.loaders.sampled", "rasteret_torch.loaders.preload"
 
 
 def worker_context(method: str = "forkserver") -> BaseContext:
@@ -35,7 +36,8 @@ def worker_context(method: str = "forkserver") -> BaseContext:
     """
     context = multiprocessing.get_context(method)
     if method == "forkserver":
-        context.set_forkserver_preload(_PRELOADED)
+        # Where torchgeo is in use here, its samplers likely are, which workers would import one by one.
+        context.set_forkserver_preload([_SAMPLED, _PRELOAD] if "torchgeo.datasets" in sys.modules else [_PRELOAD])
     return context
 
 
