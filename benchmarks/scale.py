@@ -1,8 +1,9 @@
 """How an index of a million scenes opens, is searched, and what it weighs.
 
 `python benchmarks/scale.py --items 1000000 --folder DIR` makes an index of synthetic Sentinel-2-like scenes (four bands
-of 11 x 11 tiles, no overviews, tile sizes with the spread of real ones, ETags and times of their own), saves it, opens
-it in a fresh process, and prints one JSON line. A million scenes need 12 GB of disk while they are made.
+of 11 x 11 tiles, tile sizes with the spread of real ones, ETags and times of their own), saves it, opens it in a fresh
+process, and prints one JSON line. `--overviews` gives each file the four overviews of a COG, 50 more tiles. A million
+scenes need 12 GB of disk while they are made.
 """
 
 from __future__ import annotations
@@ -32,21 +33,22 @@ from rasteret_torch.tiff.model import Layout, TiffHeader
 BANDS = ("B02", "B03", "B04", "B08")
 SIZE_PX, TILE_PX, GAP = 10980, 1024, 8
 ACROSS = -(-SIZE_PX // TILE_PX)
-TILES = ACROSS * ACROSS
+OVERVIEWS = (2, 4, 8, 16)  # how many pixels of the image one of theirs takes the place of
+FIRST_TILE = 6_000  # COGs begin with their directories, then come overviews, the coarsest first
 DATES = 100  # of each place
 BATCH = 8192
 DEGREES = 1.0
 BUCKET = "https://sentinel-cogs.s3.us-west-2.amazonaws.com/sentinel-s2-l2a-cogs"
 
 
-def batches(items: int, seed: int = 7) -> Iterator[pa.RecordBatch]:
+def batches(items: int, overviews: tuple[int, ...], seed: int = 7) -> Iterator[pa.RecordBatch]:
     """Scenes of one place after the other, each at `DATES` dates."""
     random = np.random.default_rng(seed)
     for start in range(0, items, BATCH):
-        yield batch(np.arange(start, min(start + BATCH, items)), random)
+        yield batch(np.arange(start, min(start + BATCH, items)), overviews, random)
 
 
-def batch(rows: np.ndarray, random: np.random.Generator) -> pa.RecordBatch:
+def batch(rows: np.ndarray, overviews: tuple[int, ...], random: np.random.Generator) -> pa.RecordBatch:
     place, date = rows // DATES, rows % DATES
     west, south = -180.0 + place % 359 * DEGREES, -60.0 + place // 359 * DEGREES
     zone = (np.floor((west + 180.0) / 6.0) + 1).astype(int)
@@ -66,49 +68,86 @@ def batch(rows: np.ndarray, random: np.random.Generator) -> pa.RecordBatch:
         "eo:cloud_cover": pa.array(random.uniform(0, 100, len(rows)).round(2)),
         "status": pa.array(["ok"] * len(rows)),
     }
-    columns |= {s.header_column(band): headers(place, zone, random) for band in BANDS}
+    columns |= {s.header_column(band): headers(place, zone, overviews, random) for band in BANDS}
     return pa.RecordBatch.from_pydict(columns)
 
 
-def headers(place: np.ndarray, zone: np.ndarray, random: np.random.Generator) -> pa.StructArray:
+def headers(
+    place: np.ndarray, zone: np.ndarray, overviews: tuple[int, ...], random: np.random.Generator
+) -> pa.StructArray:
     """One band: what all scenes have alike from a template, tile tables and stamps of each one's own."""
     count = len(place)
     scene = random.normal(1_000_000, 150_000, (count, 1))
-    counts = np.clip(scene + random.normal(0, 120_000, (count, TILES)), 20_000, 2_000_000).astype(np.int64)
-    offsets = 6_000_000 + np.cumsum(counts + GAP, axis=1) - counts - GAP
-    ends = pa.array(np.arange(0, (count + 1) * TILES, TILES, dtype=np.int32))
+    sizes = [-(-SIZE_PX // step) for step in (1, *overviews)]
+    tables, end = [], np.full((count, 1), FIRST_TILE)
+    for size in reversed(sizes):
+        counts = random.normal(0, 120_000, (count, tiles_of(size))) + scene
+        counts = np.clip(counts * min(1.0, size / TILE_PX) ** 2, 20_000, 2_000_000).astype(np.int64)
+        offsets = end + np.cumsum(counts + GAP, axis=1) - counts
+        end = offsets[:, -1:] + counts[:, -1:]
+        tables.insert(0, (offsets, counts))
     tags = random.bytes(16 * count).hex()
     own = {
-        "tile_offsets": pa.ListArray.from_arrays(ends, pa.array(offsets.ravel())),
-        "tile_byte_counts": pa.ListArray.from_arrays(ends, pa.array(counts.ravel())),
+        **{name: lists(table) for name, table in zip(s.TILE_TABLES, tables[0], strict=True)},
         "transform": pa.array([[10.0, 300_000.0 + p % 359 * 100, -10.0, 5e6] for p in place], pa.list_(pa.float64())),
         "crs": pa.array([f"EPSG:{32600 + z}" for z in zone]),
-        "file_size": pa.array(offsets[:, -1] + counts[:, -1] + 4),
+        "file_size": pa.array(end[:, 0] + 4),
         "etag": pa.array([f'"{tags[32 * n : 32 * n + 32]}"' for n in range(count)]),
         "last_modified": pa.array(1_640_000_000 + random.integers(0, 10**8, count)).cast(pa.timestamp("s", tz="UTC")),
     }
-    template = header_array([example()]).take(pa.array(np.zeros(count, np.int64)))
+    template = header_array([example(sizes)]).take(pa.array(np.zeros(count, np.int64)))
+    if overviews:
+        own["overviews"] = levels(template.field("overviews").flatten(), tables[1:])
+    return replaced(template, own)
+
+
+def levels(template: pa.StructArray, tables: list[tuple[np.ndarray, np.ndarray]]) -> pa.Array:
+    """The overviews of all scenes: rows of one scene follow each other."""
+    count = len(tables[0][0])
+    own = {}
+    for number, name in enumerate(s.TILE_TABLES):
+        values = np.concatenate([both[number] for both in tables], axis=1)
+        ends = np.cumsum([0, *[both[number].shape[1] for both in tables] * count])
+        own[name] = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(values.ravel()))
+    ends = pa.array(np.arange(0, (count + 1) * len(tables), len(tables), dtype=np.int32))
+    return pa.ListArray.from_arrays(ends, replaced(template, own))
+
+
+def replaced(template: pa.StructArray, own: dict[str, pa.Array]) -> pa.StructArray:
     children = [
         own[field.name].cast(field.type) if field.name in own else template.field(number)
-        for number, field in enumerate(s.HEADER)
+        for number, field in enumerate(template.type)
     ]
-    return pa.StructArray.from_arrays(children, fields=list(s.HEADER))
+    return pa.StructArray.from_arrays(children, fields=list(template.type))
 
 
-def example() -> TiffHeader:
-    table = np.zeros(TILES, np.uint64)
-    layout = Layout(
-        width=SIZE_PX, height=SIZE_PX, tile_width=TILE_PX, tile_height=TILE_PX, samples=1, bits=16, sample_format=1,
-        dtype=np.dtype("uint16"), compression=8, offsets=table, counts=table, predictor=2,
+def lists(table: np.ndarray) -> pa.Array:
+    ends = pa.array(np.arange(0, table.size + 1, table.shape[1], dtype=np.int32))
+    return pa.ListArray.from_arrays(ends, pa.array(table.ravel()))
+
+
+def tiles_of(size: int) -> int:
+    return (-(-size // TILE_PX)) ** 2
+
+
+def example(sizes: list[int]) -> TiffHeader:
+    found = tuple(
+        Layout(
+            width=size, height=size, tile_width=TILE_PX, tile_height=TILE_PX, samples=1, bits=16, sample_format=1,
+            dtype=np.dtype("uint16"), compression=8, offsets=np.zeros(tiles_of(size), np.uint64),
+            counts=np.zeros(tiles_of(size), np.uint64), predictor=2, leader=4,
+        )
+        for size in sizes
     )  # fmt: skip
-    return TiffHeader((layout,), (None,), transform=Affine(10.0, 0.0, 3e5, 0.0, -10.0, 5e6), crs="EPSG:32632", nodata=0)
+    place = Affine(10.0, 0.0, 3e5, 0.0, -10.0, 5e6)
+    return TiffHeader(found, (None,) * len(found), transform=place, crs="EPSG:32632", nodata=0)
 
 
-def make(items: int, path: Path) -> dict[str, Any]:
+def make(items: int, overviews: tuple[int, ...], path: Path) -> dict[str, Any]:
     """Saves the index, in order of space."""
-    first = next(batches(1))
+    first = next(batches(1, overviews))
     began = time.perf_counter()
-    made = as_collection(pa.RecordBatchReader.from_batches(first.schema, batches(items)), name="scale")
+    made = as_collection(pa.RecordBatchReader.from_batches(first.schema, batches(items, overviews)), name="scale")
     streamed_s = time.perf_counter() - began
     began = time.perf_counter()
     made.save(path)
@@ -171,14 +210,25 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path, required=True, help="the index goes here, and stays for the next run")
+    parser.add_argument("--overviews", action="store_true", help="files have overviews")
     parser.add_argument("--open", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    target = given.folder / f"index_{given.items}"
+    target = given.folder / f"index_{given.items}{'_overviews' if given.overviews else ''}"
     if given.open:
         print(json.dumps(opened(target)))
         sys.exit()
-    made = {} if target.exists() else make(given.items, target)
+    made = {} if target.exists() else make(given.items, OVERVIEWS if given.overviews else (), target)
     result = subprocess.run([sys.executable, __file__, *sys.argv[1:], "--open"], capture_output=True, text=True)
     if result.returncode:
         raise SystemExit(result.stderr)
-    print(json.dumps({"benchmark": "scale", **made, **json.loads(result.stdout), "load": os.getloadavg()[0]}))
+    print(
+        json.dumps(
+            {
+                "benchmark": "scale",
+                "overviews": given.overviews,
+                **made,
+                **json.loads(result.stdout),
+                "load": os.getloadavg()[0],
+            }
+        )
+    )

@@ -3,11 +3,15 @@
 GDAL's COG driver puts a 4-byte leader and a 4-byte trailer around each tile, so tiles are 8 bytes apart; others write
 them side by side. Then `tile_offsets` is null and `tile_start`, `tile_gap` and the byte counts stand for it, exactly;
 all other rows keep their lists. In memory and in `to_table()` the lists are whole.
+
+A COG also has its levels one behind the other, the coarsest first. Then only that one has a `tile_start`, the others a
+`tile_after`: how many bytes they begin after the end of the next coarser one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +20,10 @@ from numpy.typing import NDArray
 
 from rasteret_torch.index import schema as s
 
-START, GAP = "tile_start", "tile_gap"
+START, GAP, AFTER = "tile_start", "tile_gap", "tile_after"
 _OFFSETS, _COUNTS = "tile_offsets", "tile_byte_counts"
-_NESTED = ("overviews", "masks")
+_OVERVIEWS = "overviews"
+_NESTED = (_OVERVIEWS, "masks")
 _MAX_GAP = 2**31 - 1
 
 Ints = NDArray[np.int64]
@@ -26,16 +31,35 @@ Ints = NDArray[np.int64]
 
 def compacted(headers: pa.StructArray) -> pa.StructArray:
     """The `{band}_metadata` structs with short tile tables where that is exact."""
-    return _each_layout(headers, _compact)
+    return _chained(_each_layout(headers, _compact))
 
 
 def expanded(headers: pa.StructArray) -> pa.StructArray:
     """The opposite of `compacted`; structs that were never compacted stay as they are."""
-    return _each_layout(headers, _expand)
+    return _each_layout(unchained(headers), _expand)
+
+
+def unchained(headers: pa.StructArray) -> pa.StructArray:
+    """Short tile tables with the start of every level."""
+    if headers.type.get_field_index(AFTER) < 0:
+        return headers
+    levels = _Levels.of(headers)
+    told = levels.gathered(AFTER)
+    after = pc.fill_null(told, 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    steps = np.where(levels.is_last, 0, after + np.append(levels.extents()[1:], 0))
+    behind = np.cumsum(steps[::-1])[::-1]  # of all that follows, of rows further down too
+    last = np.repeat(np.flatnonzero(levels.is_last), levels.lengths)
+    starts = levels.gathered(START)
+    found = pc.fill_null(starts, 0).to_numpy(zero_copy_only=False)[last] + behind - behind[last]
+    return levels.replaced({START: pc.if_else(pc.is_valid(told), pa.array(found), starts)}, without=AFTER)
 
 
 def narrowed(headers: pa.StructArray) -> pa.StructArray:
-    """Byte counts as uint32 where they fit: half the memory of the largest part of an index."""
+    """Byte counts as uint32 where they fit: half the memory of the largest part of an index.
+
+    Args:
+        headers: with whole or short tile tables, but the start of every level (`unchained`).
+    """
 
     def narrow(children: dict[str, pa.Array]) -> None:
         counts = children.get(_COUNTS)
@@ -72,6 +96,90 @@ def offsets_of(start: int, gap: int, counts: NDArray[np.uint64]) -> NDArray[np.u
     return offsets
 
 
+def _chained(headers: pa.StructArray) -> pa.StructArray:
+    """Rows whose levels follow each other keep the start of the coarsest alone."""
+    overviews = headers.type.field(_OVERVIEWS).type if headers.type.get_field_index(_OVERVIEWS) >= 0 else pa.null()
+    if headers.type.get_field_index(START) < 0 or not _is_of_structs(overviews):
+        return headers
+    levels = _Levels.of(headers)
+    starts = levels.gathered(START)
+    known = pc.fill_null(starts, 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    ends = known + levels.extents()
+    after = np.where(levels.is_last, 0, known - np.append(ends[1:], 0))
+    is_odd = pc.is_null(starts).to_numpy(zero_copy_only=False) | (np.abs(after) > _MAX_GAP)
+    rows = np.repeat(np.arange(len(levels.lengths)), levels.lengths)
+    is_chained = np.bincount(rows, is_odd, len(levels.lengths)) == 0
+    shortened = is_chained[rows] & ~levels.is_last
+    kept = pc.if_else(pa.array(shortened), None, starts)
+    return levels.replaced({START: kept, AFTER: pa.array(after, pa.int32(), mask=~shortened)})
+
+
+@dataclass(frozen=True, slots=True)
+class _Levels:
+    """All levels of headers as one sequence: of each row the image, then its overviews from fine to coarse.
+
+    Attributes:
+        headers: the structs.
+        overviews: theirs, one after the other.
+        lengths: levels of each row.
+        is_image: which levels of the sequence are images.
+        is_last: which are the coarsest of their row.
+    """
+
+    headers: pa.StructArray
+    overviews: pa.StructArray
+    lengths: Ints
+    is_image: NDArray[np.bool_]
+    is_last: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, headers: pa.StructArray) -> _Levels:
+        lists = headers.field(_OVERVIEWS)
+        lengths = 1 + _lengths(lists)
+        ends = np.cumsum(lengths)
+        is_image, is_last = np.zeros(lengths.sum(), np.bool_), np.zeros(lengths.sum(), np.bool_)
+        is_image[ends - lengths] = is_last[ends - 1] = True
+        return cls(headers, lists.flatten(), lengths, is_image, is_last)
+
+    def gathered(self, name: str) -> pa.Array:
+        """A field of all levels."""
+        both = pa.concat_arrays([self.headers.field(name), self.overviews.field(name)])
+        order = np.empty(len(both), np.int64)
+        order[self.is_image] = np.arange(len(self.headers))
+        order[~self.is_image] = np.arange(len(self.headers), len(both))
+        return both.take(pa.array(order))
+
+    def extents(self) -> Ints:
+        """Bytes from the first tile of a level to the end of its last, where its table is short."""
+        counts = self.gathered(_COUNTS)
+        lengths = _lengths(counts)
+        sums = np.concatenate([[0], np.cumsum(counts.flatten().to_numpy())]).astype(np.int64)
+        ends = np.cumsum(lengths)
+        gaps = pc.fill_null(self.gathered(GAP), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+        extents: Ints = sums[ends] - sums[ends - lengths] + gaps * np.maximum(lengths - 1, 0)
+        return extents
+
+    def replaced(self, columns: dict[str, pa.Array], without: str = "") -> pa.StructArray:
+        """The headers with fields of all levels replaced."""
+        own = {name: column.filter(pa.array(self.is_image)) for name, column in columns.items()}
+        theirs = {name: column.filter(pa.array(~self.is_image)) for name, column in columns.items()}
+        lists = self.headers.field(_OVERVIEWS)
+        own[_OVERVIEWS] = _list(self.lengths - 1, _with(self.overviews, theirs, without), lists)
+        return _with(self.headers, own, without)
+
+
+def _with(structs: pa.StructArray, columns: dict[str, pa.Array], without: str) -> pa.StructArray:
+    children = {field.name: structs.field(number) for number, field in enumerate(structs.type)} | columns
+    children.pop(without, None)
+    fields = [pa.field(name, child.type) for name, child in children.items()]
+    mask = pc.is_null(structs) if structs.null_count else None
+    return pa.StructArray.from_arrays(list(children.values()), fields=fields, mask=mask)
+
+
+def _is_of_structs(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) and pa.types.is_struct(kind.value_type))
+
+
 def _each_layout(structs: pa.StructArray, change: Callable[[dict[str, pa.Array]], None]) -> pa.StructArray:
     children = {field.name: structs.field(number) for number, field in enumerate(structs.type)}
     change(children)
@@ -84,7 +192,7 @@ def _each_layout(structs: pa.StructArray, change: Callable[[dict[str, pa.Array]]
 
 
 def _in_list(lists: pa.Array, change: Callable[[dict[str, pa.Array]], None]) -> pa.Array:
-    if not pa.types.is_list(lists.type) or not pa.types.is_struct(lists.type.value_type):
+    if not _is_of_structs(lists.type):
         return lists
     return _list(_lengths(lists), _each_layout(lists.flatten(), change), lists)
 

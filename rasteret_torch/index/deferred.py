@@ -97,7 +97,7 @@ class StoredLayer:
 
         def make() -> pa.Table:
             column = self._group(place, [name]).column(0)
-            return pa.table({name: compact.narrowed(_one(column))})
+            return pa.table({name: compact.narrowed(compact.unchained(_one(column)))})
 
         with self._lock:
             return _one(self._shared.table(f"{name}/{place}", make).column(0))

@@ -25,7 +25,7 @@ from rasteret_torch.index import schema as s
 MANIFEST = "_manifest.json"  # Parquet tools pass over names that begin with an underscore
 _PART_ROWS = 1_000_000
 _ROW_GROUP_ROWS = 8192  # what is read at once of a large collection, one band of it
-_PACKED = {"tile_offsets", "tile_byte_counts", compact.START}
+_PACKED = {"tile_offsets", "tile_byte_counts", compact.START, "last_modified"}
 _HASHED_NBYTES = 32 << 20  # of a larger collection the pages are checked as they are read
 
 

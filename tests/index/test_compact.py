@@ -26,7 +26,20 @@ def layouts(draw: st.DrawFn) -> dict[str, list[int] | None]:
 @st.composite
 def headers(draw: st.DrawFn) -> dict[str, object]:
     several = st.none() | st.lists(st.none() | layouts(), max_size=3)
-    return {**draw(layouts()), "overviews": draw(several), "masks": draw(several), "crs": "EPSG:4326"}
+    header = {**draw(layouts()), "overviews": draw(several), "masks": draw(several), "crs": "EPSG:4326"}
+    if draw(st.booleans()):
+        header |= chain(draw(st.lists(st.lists(st.integers(0, 2**33), min_size=1, max_size=4), min_size=2, max_size=4)))
+    return header
+
+
+def chain(counts: list[list[int]], start: int = 1000, gap: int = 8) -> dict[str, object]:
+    """Levels, fine to coarse, as a COG has them: the coarsest first in the file."""
+    levels: list[dict[str, list[int]]] = []
+    for sizes in reversed(counts):
+        offsets = [start + sum(sizes[:number]) + gap * number for number in range(len(sizes))]
+        levels.insert(0, {"tile_offsets": offsets, "tile_byte_counts": sizes})
+        start = offsets[-1] + sizes[-1] + gap
+    return {**levels[0], "overviews": levels[1:]}
 
 
 @given(st.lists(st.none() | headers(), max_size=8), st.integers(0, 3))
@@ -65,3 +78,18 @@ def test_even_tiles_need_no_offsets() -> None:
     ]
     assert compact.offsets_of(1000, 8, np.array(counts, np.uint64)).tolist() == [1000, 1108, 1316]
     assert compact.offsets_of(1000, 8, np.array([], np.uint64)).tolist() == []
+
+
+def test_levels_one_behind_the_other_need_one_start() -> None:
+    rows = [chain([[5, 6, 7, 8], [9, 4], [3]]), chain([[5], [4]], start=7), {**chain([[5], [4]]), "overviews": None}]
+    rows.append(chain([[5, 6, 7], [4]]) | {"tile_offsets": [9000, 9999, 9]})
+    short = compact.compacted(pa.array(rows, HEADER))
+    overviews = short.field("overviews")
+    assert short.field("tile_start").to_pylist() == [None, None, 1012, None]
+    assert short.field("tile_after").to_pylist() == [8, 8, None, None]
+    assert [level["tile_start"] for level in overviews[0].as_py()] == [None, 1000]
+    assert [level["tile_after"] for level in overviews[0].as_py()] == [8, None]
+    assert [level["tile_start"] for level in overviews[3].as_py()] == [1000]
+    whole = compact.unchained(short)
+    assert whole.field("tile_start").to_pylist() == [1040, 19, 1012, None]
+    assert whole.type == compact.unchained(whole).type
