@@ -115,9 +115,10 @@ class ChipFacts(abc.ABC):
 
     @property
     def _stored(self) -> Measured | None:
-        """What the collection keeps of its training pixels, where chips are made of these bands and nothing else."""
+        """What the collection keeps of its training pixels, where chips hold the numbers of these bands alone."""
         bands, column = self._opened.check_bands(self.bands), self.dataset_options["split_column"]
-        stats = None if self.dataset_options["transforms"] is not None else self._opened.stored_stats
+        others = self.dataset_options["transforms"] is not None or self.dataset_options["scaled"]
+        stats = None if others else self._opened.stored_stats
         if stats is None or (stats.split, stats.split_column) != (self.splits["train"], column):
             return None
         if not all(band in stats for band in bands):

@@ -97,6 +97,7 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
         mosaic: MosaicOrder = "index",
         group_by: GroupBy = "item",
         sample_crs: SampleCRS = "dataset",
+        scaled: bool = False,
         transforms: Transform | None = None,
         drop_last: bool = False,
         read: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
@@ -141,6 +142,8 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
             resampling: None interpolates linearly where the sample's dtype is a float and takes the nearest pixel else.
             mosaic, group_by, sample_crs: which item shows where several do, what a step of a time series is, and the
                 CRS of samples; see `RasteretGeoDataset`.
+            scaled: images hold what pixels measure, as floats: scale times number plus offset, from the index. A mean
+                and std of "collection" are then measured on training chips, since stored ones are of the numbers.
             transforms: applied to each sample, in the worker; it must pickle when `num_workers` is not 0.
             drop_last: leave out a last training batch that is not full.
             read: how pixels are fetched.
@@ -190,6 +193,7 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
             "mosaic": mosaic,
             "group_by": group_by,
             "sample_crs": sample_crs,
+            "scaled": scaled,
             "transforms": transforms,
             "read": read,
             "backend": backend,

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pyarrow.compute as pc
 import pytest
+import rasterio
 import torch
 from kornia.augmentation import RandomHorizontalFlip
 from lightning.pytorch import LightningModule, Trainer
@@ -299,6 +300,22 @@ def test_constant_channels_can_be_divided_by(tmp_path):
     data = rt.RasteretDataModule(flat.with_column("split", ["train"]), val=None, patch_size=32)
     data.setup("fit")
     assert (data.mean.item(), data.std.item()) == (5.0, 1.0)
+
+
+@pytest.mark.parametrize("iterable", [True, False])
+def test_scaled_chips_and_their_mean(tmp_path, iterable):
+    path = write_tiff(tmp_path / "hot_20200101.tif", np.full((1, 64, 64), 300, "uint16"))
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = (0.1,), (-20.0,)
+    hot = rt.build_from_files(tmp_path, filename_regex=r"hot_(?P<date>\d{8})\.tif", progress=False)
+    hot = hot.with_column("split", ["train"])
+    hot = hot.with_stats(hot.stats(split="train"))  # of what is stored, 300, and not of what it measures
+    data = rt.RasteretDataModule(hot, val=None, patch_size=32, scaled=True, iterable=iterable)
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    assert batch["image"].dtype == torch.float32
+    assert batch["image"].unique().tolist() == [10.0]
+    assert data.mean.item() == 10.0
 
 
 # What a model must know before setup --------------------------------------------------------------------------------
