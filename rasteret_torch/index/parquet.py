@@ -19,7 +19,7 @@ from rasteret_torch.index.remote import Remote, hub_errors, remote
 from rasteret_torch.store.location import is_local
 
 _IN_MEMORY_NBYTES = 128 << 20  # decoded; a larger table is written to an Arrow file batch by batch, and mapped
-DEFERRED_NBYTES = 32 << 20  # on disk; of a larger collection of ours only what is asked for is read
+DEFERRED_NBYTES = 8 << 20  # on disk; of a larger collection of ours only what is asked for is read
 _READ = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True))
 # From elsewhere, where a file is not hashed before it is read, its pages are checked as they come.
 _READ_REMOTE = ds.ParquetFileFormat(
