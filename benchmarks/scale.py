@@ -167,7 +167,8 @@ def opened(path: Path) -> dict[str, Any]:
     _, first_find_s = timed(lambda: collection.find((10.0, 45.0, 10.1, 45.1)))
     corners = random.uniform((-179.0, -59.9), (179.0, -59.1), (500, 2))
     finds = [timed(lambda c=c: collection.find((c[0], c[1], c[0] + 0.02, c[1] + 0.02)))[1] for c in corners]
-    near = [timed(lambda r=r: collection.runtime.source(int(r), "B04"))[1] for r in random.integers(0, min(8000, count), 500)]
+    rows = random.integers(0, min(8000, count), 500)  # of one row group
+    near = [timed(lambda r=r: collection.runtime.source(int(r), "B04"))[1] for r in rows]
     far = [timed(lambda r=r: collection.runtime.source(int(r), "B08"))[1] for r in random.integers(0, count, 60)]
     private = private_nbytes() - before
     box = (-170.9, -59.9, -170.1, -59.1)
