@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from rasteret_torch.errors import InputError
 
 CRS84 = "OGC:CRS84"
 Bounds = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax
+_MOST_PAIRS = 1024
 
 
 def parse_crs(value: Any) -> CRS:
@@ -84,7 +86,24 @@ def plane_of(crs: CRS) -> CRS:
     return crs.to_2d() if len(crs.axis_info) == 3 and not crs.is_geocentric else crs
 
 
-@functools.lru_cache(maxsize=512)
+def _remembered[T](function: Callable[[CRS, CRS], T]) -> Callable[[CRS, CRS], T]:
+    """Results by the identity of two CRSs, below that by value: hashing one means writing its WKT, and takes 50 us."""
+    by_value = functools.lru_cache(maxsize=512)(function)
+    known: dict[tuple[int, int], tuple[CRS, CRS, T]] = {}  # which holds on to the CRSs, so that ids stay theirs
+
+    @functools.wraps(function)
+    def remembered(one: CRS, other: CRS) -> T:
+        found = known.get((id(one), id(other)))
+        if found is None:
+            if len(known) >= _MOST_PAIRS:
+                known.clear()
+            found = known[id(one), id(other)] = (one, other, by_value(one, other))
+        return found[2]
+
+    return remembered
+
+
+@_remembered
 def transformer(source: CRS, target: CRS) -> pyproj.Transformer:
     """The (cached) transformation between two CRSs, x before y on both sides.
 
@@ -104,7 +123,7 @@ def same_crs(one: CRS | None, other: CRS | None) -> bool:
     return one is not None and other is not None and _same(one, other)
 
 
-@functools.lru_cache(maxsize=512)
+@_remembered
 def _same(one: CRS, other: CRS) -> bool:
     return one == other or one.is_exact_same(other) or one.equals(other, ignore_axis_order=True)
 

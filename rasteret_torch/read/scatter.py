@@ -8,7 +8,7 @@ columns. Where all taps are valid, which is nearly everywhere, all bands share p
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,11 +34,13 @@ class Kernel(NamedTuple):
         reach: source pixels whose centre is this far from a position have no weight.
         weigh: weight by the distance from the position to a pixel's centre, in source pixels.
         sums_to_one: the weights of all taps, at any position.
+        is_plain: they are those of linear interpolation between two pixels.
     """
 
     reach: float
     weigh: Weigh
     sums_to_one: bool
+    is_plain: bool = False
 
 
 def kernel(resampling: Resampling, shrink: float) -> Kernel:
@@ -59,7 +61,7 @@ def kernel(resampling: Resampling, shrink: float) -> Kernel:
         return Kernel(half + 0.5, covered, sums_to_one=False)
     function, radius = KERNELS[resampling]
     if shrink <= MIN_STRETCH:
-        return Kernel(float(radius), function, sums_to_one=True)
+        return Kernel(float(radius), function, sums_to_one=True, is_plain=resampling == "bilinear")
     return Kernel(radius * shrink, lambda distance: function(distance / shrink), sums_to_one=False)
 
 
@@ -67,12 +69,12 @@ class Taps(NamedTuple):
     """Which pixels along one axis contribute to each position.
 
     Attributes:
-        first: the first of them, such that all lie in the image.
+        first: the first of them, such that all lie in the image; whole numbers.
         weights: of each tap in turn, each like `first`.
         outside: positions for which some would not lie in the image; None when there are none.
     """
 
-    first: NDArray[np.intp]
+    first: Positions
     weights: list[Positions]
     outside: NDArray[np.bool_] | None
 
@@ -80,16 +82,19 @@ class Taps(NamedTuple):
     def of(cls, at: Positions, kernel: Kernel, size: int) -> Taps:
         """Lays a kernel around positions (whole numbers are pixel edges) on an axis of `size` pixels."""
         count = math.ceil(2 * kernel.reach)
-        wanted = np.floor(at - (kernel.reach - 0.5))
-        offset = wanted - at
-        weights = [kernel.weigh(offset + (number + 0.5)) for number in range(count)]
-        if not kernel.sums_to_one:
-            total = sum(weights[1:], start=weights[0])
-            weights = [weight / total for weight in weights]
-        first, last = wanted.astype(np.intp), size - count
-        if wanted.min() >= 0 and wanted.max() <= last:
-            return cls(first, weights, None)
-        return cls(np.clip(first, 0, max(last, 0)), weights, (wanted < 0) | (wanted > last))
+        first, last = at - (kernel.reach - 0.5), size - count
+        np.floor(first, out=first)
+        outside = (first < 0) | (first > last) if first.min() < 0 or first.max() > last else None
+        offset = first - at
+        offset += 0.5
+        if kernel.is_plain:
+            weights = [offset + 1, np.negative(offset, out=offset)]
+        else:
+            weights = [kernel.weigh(offset + number) for number in range(count)]
+            if not kernel.sums_to_one:
+                total = sum(weights[1:], start=weights[0])
+                weights = [weight / total for weight in weights]
+        return cls(first if outside is None else np.clip(first, 0, max(last, 0)), weights, outside)
 
 
 def interpolate(
@@ -110,57 +115,57 @@ def interpolate(
     """
     data, valid = pixels
     bands, *size = data.shape
-    work = np.dtype(np.float32 if data.dtype.itemsize < 4 or data.dtype == np.float32 else np.float64)
-    places = rows.ravel().astype(work), cols.ravel().astype(work)
+    work = working_dtype(data.dtype)
+    places = rows.ravel().astype(work, copy=False), cols.ravel().astype(work, copy=False)
     kernels = [kernel(resampling, one) for one in shrink]
     spare = [kernel("bilinear", one) for one in shrink] if resampling == "cubic" else kernels
-    planes = _planes(pixels, work)
+    holes = _holes(valid)
+    # NaN and inf in holes must not spread, not even with a weight of 0.
+    filled = data if all(one is None for one in holes) else np.where(valid, data, data.dtype.type(0))
+    planes = filled.reshape(bands, -1).astype(work, copy=False)
+    room = np.empty((3, min(PART, rows.size)), work)
     out, counted = np.empty((bands, rows.size), data.dtype), np.ones((bands, rows.size), bool)
     for start in range(0, rows.size, PART):
         part = slice(start, start + PART)
         beside = places[0][part], places[1][part]
         down, across = (Taps.of(at, one, length) for at, one, length in zip(beside, kernels, size, strict=True))
-        at = down.first * size[1] + across.first
+        at = _flat(down.first, across.first, size)
         partial = np.empty(0, np.intp)
-        for band, plane in enumerate(planes):
-            if band == 0 or plane.holes is not planes[band - 1].holes:
-                partial = np.flatnonzero(_partial(plane.holes, down, across))
-            values = np.zeros(at.size, work)
+        for band, sums in enumerate(holes):
+            if band == 0 or sums is not holes[band - 1]:
+                partial = np.flatnonzero(_partial(sums, down, across))
             if partial.size < at.size:
-                values = _means(plane.values.ravel(), size[1], at, down, across)
+                values = _means(planes[band], size[1], at, down, across, room[:, : at.size])
+                _store(values, out[band, part], resampling)
             if partial.size:
                 few = beside[0][partial], beside[1][partial]
-                values[partial], counted[band, start + partial] = _means_beside(plane.values, valid[band], few, spare)
-            out[band, part] = cast_rounded(values, data.dtype)
+                plane = planes[band].reshape(size)
+                values, counted[band, start + partial] = _means_beside(plane, valid[band], few, spare)
+                out[band, start + partial] = cast_rounded(values, data.dtype)
     return out.reshape(bands, *rows.shape), counted.reshape(bands, *rows.shape)
 
 
-class Plane(NamedTuple):
-    """A band to interpolate.
+def working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The float that holds all values of a dtype, and positions to go with them."""
+    return np.dtype(np.float32 if dtype.itemsize < 4 or dtype == np.float32 else np.float64)
 
-    Attributes:
-        values: (row, col), 0 in holes: NaN and inf there must not spread.
-        holes: how many there are above and left of each pixel corner, (row + 1, col + 1); None when there are none.
+
+def _holes(valid: NDArray[np.bool_]) -> list[NDArray[np.int32] | None]:
+    """For each band how many holes there are above and left of each pixel corner; None without any.
+
+    Equal masks share what is counted of them.
     """
-
-    values: Positions
-    holes: NDArray[np.int32] | None
-
-
-def _planes(pixels: Pixels, work: np.dtype[Any]) -> list[Plane]:
-    """The bands; equal masks share what is counted of them."""
-    planes: list[Plane] = []
-    for band, (values, shown) in enumerate(zip(*pixels, strict=True)):
+    found: list[NDArray[np.int32] | None] = []
+    for band, shown in enumerate(valid):
         if shown.all():
-            planes.append(Plane(values.astype(work), None))
-            continue
-        if planes and planes[-1].holes is not None and np.array_equal(shown, pixels[1][band - 1]):
-            holes = planes[-1].holes
+            found.append(None)
+        elif found and found[-1] is not None and np.array_equal(shown, valid[band - 1]):
+            found.append(found[-1])
         else:
-            holes = np.zeros((shown.shape[0] + 1, shown.shape[1] + 1), np.int32)
-            np.cumsum(np.cumsum(~shown, axis=0, dtype=np.int32), axis=1, out=holes[1:, 1:])
-        planes.append(Plane(np.where(shown, values, 0).astype(work), holes))
-    return planes
+            sums = np.zeros((shown.shape[0] + 1, shown.shape[1] + 1), np.int32)
+            np.cumsum(np.cumsum(~shown, axis=0, dtype=np.int32), axis=1, out=sums[1:, 1:])
+            found.append(sums)
+    return found
 
 
 def _partial(holes: NDArray[np.int32] | None, down: Taps, across: Taps) -> NDArray[np.bool_]:
@@ -172,20 +177,28 @@ def _partial(holes: NDArray[np.int32] | None, down: Taps, across: Taps) -> NDArr
     if holes is None or partial.all():
         return partial
     flat, width = holes.ravel(), holes.shape[1]
-    corner = down.first * width + across.first
+    corner = _flat(down.first, across.first, holes.shape)
     below, right = len(down.weights) * width, len(across.weights)
     inside = flat.take(corner, mode="clip") + flat[below + right :].take(corner, mode="clip")
     inside -= flat[below:].take(corner, mode="clip") + flat[right:].take(corner, mode="clip")
     return np.asarray(partial | (inside > 0))
 
 
-def _means(flat: Positions, width: int, at: NDArray[np.intp], down: Taps, across: Taps) -> Positions:
-    """Weighted sums of all taps."""
-    total, row_sum, tap = (np.empty(at.size, flat.dtype) for _ in range(3))
+def _flat(rows: Positions, cols: Positions, size: Sequence[int]) -> NDArray[np.intp]:
+    """Where pixels are among all of an image of `size`."""
+    if rows.dtype == np.float32 and size[0] * size[1] > 2**24:  # beyond which not all whole numbers are exact
+        rows = rows.astype(np.float64)
+    return (rows * size[1] + cols).astype(np.intp)
+
+
+def _means(flat: Positions, width: int, at: NDArray[np.intp], down: Taps, across: Taps, room: Positions) -> Positions:
+    """Weighted sums of all taps; a part of `room`, which is three times as long as `at`: fresh memory costs more."""
+    total: Positions
+    total, row_sum, tap = room
     for row, row_weight in enumerate(down.weights):
         for col, weight in enumerate(across.weights):
             into = tap if col else row_sum
-            flat[row * width + col :].take(at, out=into, mode="clip")
+            flat[row * width + col :].take(at, out=into, mode="wrap")  # the quickest; nothing is outside
             into *= weight
             if col:
                 row_sum += tap
@@ -195,6 +208,15 @@ def _means(flat: Positions, width: int, at: NDArray[np.intp], down: Taps, across
         else:
             total, row_sum = row_sum, total
     return total
+
+
+def _store(values: Positions, out: NDArray[Any], resampling: Resampling) -> None:
+    """Puts values into an array of the dtype of the file, as `cast_rounded` would; they are used up."""
+    if out.dtype.kind == "i" or (out.dtype.kind == "u" and (resampling == "cubic" or out.dtype.itemsize == 8)):
+        values = cast_rounded(values, out.dtype)
+    elif out.dtype.kind == "u":
+        values += 0.5  # means of what is in range are in it too, and casting cuts fractions off
+    np.copyto(out, values, casting="unsafe")
 
 
 def _means_beside(

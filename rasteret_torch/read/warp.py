@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 from affine import Affine
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from pyproj import CRS
 
 from rasteret_torch.geo import Grid, Window, project_points, same_crs
 from rasteret_torch.read.axis import CENTRE_PX, Resampling
 from rasteret_torch.read.resample import Pixels
-from rasteret_torch.read.scatter import interpolate, kernel, most_frequent
+from rasteret_torch.read.scatter import interpolate, kernel, most_frequent, working_dtype
 
 MAX_ERROR_PX = 0.05  # source pixels; DESIGN allows 0.125
 FIRST_CELL_PX = 64  # target pixels
@@ -50,11 +50,14 @@ class Warped:
         """Never."""
         return False
 
-    def coordinates(self) -> tuple[Coordinates, Coordinates]:
-        """Source (row, col) of the centre of every target pixel, each (target.height, target.width)."""
+    def coordinates(
+        self, origin: tuple[int, int] = (0, 0), dtype: DTypeLike = np.float64
+    ) -> tuple[Coordinates, Coordinates]:
+        """Source (row, col), from `origin`, of the centre of every target pixel, each (target.height, target.width)."""
         along_v = _weights(self.v, self.target.row + np.arange(self.target.height) + 0.5)
-        along_u = _weights(self.u, self.target.col + np.arange(self.target.width) + 0.5).T
-        return along_v @ self.rows @ along_u, along_v @ self.cols @ along_u
+        along_u = _weights(self.u, self.target.col + np.arange(self.target.width) + 0.5).T.astype(dtype)
+        rows, cols = along_v @ (self.rows - origin[0]), along_v @ (self.cols - origin[1])
+        return rows.astype(dtype) @ along_u, cols.astype(dtype) @ along_u
 
     def source_window(self, resampling: Resampling) -> Window:
         """The source pixels that are needed, inside the level."""
@@ -98,14 +101,14 @@ class Warped:
 
     def apply(self, pixels: Pixels, origin: tuple[int, int], resampling: Resampling) -> Pixels:
         """Source pixels at the target's centres; those outside the level are not valid."""
-        rows, cols = self.coordinates()
+        is_nearest = resampling == "nearest" or pixels[0].dtype.kind in "bc"
+        # Close to `origin` single precision is exact to a ten-thousandth of a pixel; nearest decides at edges.
+        rows, cols = self.coordinates(origin, np.float64 if is_nearest else working_dtype(pixels[0].dtype))
         inside: NDArray[np.bool_] | None = None
         if not _inside(self.rows, self.cols, self.size).all():  # between nodes coordinates change evenly
-            inside = _inside(rows, cols, self.size)
-            rows, cols = np.where(inside, rows, origin[0]), np.where(inside, cols, origin[1])
-        rows -= origin[0]
-        cols -= origin[1]
-        if resampling == "nearest" or pixels[0].dtype.kind in "bc":
+            inside = _inside(rows + origin[0], cols + origin[1], self.size)
+            rows, cols = np.where(inside, rows, 0), np.where(inside, cols, 0)
+        if is_nearest:
             data, valid = _nearest(pixels, rows, cols)
         elif resampling == "mode":
             shrink = self.shrink

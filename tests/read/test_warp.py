@@ -12,7 +12,7 @@ from rasterio.warp import Resampling, reproject
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import Grid
-from rasteret_torch.read.scatter import interpolate, most_frequent
+from rasteret_torch.read.scatter import _flat, interpolate, most_frequent
 from rasteret_torch.read.warp import SourcePlane, place_warped
 
 WEST, EAST = CRS.from_epsg(32632), CRS.from_epsg(32633)
@@ -140,3 +140,9 @@ def test_mode_is_for_classes():
     data = np.arange(64 * 64, dtype=np.float32).reshape(1, 64, 64)
     with pytest.raises(InputError, match="distinct values"):
         most_frequent((data, np.ones(data.shape, bool)), lambda pixels: pixels)
+
+
+def test_pixels_of_large_windows_are_found_exactly():
+    size = (6001, 4099)
+    rows, cols = np.float32([5999, 6000, 4096]), np.float32([4097, 4098, 1])
+    assert _flat(rows, cols, size).tolist() == [5999 * 4099 + 4097, 6000 * 4099 + 4098, 4096 * 4099 + 1]
