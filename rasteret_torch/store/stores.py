@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, unquote
@@ -27,6 +28,9 @@ _CONNECT_TIMEOUT_S = 5.0
 # it makes again. Anything else (%2F, %2B, "//", "..") must reach the server by another way, see `_http_store`.
 _SEGMENT = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%(?:20|22|23|25|3C|3E|3F|7B|7D|[89A-F][0-9A-F]))+"
 _PLAIN_PATH = re.compile(rf"(?!\.\.?(?:/|$)){_SEGMENT}(?:/(?!\.\.?(?:/|$)){_SEGMENT})*")
+
+# Where the native stores look for another endpoint. That of Azure allows plain http to its emulator by itself.
+_ENDPOINT_VARIABLES = {"s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), "gs": ("GOOGLE_BASE_URL",)}
 
 type NativeStore = Any  # obstore's stores have no common public base class
 
@@ -112,11 +116,10 @@ class CloudStores:
         retry = no_retries(self._policy)
         if scheme == "s3":
             options = settings.s3_options(bucket)
-            endpoint = str(options.get("endpoint") or options.get("aws_endpoint_url_s3") or "")
-            is_plain = endpoint.startswith("http://") and is_loopback(parse(endpoint).host)
-            client = self._client_options(is_plain_allowed=is_plain)
+            client = self._client_options(is_plain_allowed=_is_emulator(scheme, options))
             return S3Store(bucket, client_options=client, retry_config=retry, **options)
-        client, options = self._client_options(), settings.other_options(scheme, bucket)
+        options = settings.other_options(scheme, bucket)
+        client = self._client_options(is_plain_allowed=_is_emulator(scheme, options))
         if scheme == "gs":
             return GCSStore(bucket, client_options=client, retry_config=retry, **options)
         container, _, host = bucket.partition("@")  # abfs://container@account.dfs.core.windows.net
@@ -140,6 +143,14 @@ class CloudStores:
             self._stores[key] = store
         self._stores.move_to_end(key)
         return store
+
+
+def _is_emulator(scheme: str, options: Mapping[str, Any]) -> bool:
+    """Whether buckets are read from a storage emulator on this machine, by options or by the environment."""
+    stated = [options.get("endpoint"), options.get("aws_endpoint_url_s3")]
+    stated += [os.environ.get(name) for name in _ENDPOINT_VARIABLES.get(scheme, ())]
+    endpoint = str(next(filter(None, stated), ""))
+    return endpoint.startswith("http://") and is_loopback(parse(endpoint).host)
 
 
 def timeouts(policy: FetchPolicy) -> ClientConfig:
