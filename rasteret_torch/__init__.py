@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from rasteret_torch.importing import heavy
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from rasteret_torch.geo import Grid, Window
     from rasteret_torch.index import Collection, as_collection, load

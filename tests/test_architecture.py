@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "cli": {"errors", "geo", "tiff", "store", "index", "ingest", "chips", "read", "readers", "loaders"},
 }
 # `rasteret_torch/__init__.py` names everything lazily; `cloud` is a public name for what store holds.
-FACES = {"__init__": set(MAY_IMPORT), "cloud": {"errors", "store"}}
+FACES = {"__init__": set(MAY_IMPORT), "cloud": {"errors", "store"}, "__main__": {"cli"}}
 TORCH_ONLY_IN = {"loaders", "cli"}
 TORCH = {"torch", "torchgeo", "torchvision", "torchmetrics", "lightning", "kornia", "torchdata"}
 NO_GDAL = {"rasterio", "osgeo", "gdal", "fiona", "rioxarray", "pyogrio"}

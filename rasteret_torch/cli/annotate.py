@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 OK, FAILED = 0, 1
+PICTURES = (".png", ".pdf", ".svg", ".jpg")
 Maker = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 
 
@@ -55,13 +56,13 @@ def add_commands(command: Maker) -> None:
     stats.add_argument("--level", type=int, default=0, help="overview to look at, 0 for full resolution (default: 0)")
     stats.add_argument("--exact", action="store_true", help="look at every pixel, not at a sample")
     stats.add_argument("--keep", action="store_true", help="write them into the collection, for RasteretDataModule")
-    stats.add_argument("--picture", type=Path, help="draw the histograms into this file")
+    stats.add_argument("--picture", type=_picture, help="draw the histograms into this .png, .pdf or .svg")
     _finish(stats, "with --keep: where the result goes (default: the collection itself)")
 
     plot = command("plot", _plot, "draw the footprints of a collection")
     plot.add_argument("collection", help="path of a collection")
     plot.add_argument("--by", help='colours: "date", "cloud", or a column (default: split where there is one)')
-    plot.add_argument("--output", type=Path, required=True, help="the picture: a .png, .pdf or .svg")
+    plot.add_argument("--output", type=_picture, required=True, help="the picture: a .png, .pdf or .svg")
 
 
 def _finish(parser: argparse.ArgumentParser, output_help: str) -> None:
@@ -74,6 +75,13 @@ def _pair(text: str) -> tuple[str, str]:
     if not sign or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     return name, value
+
+
+def _picture(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() not in PICTURES:
+        raise argparse.ArgumentTypeError(f"{text} must end in one of {', '.join(PICTURES)}")
+    return path
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -89,12 +97,11 @@ def _split(options: argparse.Namespace) -> int:
     from rasteret_torch.index import load
 
     collection = load(options.collection)
-    written = None
     if not options.audit:
         collection = _assigned(collection, options)
-        written = collection.save(options.output or options.collection)
     holds_out = options.holds_out or ("time" if options.times else "space")
     audit = collection.audit_splits(options.column, holds_out=holds_out, min_distance_m=options.min_distance_m)
+    written = None if options.audit else collection.save(options.output or options.collection)
     if options.json:
         print(json.dumps(audit.to_dict(), default=str))
     else:
@@ -132,7 +139,7 @@ def _stats(options: argparse.Namespace) -> int:
     if options.picture is not None:
         from rasteret_torch.readers.plot_pixels import plot_stats
 
-        plot_stats(found).savefig(options.picture)
+        _drawn(plot_stats(found), options.picture)
     print(json.dumps(found.to_dict()) if options.json else found)
     if options.keep:
         written = collection.with_stats(found).save(options.output or options.collection)
@@ -144,6 +151,11 @@ def _plot(options: argparse.Namespace) -> int:
     from rasteret_torch.index import load
     from rasteret_torch.readers.plot import plot
 
-    plot(load(options.collection), options.by).savefig(options.output)
+    _drawn(plot(load(options.collection), options.by), options.output)
     print(options.output)
     return OK
+
+
+def _drawn(figure: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)

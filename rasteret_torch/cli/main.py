@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+import rasteret_torch
 from rasteret_torch.cli import annotate
 from rasteret_torch.errors import RasteretTorchError
 
@@ -32,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         which is one line on stderr.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments is None:
+        warnings.showwarning = _warned
     try:
         code = _lightning(arguments) if given[:1] and given[0] in LIGHTNING else _run(given)
     except RasteretTorchError as error:
@@ -41,6 +45,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("rasteret-torch: interrupted", file=sys.stderr)
         return 130  # 128 + SIGINT, as shells count
     return code
+
+
+def _warned(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """One line, as errors are; where in the code it came from is nothing to whoever types a command."""
+    print(f"rasteret-torch: warning: {message}", file=sys.stderr)
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -61,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="rasteret-torch", description="PyTorch data loading straight from cloud GeoTIFFs."
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {rasteret_torch.__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     demo = _command(commands, "demo", _demo, "train a small U-Net on the NAIP COGs of this repository, offline")
@@ -112,8 +129,10 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
+    from rasteret_torch.index.snapshot import check_free
     from rasteret_torch.ingest import build_from_files
 
+    check_free(options.output)
     collection = build_from_files(
         options.paths,
         name=options.name or options.output.name,

@@ -174,6 +174,10 @@ def _trust(place: Place, manifest: snapshot.Manifest | None, wanted: Wanted) -> 
 
 
 def _dataset(place: Place, manifest: snapshot.Manifest | None) -> ds.FileSystemDataset:
+    inside = sorted(place.glob(f"*/{snapshot.MANIFEST}")) if manifest is None and isinstance(place, Path) else []
+    if inside:
+        names = ", ".join(found.parent.name for found in inside[:5])
+        raise DatasetNotFoundError(f"{place} is no collection but a folder of collections ({names}); name one of them")
     try:
         if isinstance(place, Path):
             files: Any = place if manifest is None else [str(place / part.name) for part in manifest.files]

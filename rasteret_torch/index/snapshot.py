@@ -79,8 +79,7 @@ def write(
         InputError: something that is no collection stands at `path`.
     """
     path = Path(os.path.abspath(path))
-    if path.exists() and not (path / MANIFEST).is_file() and not _is_empty_folder(path):
-        raise InputError(f"{path} exists and is no collection of ours; choose another path or remove it")
+    check_free(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.parent / f".{path.name}.{uuid.uuid4().hex[:12]}.part"
     aside.mkdir()
@@ -253,6 +252,16 @@ def _exchange(one: Path, other: Path) -> bool:
     if code in (errno.EINVAL, errno.ENOSYS):
         return False
     raise OSError(code, os.strerror(code), str(other))
+
+
+def check_free(path: Path) -> None:
+    """Refuses to write a collection where something else stands.
+
+    Raises:
+        InputError: saying what to do.
+    """
+    if path.exists() and not (path / MANIFEST).is_file() and not _is_empty_folder(path):
+        raise InputError(f"{path} exists and is no collection of ours; choose another path or remove it")
 
 
 def _is_empty_folder(path: Path) -> bool:

@@ -69,8 +69,11 @@ def assigned(
     if mapping is not None:
         if not isinstance(by, str):
             raise InputError("mapping= goes with a column, blocks are drawn; leave it out")
-        keys = table.column("id" if by == RANDOM else by).to_pylist()
-        return pa.array([mapping.get(key) for key in keys], pa.string())
+        name = "id" if by == RANDOM else by
+        found = pa.array([mapping.get(key) for key in table.column(name).to_pylist()], pa.string())
+        if found.null_count == len(found):
+            raise InputError(f"column {name!r} holds none of {list(mapping)[:5]}, so no item would get a split")
+        return found
     names, edges = _shares(fractions or DEFAULT_FRACTIONS)
     wanted = [name for name, share in (fractions or DEFAULT_FRACTIONS).items() if share > 0]
     if isinstance(by, SpatialBlocks):

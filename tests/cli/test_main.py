@@ -4,14 +4,18 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
+from places import boxes_collection
 from tiffs import write_tiff
 
 import rasteret_torch as rt
 from rasteret_torch.cli import main
 
+ROOT = Path(__file__).resolve().parents[2]
 REGEX = r"m_(?P<date>\d+)_(?P<block>[a-z])\.tif"
 
 
@@ -126,16 +130,46 @@ def test_ls_of_a_folder_without_collections(tmp_path, capsys):
         ["split", "nowhere"],
         ["stats", "nowhere"],
         ["plot", "nowhere", "--output", "x.png"],
+        ["info", "nowhere_but_inside"],
+        ["build", "nowhere", "--output", "nowhere_free"],
     ],
     ids=lambda arguments: arguments[0],
 )
 def test_errors_are_one_line_and_code_2(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "nowhere_free").write_text("something else")
+    boxes_collection([(0, 0, 1, 1)]).save(tmp_path / "nowhere_but_inside" / "one")
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("rasteret-torch: ")
     assert "nowhere" in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_pictures_that_cannot_be_drawn_are_refused_at_once(capsys):
+    for arguments in (["plot", "nowhere", "--output", "x.doc"], ["stats", "nowhere", "--picture", "x"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments)
+        assert ".png" in capsys.readouterr().err
+
+
+def test_splits_that_cannot_be_made_are_not_written(folder, capsys):
+    build(folder)
+    index = folder.parent / "idx"
+    assert main(["split", str(index), "--map", "a=train"]) == 2  # of ids, as no column is named
+    assert "'a'" in capsys.readouterr().err
+    assert "split" not in rt.load(index).schema.names
+
+
+def test_as_a_program(folder):
+    run = [sys.executable, "-W", "default", "-m", "rasteret_torch"]
+    shown = subprocess.run([*run, "--version"], capture_output=True, text=True, check=True)
+    assert shown.stdout.split()[1] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    built = [*run, "build", str(folder), "--output", str(folder.parent / "new")]
+    said = subprocess.run(built, capture_output=True, text=True, check=True).stderr
+    assert "rasteret-torch: warning: 2 files" in said
+    assert "site-packages" not in said
+    assert ".py" not in said
 
 
 def test_help_loads_nothing_heavy():
