@@ -16,6 +16,8 @@ from rasteret_torch.index.stats import BandStats, CollectionStats
 from rasteret_torch.read import Raster
 from rasteret_torch.readers.plot import figure_of
 
+MOST_PX = 4000  # a side; of larger rasters every so many pixels are drawn
+
 
 def plot_raster(
     raster: Raster,
@@ -40,14 +42,22 @@ def plot_raster(
 
     Raises:
         BandNotFoundError: the raster has no such band.
-        InputError: a number of bands that is neither one nor three, percentiles that do not ascend, or a time series.
+        InputError: a number of bands that is neither one nor three, percentiles that do not ascend, a time series, or
+            something that is no raster.
     """
+    if not isinstance(raster, Raster):
+        raise InputError(
+            f"{type(raster).__name__} is no Raster, as read_window and read_tiff give it; variables of get_xarray draw "
+            "themselves (.plot.imshow())"
+        )
     if raster.data.ndim != 3:
         raise InputError(f"a raster of shape {raster.data.shape} is no picture; choose one step of a time series")
     chosen = _chosen(bands, len(raster.data))
     if not 0 <= stretch[0] < stretch[1] <= 100:
         raise InputError(f"stretch={stretch} must be two percentiles that ascend")
-    data, valid = raster.data[chosen].astype(np.float64), raster.valid[chosen] & np.isfinite(raster.data[chosen])
+    step = max(1, max(raster.grid.shape) // MOST_PX)
+    data = raster.data[chosen, ::step, ::step].astype(np.float64)
+    valid = raster.valid[chosen, ::step, ::step] & np.isfinite(data)
     limits = [
         np.percentile(one[there], stretch) if there.any() else (0.0, 1.0)
         for one, there in zip(data, valid, strict=True)

@@ -127,6 +127,13 @@ def test_rasters_in_colours_and_alone():
     assert plot_raster(raster(1)).axes[0].images[0].get_array().shape == (20, 30)
 
 
+def test_large_rasters_are_thinned(monkeypatch):
+    monkeypatch.setattr("rasteret_torch.readers.plot_pixels.MOST_PX", 10)
+    picture = plot_raster(raster(1)).axes[0].images[0]
+    assert picture.get_array().shape == (7, 10)
+    assert picture.get_extent() == [500_000, 500_300, 4_999_800, 5_000_000]
+
+
 def test_rasters_that_are_no_picture():
     with pytest.raises(InputError, match="choose three"):
         plot_raster(raster(), [0, 1])
@@ -137,6 +144,8 @@ def test_rasters_that_are_no_picture():
     series = rt.Raster(raster().data[None], raster().valid[None], raster().grid)
     with pytest.raises(InputError, match="time series"):
         plot_raster(series)
+    with pytest.raises(InputError, match="imshow"):
+        plot_raster(raster().data)
     nothing = rt.Raster(raster().data, np.zeros_like(raster().valid), raster().grid)
     assert plot_raster(nothing).axes
 
