@@ -32,10 +32,14 @@ class Grid:
     def from_bounds(cls, bounds: Bounds, res: tuple[float, float], crs: CRS | None) -> Grid:
         """North-up grid from the top left corner of `bounds`, as many whole pixels of `res` (x, y) as round to it.
 
+        In a geographic CRS bounds with xmin > xmax cross the antimeridian, and the grid goes on beyond 180 degrees.
+
         Raises:
             InputError: empty or non-finite bounds, or a resolution that is not positive.
         """
         xmin, ymin, xmax, ymax = (float(side) for side in bounds)
+        if crs is not None and crs.is_geographic and -180 <= xmax < xmin <= 180:
+            xmax += 360.0
         if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))) or xmin >= xmax or ymin >= ymax:
             raise InputError(f"bounds {tuple(bounds)} are empty; pass finite (xmin, ymin, xmax, ymax)")
         if not (math.isfinite(res[0]) and math.isfinite(res[1]) and res[0] > 0 and res[1] > 0):

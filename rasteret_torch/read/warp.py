@@ -54,10 +54,19 @@ class Warped:
         self, origin: tuple[int, int] = (0, 0), dtype: DTypeLike = np.float64
     ) -> tuple[Coordinates, Coordinates]:
         """Source (row, col), from `origin`, of the centre of every target pixel, each (target.height, target.width)."""
+        top, left = origin
+        if self.is_exact:
+            at = self.target.shift(1, 1).slices()
+            return (self.rows[at] - top).astype(dtype), (self.cols[at] - left).astype(dtype)
         along_v = _weights(self.v, self.target.row + np.arange(self.target.height) + 0.5)
         along_u = _weights(self.u, self.target.col + np.arange(self.target.width) + 0.5).T.astype(dtype)
-        rows, cols = along_v @ (self.rows - origin[0]), along_v @ (self.cols - origin[1])
-        return rows.astype(dtype) @ along_u, cols.astype(dtype) @ along_u
+        down, across = along_v @ (self.rows - top), along_v @ (self.cols - left)
+        return down.astype(dtype) @ along_u, across.astype(dtype) @ along_u
+
+    @property
+    def is_exact(self) -> bool:
+        """Nodes are the centres of the chip's pixels, with one more all around; those alone may be undefined."""
+        return bool(self.u[0] < 0)
 
     def source_window(self, resampling: Resampling) -> Window:
         """The source pixels that are needed, inside the level."""
@@ -75,17 +84,18 @@ class Warped:
 
     @property
     def shrink(self) -> tuple[float, float]:
-        """Source pixels along the source's rows and columns in the box around a target pixel, at the net's middle.
+        """Source pixels along the source's rows and columns in the box around a target pixel: the median of the net.
 
-        Kernels are widened by it, as in GDAL: by a rotation of more than three degrees, too.
+        Kernels are widened by it, as in GDAL: by a rotation of more than three degrees, too. The median passes over
+        seams, such as the antimeridian, and poles.
         """
-        row, col = (len(self.v) - 1) // 2, (len(self.u) - 1) // 2
-        height, width = self.v[row + 1] - self.v[row], self.u[col + 1] - self.u[col]
+        heights, widths = np.diff(self.v)[:, None], np.diff(self.u)
         found: list[float] = []
         for plane in (self.rows, self.cols):
-            down = abs(plane[row + 1, col] - plane[row, col]) / height
-            across = abs(plane[row, col + 1] - plane[row, col]) / width
-            found.append(float(down + across) if math.isfinite(down + across) else 1.0)
+            corner = plane[:-1, :-1]
+            local = abs(plane[1:, :-1] - corner) / heights + abs(plane[:-1, 1:] - corner) / widths
+            known = local[np.isfinite(local)]
+            found.append(float(np.median(known)) if known.size else 1.0)
         return found[0], found[1]
 
     def _reach(self) -> tuple[tuple[float, float], tuple[float, float]]:
