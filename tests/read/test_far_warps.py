@@ -72,7 +72,7 @@ PLACES = {
     ),
     "an orthographic disc": (
         *("+proj=ortho +lat_0=30 +lon_0=10", Affine(20000, 0, -7000000, 0, -20000, 7000000), (700, 700)),
-        Grid(Affine(1, 0, -180, 0, -1, 90), (180, 360), CRS(4326)),
+        Grid(Affine(0.5, 0, -180, 0, -0.5, 90), (360, 720), CRS(4326)),
     ),
     "a geostationary disc": (
         *("+proj=geos +h=35785831 +lon_0=0 +sweep=y", Affine(20000, 0, -5600000, 0, -20000, 5600000), (560, 560)),
