@@ -8,10 +8,11 @@ threads; a tile that several chips (or several batches) need is fetched and deco
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from rasteret_torch.errors import DeadlineExceededError, RasteretTorchError
 from rasteret_torch.read.cache import TileCache, TileKey
+from rasteret_torch.read.lane import Lane
 from rasteret_torch.read.layers import LayerJob, StepCanvas
 from rasteret_torch.read.needs import Fetched, TileNeed, bundles, finish_fetched, located, read_kept, read_local
 from rasteret_torch.read.options import ReadOptions
@@ -60,9 +62,7 @@ class Pipeline:
         self.backend = backend
         self.stats = ReadStats()
         self.cache = TileCache(options.tile_cache_nbytes)
-        self._threads = ThreadPoolExecutor(
-            options.decode_threads or len(os.sched_getaffinity(0)), thread_name_prefix="rasteret-decode"
-        )
+        self._lane = Lane(options.decode_threads)
         self._flights: dict[TileKey, TileNeed] = {}
         self._undecoded = ByteBudget(options.max_inflight_nbytes)
         folder = options.disk_cache_dir
@@ -95,7 +95,7 @@ class Pipeline:
 
     def close(self) -> None:
         """Ends the threads; for tests and short-lived options."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._lane.close()
         self.cache.clear()
 
     async def _read(
@@ -156,7 +156,8 @@ class Pipeline:
                     raise job.error
                 errors.setdefault(job.canvas.plan, job.error)
                 self.stats.bad_layers += 1
-            await asyncio.gather(*(self._in_thread(_merge, jobs) for jobs in per_canvas))
+            share = max(1, len(per_canvas) // (4 * self._lane.count))
+            await asyncio.gather(*(self._lane.run(_merge, part) for part in itertools.batched(per_canvas, share)))
         unread.clear()
 
     def _needs(self, jobs: Iterable[LayerJob]) -> dict[TileKey, TileNeed]:
@@ -186,7 +187,7 @@ class Pipeline:
 
     async def _gather(self, needs: dict[TileKey, TileNeed]) -> None:
         """Brings every tile from memory, from another batch's flight, from disk or from the store."""
-        tasks: list[asyncio.Task[None]] = []
+        tasks: list[asyncio.Future[None]] = []
         local: list[TileNeed] = []
         remote: dict[str, list[TileNeed]] = {}
         try:
@@ -195,7 +196,7 @@ class Pipeline:
                 under_way = self._flights.get(need.key)
                 if cached is not None:
                     self.stats.cache_hits += 1
-                    tasks.append(asyncio.create_task(self._in_thread(need.paste, cached)))
+                    tasks.append(self._lane.run(need.paste, cached))
                 elif under_way is not None and under_way.rows >= need.rows:
                     assert under_way.flight is not None
                     tasks.append(asyncio.create_task(self._join(need, under_way.flight)))
@@ -230,7 +231,7 @@ class Pipeline:
                 await asyncio.gather(*self._remote_tasks({need.key.href: [need]}))
             return
         self.stats.cache_hits += 1
-        await self._in_thread(need.paste, tile)
+        await self._lane.run(need.paste, tile)
 
     def _land(self, need: TileNeed, tile: Tile | None) -> None:
         """Ends the flight of a tile: those who joined get it, or learn that it did not come."""
@@ -298,18 +299,18 @@ class Pipeline:
     async def _read_local(self, needs: list[TileNeed]) -> None:
         """Reads and decodes tiles of local files in one thread task."""
         self.stats.requests += len(needs)
-        tiles = await self._in_thread(read_local, needs, self.stats)
+        tiles = await self._lane.run(read_local, needs, self.stats)
         self._keep(zip(needs, tiles, strict=True))
 
     async def _read_kept(self, disk: DiskCache, href: str, needs: list[TileNeed]) -> None:
         """Tiles of a remote file: from disk what is kept there, the rest from the store."""
-        found, missing = await self._in_thread(read_kept, needs, disk, self.stats)
+        found, missing = await self._lane.run(read_kept, needs, disk, self.stats)
         self._keep(found)
         if missing:
             await asyncio.gather(*self._fetch_tasks({href: missing}))
 
     async def _decode(self, fetched: list[Fetched]) -> None:
-        tiles = await self._in_thread(finish_fetched, fetched, self._disk, self.stats)
+        tiles = await self._lane.run(finish_fetched, fetched, self._disk, self.stats)
         self._keep(zip((need for need, _ in fetched), tiles, strict=True))
 
     def _keep(self, finished: Iterable[tuple[TileNeed, Tile | None]]) -> None:
@@ -320,9 +321,6 @@ class Pipeline:
                 self.cache.put(need.key, tile)
             if not need.is_short:
                 self._land(need, tile)
-
-    async def _in_thread(self, function: Any, *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
 
 def _images(job: LayerJob) -> list[tuple[Layout, bool, tuple[int, ...]]]:
@@ -346,9 +344,10 @@ def _blank(plan: ChipPlan) -> ChipPixels:
     return ChipPixels(np.empty(shape, plan.dtype), np.empty(shape, bool))
 
 
-def _merge(jobs: list[LayerJob]) -> None:
-    for job in jobs:
-        job.merge()
+def _merge(canvases: Iterable[list[LayerJob]]) -> None:
+    for jobs in canvases:
+        for job in jobs:
+            job.merge()
 
 
 _pipelines: dict[tuple[int, ReadOptions, int], Pipeline] = {}
