@@ -21,6 +21,7 @@ from rasteret_torch.errors import (
     StoreError,
     TiffError,
 )
+from rasteret_torch.loaders.ledger import BadSample, check_budget
 from rasteret_torch.loaders.reads import Reads
 from rasteret_torch.loaders.recipe import ChipRead, PlannedChip, Sample, SampleRecipe
 from rasteret_torch.loaders.seeding import seeded
@@ -29,23 +30,6 @@ from rasteret_torch.read import ChipPixels, Failures, Pipeline, ReadOptions
 
 _SUBSTITUTES = 16  # other samples that are tried in place of one that fails
 _TRANSFORMS = 42  # purpose of a key
-
-
-@dataclass(frozen=True, slots=True)
-class BadSample:
-    """A sample that could not be read.
-
-    Attributes:
-        index: its number in the epoch.
-        epoch: number of the epoch.
-        error: type of the error.
-        message: what it said: item, tile, URL without its query.
-    """
-
-    index: int
-    epoch: int
-    error: str
-    message: str
 
 
 @dataclass(slots=True)
@@ -121,12 +105,8 @@ class ChipReader:
         """
         with self._counting:  # plans fail in another thread than reads
             self.failed += 1
-        self.ledger.append(BadSample(number, epoch, type(error).__name__, str(error)))
-        if self.failed > self.options.max_bad_samples:
-            raise ErrorBudgetExceededError(
-                f"{self.failed} samples failed in this process, more than ReadOptions.max_bad_samples="
-                f"{self.options.max_bad_samples}; the last one: {error}"
-            ) from error
+        self.ledger.append(BadSample.of(error, number, epoch))
+        check_budget(self.failed, self.options, error)
 
 
 class Reading:

@@ -4,48 +4,14 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torchgeo.datasets import GeoDataset, IntersectionDataset, UnionDataset, concat_samples, merge_samples
 
-from rasteret_torch.errors import InputError, QueryOutsideError
+from rasteret_torch.errors import InputError
+from rasteret_torch.loaders.queries import Finish, Query, Sample, begin, settled
 
-Sample = dict[str, Any]
-Query = Any  # what TorchGeo calls a GeoSlice: slices (x, y, t), any of which may be missing or partly given
-Finish = Callable[[], list[Sample | None]]
 SHARED_KEYS = ("bounds", "transform")  # these describe the chip, not what one side read of it
-
-
-def begin(dataset: GeoDataset, queries: Sequence[Query]) -> Finish:
-    """Starts reading a batch where the dataset can; the result waits, and holds None where the dataset has no item."""
-    starts = getattr(dataset, "begin", None)
-    if starts is not None:
-        finish: Finish = starts(queries)
-        return finish
-    return lambda: [_read_one(dataset, query) for query in queries]
-
-
-def _read_one(dataset: GeoDataset, query: Query) -> Sample | None:
-    try:
-        sample: Sample = dataset[query]
-    except IndexError:
-        return None
-    return sample
-
-
-def complete(dataset: GeoDataset, queries: Sequence[Query], samples: list[Sample | None]) -> list[Sample]:
-    """The samples, all of them.
-
-    Raises:
-        QueryOutsideError: one is missing.
-    """
-    found: list[Sample] = []
-    for query, sample in zip(queries, samples, strict=True):
-        if sample is None:
-            raise QueryOutsideError(f"no item at {query}; the dataset covers {dataset.bounds}")
-        found.append(sample)
-    return found
 
 
 def concat_sides(samples: Sequence[Sample]) -> Sample:
@@ -67,13 +33,20 @@ class Combination(abc.ABC):
     collate_fn: Callable[[Sequence[Sample]], Sample]
 
     @abc.abstractmethod
-    def joined(self, queries: Sequence[Query], columns: list[list[Sample | None]]) -> list[Sample | None]:
+    def joined(
+        self, queries: Sequence[Query], columns: list[list[Sample | None]], lost: set[int]
+    ) -> list[Sample | None]:
         """The samples of two sides as one."""
 
-    def begin(self, queries: Sequence[Query]) -> Finish:
-        """Starts both sides; calling the result waits, and gives None where no item is."""
-        sides = [begin(dataset, queries) for dataset in self.datasets]
-        return lambda: self.joined(queries, [side() for side in sides])
+    def begin(self, queries: Sequence[Query], lost: set[int]) -> Finish:
+        """Starts both sides; calling the result waits, and gives None where no item is.
+
+        Args:
+            queries: of the batch.
+            lost: gets the numbers of those whose sample failed on a side that replaces it.
+        """
+        sides = [begin(dataset, queries, lost) for dataset in self.datasets]
+        return lambda: self.joined(queries, [side() for side in sides], lost)
 
     def collated(self, samples: Sequence[Sample]) -> Sample:
         """One sample of several."""
@@ -90,7 +63,7 @@ class Combination(abc.ABC):
         Raises:
             QueryOutsideError: (an IndexError) no item is there.
         """
-        return complete(self, queries, self.begin(queries)())
+        return settled(self, queries)
 
     def __and__(self, other: GeoDataset) -> RasteretIntersectionDataset:
         """The intersection with a third dataset."""
@@ -125,17 +98,26 @@ class RasteretIntersectionDataset(Combination, IntersectionDataset):  # type: ig
         super().__init__(dataset1, dataset2, spatial_only, collate_fn, transforms)
         self.spatial_only = spatial_only
 
-    def joined(self, queries: Sequence[Query], columns: list[list[Sample | None]]) -> list[Sample | None]:
+    def joined(
+        self, queries: Sequence[Query], columns: list[list[Sample | None]], lost: set[int]
+    ) -> list[Sample | None]:
         """Both sides side by side, None where one has nothing."""
         first, second = columns
         if self.spatial_only:
-            other_times = [n for n, pair in enumerate(zip(first, second, strict=True)) if pair[0] and pair[1] is None]
-            found = begin(self.datasets[1], [queries[n][:2] for n in other_times])() if other_times else []
-            second = second.copy()
-            for number, sample in zip(other_times, found, strict=True):
-                second[number] = sample
+            second = self._of_any_time(queries, first, second, lost)
         pairs = zip(first, second, strict=True)
         return [None if one is None or two is None else self.collated([one, two]) for one, two in pairs]
+
+    def _of_any_time(
+        self, queries: Sequence[Query], first: list[Sample | None], second: list[Sample | None], lost: set[int]
+    ) -> list[Sample | None]:
+        """The second side, where it has nothing at the time of the query with all that it has there."""
+        others = [n for n, one in enumerate(first) if one is not None and second[n] is None and n not in lost]
+        again: set[int] = set()
+        found = begin(self.datasets[1], [queries[n][:2] for n in others], again)() if others else []
+        lost |= {others[number] for number in again}
+        placed = dict(zip(others, found, strict=True))
+        return [placed.get(number, sample) for number, sample in enumerate(second)]
 
 
 class RasteretUnionDataset(Combination, UnionDataset):  # type: ignore[misc]
@@ -156,10 +138,12 @@ class RasteretUnionDataset(Combination, UnionDataset):  # type: ignore[misc]
         _check_common_ground(dataset1, dataset2)
         super().__init__(dataset1, dataset2, collate_fn, transforms)
 
-    def joined(self, queries: Sequence[Query], columns: list[list[Sample | None]]) -> list[Sample | None]:
+    def joined(
+        self, queries: Sequence[Query], columns: list[list[Sample | None]], lost: set[int]
+    ) -> list[Sample | None]:
         """What the sides have, merged."""
         found = [[sample for sample in pair if sample is not None] for pair in zip(*columns, strict=True)]
-        return [self.collated(samples) if samples else None for samples in found]
+        return [None if n in lost or not found[n] else self.collated(found[n]) for n in range(len(queries))]
 
 
 def _check_common_ground(*datasets: GeoDataset) -> None:

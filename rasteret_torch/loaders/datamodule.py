@@ -16,7 +16,6 @@ from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection
 from rasteret_torch.index.audit import AuditMode, HoldsOut, audit_splits
 from rasteret_torch.loaders.chip_facts import ChipFacts
-from rasteret_torch.loaders.combined import Sample
 from rasteret_torch.loaders.device import Scaling, Statistic, Transform, augmentation, augmented, labelled
 from rasteret_torch.loaders.evaluation import EvaluationDataset
 from rasteret_torch.loaders.geodataset import RasteretGeoDataset
@@ -30,6 +29,7 @@ from rasteret_torch.loaders.patches import (
     stack_chips,
 )
 from rasteret_torch.loaders.plotting import Palette, plot_sample, rgb_bands_of
+from rasteret_torch.loaders.queries import Sample
 from rasteret_torch.loaders.recipe import SampleCRS
 from rasteret_torch.loaders.seeding import seeded
 from rasteret_torch.loaders.targets import TargetsLike

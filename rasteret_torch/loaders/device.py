@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from rasteret_torch.errors import InputError
-from rasteret_torch.loaders.combined import Sample
 from rasteret_torch.loaders.measure import Measured
+from rasteret_torch.loaders.queries import Sample
 
 Transform = Callable[[Sample], Sample]
 Statistic = Literal["collection", "none"] | float | list[float]

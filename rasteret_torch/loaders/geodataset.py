@@ -20,20 +20,15 @@ from numpy.typing import NDArray
 from pyproj import CRS
 from torchgeo.datasets import GeoDataset
 
-from rasteret_torch.errors import EmptySelectionError
+from rasteret_torch.errors import EmptySelectionError, RasteretTorchError
 from rasteret_torch.geo import Grid, parse_crs, same_crs
 from rasteret_torch.index import Collection
-from rasteret_torch.loaders.combined import (
-    Finish,
-    Query,
-    RasteretIntersectionDataset,
-    RasteretUnionDataset,
-    Sample,
-    complete,
-)
+from rasteret_torch.loaders.combined import RasteretIntersectionDataset, RasteretUnionDataset
+from rasteret_torch.loaders.ledger import BadSample, check_budget
 from rasteret_torch.loaders.lookup import COLUMNS, ROW, FrameLookup
 from rasteret_torch.loaders.planning import plan_queries
 from rasteret_torch.loaders.plotting import Palette, plot_sample, rgb_bands_of
+from rasteret_torch.loaders.queries import Finish, Query, Sample, settled
 from rasteret_torch.loaders.reads import Reads
 from rasteret_torch.loaders.recipe import (
     Assembly,
@@ -50,7 +45,7 @@ from rasteret_torch.loaders.targets import ClassName, Target, TargetsLike, colou
 from rasteret_torch.loaders.targets_resolve import resolved
 from rasteret_torch.loaders.tensors import SampleDtype, as_dtype
 from rasteret_torch.loaders.tile_cache import CacheInfo, TileCacheView
-from rasteret_torch.read import Pipeline, ReadOptions, Resampling
+from rasteret_torch.read import Failures, Pipeline, ReadOptions, Resampling
 from rasteret_torch.read.access import backend_for
 from rasteret_torch.read.steps import GroupBy, MosaicOrder
 from rasteret_torch.store import StorageBackend
@@ -150,6 +145,8 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         self._frame: gpd.GeoDataFrame | None = None
         self._replaced = False
         self._lookup: FrameLookup | None = None
+        self.bad_samples: list[BadSample] = []  # of this process, oldest first; anyone may take lines out
+        self._failed = 0
         if geometries is not None:
             self._restrict(geometries)
 
@@ -262,18 +259,35 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
 
     def __getitems__(self, queries: Sequence[Query]) -> list[Sample]:
         """The samples of a batch: one plan, every tile once, one gather."""
-        return complete(self, queries, self.begin(queries)())
+        return settled(self, queries)
 
-    def begin(self, queries: Sequence[Query]) -> Finish:
-        """Plans a batch and starts reading it; calling the result waits, and gives None where no item is."""
+    def begin(self, queries: Sequence[Query], lost: set[int]) -> Finish:
+        """Plans a batch and starts reading it; calling the result waits, and gives None where no item is.
+
+        Args:
+            queries: of the batch.
+            lost: gets the numbers of those whose sample failed, where `on_error` replaces it.
+        """
         chips = [self.plan_query(query) for query in queries]
-        reads = Reads(self.pipeline, self.targets, [chip for chip in chips if chip is not None])
+        placed = [number for number, chip in enumerate(chips) if chip is not None]
+        failures: Failures = {}
+        reads = Reads(self.pipeline, self.targets, [chip for chip in chips if chip is not None], None, failures)
 
         def finish() -> list[Sample | None]:
-            found = iter(reads.result())
-            return [None if chip is None else self._sample(chip, next(found)) for chip in chips]
+            found = dict(zip(placed, reads.result(), strict=True))
+            for position, error in sorted(failures.items()):
+                self._count(error)
+                if self.read_options.on_error == "replace":
+                    del found[placed[position]]
+                    lost.add(placed[position])
+            return [self._sample(chip, found[n]) if chip and n in found else None for n, chip in enumerate(chips)]
 
         return finish
+
+    def _count(self, error: RasteretTorchError) -> None:
+        self.bad_samples.append(BadSample.of(error))
+        self._failed += 1
+        check_budget(self._failed, self.read_options, error)
 
     def valid_shares(self, queries: Sequence[Query]) -> NDArray[np.float64]:
         """The share of valid pixels of each chip, judged in 16 x 16 pixels of an overview; 0 where no item is."""
@@ -357,7 +371,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         """A recipe: an index that was not replaced is rebuilt on the other side."""
-        state = self.__dict__ | {"_lookup": None}
+        state = self.__dict__ | {"_lookup": None, "bad_samples": [], "_failed": 0}
         if not self._replaced:
             state["_frame"] = None
         return state
@@ -366,7 +380,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         """A dataset of its own over the same collection; cheap, since collections do not change."""
         twin = copy.copy(self)
         twin._frame = None if self._frame is None else self._frame.copy()
-        twin._lookup = None
+        twin._lookup, twin.bad_samples = None, []
         memo[id(self)] = twin
         return twin
 

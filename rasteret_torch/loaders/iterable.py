@@ -24,7 +24,8 @@ from rasteret_torch.chips.survey import survey
 from rasteret_torch.errors import InputError, ResumeMismatchError
 from rasteret_torch.importing import heavy
 from rasteret_torch.index import Collection
-from rasteret_torch.loaders.batches import BadSample, ChipReader, Reading, give_up
+from rasteret_torch.loaders.batches import ChipReader, Reading, give_up
+from rasteret_torch.loaders.ledger import BadSample
 from rasteret_torch.loaders.planning import plan_epoch
 from rasteret_torch.loaders.ranks import Rank, current_rank
 from rasteret_torch.loaders.recipe import Assembly, Sample, SampleCRS, SampleRecipe, opened, worker_pipeline

@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader, Sampler
 
 from rasteret_torch.chips.share import Mark
 from rasteret_torch.errors import InputError, RasteretTorchError
-from rasteret_torch.loaders.batches import BadSample
 from rasteret_torch.loaders.iterable import RasteretIterableDataset, State
+from rasteret_torch.loaders.ledger import BadSample
 from rasteret_torch.loaders.recipe import Sample
 from rasteret_torch.loaders.telemetry_counts import Handed, LoaderCounts, Reporter
 

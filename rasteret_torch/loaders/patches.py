@@ -18,7 +18,7 @@ from torchgeo.samplers import (
 )
 
 from rasteret_torch.errors import InputError
-from rasteret_torch.loaders.combined import Sample
+from rasteret_torch.loaders.queries import Sample
 
 PatchSize = int | tuple[int, int]  # side, or (height, width), px
 

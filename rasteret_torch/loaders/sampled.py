@@ -15,8 +15,8 @@ from torch.utils.data import Sampler
 from rasteret_torch.chips.layouts import z_curve
 from rasteret_torch.chips.mixing import Numbers, key_of
 from rasteret_torch.errors import InputError, QueryOutsideError
-from rasteret_torch.loaders.combined import Query
 from rasteret_torch.loaders.geodataset import RasteretGeoDataset
+from rasteret_torch.loaders.queries import Query
 from rasteret_torch.loaders.recipe import PlannedChip, SampleRecipe
 from rasteret_torch.loaders.samplers import LayoutSampler
 from rasteret_torch.read import ReadOptions

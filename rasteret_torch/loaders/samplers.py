@@ -18,8 +18,8 @@ from rasteret_torch.chips.mixing import Numbers
 from rasteret_torch.chips.order import EpochOrder
 from rasteret_torch.chips.share import Cut
 from rasteret_torch.errors import EmptySelectionError, InputError
-from rasteret_torch.loaders.combined import Query
 from rasteret_torch.loaders.lookup import ROW
+from rasteret_torch.loaders.queries import Query
 from rasteret_torch.loaders.ranks import current_rank
 
 

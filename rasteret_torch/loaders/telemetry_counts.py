@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
-from rasteret_torch.loaders.batches import BadSample
 from rasteret_torch.loaders.iterable import RasteretIterableDataset
+from rasteret_torch.loaders.ledger import BadSample
 from rasteret_torch.loaders.recipe import Sample, worker_pipeline
 from rasteret_torch.read import ReadStats
 from rasteret_torch.store import retries

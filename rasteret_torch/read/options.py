@@ -30,8 +30,8 @@ class ReadOptions:
         decode_threads: threads that decode; None takes the process's share of the cores.
         lookahead: batches planned and fetched ahead of the one in use (iterable loading).
         level: "auto" reads the overview that suits the resolution, a number forces that level (0: full resolution).
-        on_error: "raise"; "nodata" leaves what failed invalid; "replace" takes another sample (iterable loading).
-        max_bad_samples: failed samples tolerated by "nodata" and "replace" before an error ends the run.
+        on_error: "raise"; "nodata" leaves what failed invalid; "replace" takes another sample (where a model trains).
+        max_bad_samples: failed samples of a process tolerated by "nodata" and "replace" before an error ends the run.
     """
 
     max_concurrent: int = 64

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pyarrow.compute as pc
 import pytest
 import torch
@@ -56,3 +59,48 @@ def test_nothing_to_replace_with(damaged):
     only = damaged.where(pc.match_substring(pc.field("id"), "x2"))
     with pytest.raises(ErrorBudgetExceededError):
         list(stream(only, "replace"))
+
+
+# By query -------------------------------------------------------------------------------------------------------------
+
+
+def by_query(collection, on_error, bad=100):
+    read = rt.ReadOptions(on_error=on_error, max_bad_samples=bad, tile_cache_nbytes=0)
+    return rt.RasteretGeoDataset(collection, dtype="native", read=read)
+
+
+def queries():
+    """The four quarters of each item."""
+    corners = [(5000.0 * value + x, y) for value in range(1, 5) for x in (0.0, 320.0) for y in (-640.0, -320.0)]
+    return [(slice(x, x + 320.0), slice(y, y + 320.0)) for x, y in corners]
+
+
+def test_queries_left_invalid(damaged):
+    dataset = by_query(damaged, "nodata")
+    samples = dataset.__getitems__(queries())
+    assert [int(sample["mask_valid"].sum()) for sample in samples] == [1024] * 4 + [0] * 4 + [1024] * 8
+    assert [line.error for line in dataset.bad_samples] == ["ObjectNotFoundError"] * 4
+    assert copy.deepcopy(dataset).bad_samples == pickle.loads(pickle.dumps(dataset)).bad_samples == []
+
+
+@pytest.mark.parametrize("combined", [False, True])
+def test_queries_replaced(damaged, combined):
+    alone = by_query(damaged, "replace")
+    labels = rt.RasteretGeoDataset(damaged, is_image=False, read=rt.ReadOptions(on_error="replace"))
+    dataset = alone & labels if combined else alone
+    asked = queries()
+    samples = dataset.__getitems__(asked)
+    assert all(sample["mask_valid"].all() and sample["image"].shape == (1, 32, 32) for sample in samples)
+    values = [int(sample["image"].max()) for sample in samples]
+    assert values[:4] + values[8:] == [1] * 4 + [3] * 4 + [4] * 4
+    assert 2 not in values
+    assert all(not combined or torch.equal(sample["image"][0].long(), sample["mask"]) for sample in samples)
+    for query, sample in zip(asked, samples, strict=True):  # alone or in a batch, the same other sample
+        assert torch.equal(dataset[query]["bounds"], sample["bounds"])
+
+
+@pytest.mark.parametrize("on_error", ["nodata", "replace"])
+def test_budget_of_queries(damaged, on_error):
+    dataset = by_query(damaged, on_error, bad=2)
+    with pytest.raises(ErrorBudgetExceededError, match="max_bad_samples=2"):
+        dataset.__getitems__(queries())

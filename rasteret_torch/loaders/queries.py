@@ -1,0 +1,100 @@
+"""Batches of map-style datasets by query, and other samples in the place of those that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torchgeo.datasets import GeoDataset
+
+from rasteret_torch.chips.mixing import fractions, key_of, mixed
+from rasteret_torch.errors import ErrorBudgetExceededError, QueryOutsideError
+
+Sample = dict[str, Any]
+Query = Any  # what TorchGeo calls a GeoSlice: slices (x, y, t), any of which may be missing or partly given
+Finish = Callable[[], list[Sample | None]]
+_SUBSTITUTES = 16  # that are tried
+_ROW, _X, _Y = 61, 62, 63  # purposes of keys
+
+
+def begin(dataset: GeoDataset, queries: Sequence[Query], lost: set[int]) -> Finish:
+    """Starts reading a batch where the dataset can; the result waits, and holds None where the dataset has no item.
+
+    Args:
+        dataset: of ours or not.
+        queries: of the batch.
+        lost: gets the numbers of those queries whose sample failed and is to be replaced.
+    """
+    starts = getattr(dataset, "begin", None)
+    if starts is not None:
+        finish: Finish = starts(queries, lost)
+        return finish
+    return lambda: [_read_one(dataset, query) for query in queries]
+
+
+def _read_one(dataset: GeoDataset, query: Query) -> Sample | None:
+    try:
+        sample: Sample = dataset[query]
+    except IndexError:
+        return None
+    return sample
+
+
+def settled(dataset: GeoDataset, queries: Sequence[Query]) -> list[Sample]:
+    """The samples of a batch, all of them.
+
+    Raises:
+        QueryOutsideError: one is missing.
+        ErrorBudgetExceededError: too many failed.
+    """
+    lost: set[int] = set()
+    samples = begin(dataset, queries, lost)()
+    return [
+        substitute(dataset, query) if number in lost else _present(dataset, query, samples[number])
+        for number, query in enumerate(queries)
+    ]
+
+
+def _present(dataset: GeoDataset, query: Query, sample: Sample | None) -> Sample:
+    if sample is None:
+        raise QueryOutsideError(f"no item at {query}; the dataset covers {dataset.bounds}")
+    return sample
+
+
+def substitute(dataset: GeoDataset, query: Query) -> Sample:
+    """The sample of another place: as large, inside an item of the same time, a function of the query alone.
+
+    Raises:
+        ErrorBudgetExceededError: none of those tried can be read, or too many samples failed.
+    """
+    for other in _others(dataset, query):
+        lost: set[int] = set()
+        sample = begin(dataset, [other], lost)()[0]
+        if sample is not None and not lost:
+            return sample
+    raise ErrorBudgetExceededError(
+        f"the sample at {query} failed, and so did {_SUBSTITUTES} others in its place; check the store and the files"
+    )
+
+
+def _others(dataset: GeoDataset, query: Query) -> Iterator[Query]:
+    x, y, t = dataset._disambiguate_slice(query)
+    key = key_of(*np.array([x.start, y.start]).view(np.int64).tolist(), t.start.value)
+    frame = dataset.index
+    rows = np.flatnonzero(frame.index.overlaps(pd.Interval(t.start, t.stop, closed="both")))
+    width, height = x.stop - x.start, y.stop - y.start
+    for attempt in range(_SUBSTITUTES if len(rows) else 0):
+        row = rows[int(mixed([attempt], key, _ROW)[0]) % len(rows)]
+        xmin, ymin, xmax, ymax = frame.geometry.iloc[row].bounds
+        left = xmin + _moved(xmax - xmin - width, x.step, attempt, key_of(key, _X))
+        top = ymax - _moved(ymax - ymin - height, y.step, attempt, key_of(key, _Y))
+        yield slice(left, left + width, x.step), slice(top - height, top, y.step), t
+
+
+def _moved(room: float, step: float, attempt: int, key: int) -> float:
+    """How far from its corner a chip lies inside an item, in whole pixels; centred where the item is smaller."""
+    if room < 0:
+        return room // 2
+    return float(np.floor(fractions([attempt], key)[0] * (room // step + 1))) * step
