@@ -14,7 +14,7 @@ from rasteret_torch.errors import ErrorBudgetExceededError, NotGeoreferencedErro
 from rasteret_torch.geo import epsg_of, parse_crs
 from rasteret_torch.index import canonical, dates
 from rasteret_torch.index import schema as s
-from rasteret_torch.index.headers import header_array
+from rasteret_torch.index.headers import header_columns
 from rasteret_torch.ingest.footprint import bbox_of, footprint_of
 from rasteret_torch.ingest.headers import Outcome
 from rasteret_torch.store import redact
@@ -82,9 +82,10 @@ def items_table(items: Sequence[Item], bands: Sequence[str], outcomes: Mapping[s
     }
     for name in dict.fromkeys(name for item in items for name in item.columns):
         columns.setdefault(name, pa.array([item.columns.get(name) for item in items], pa.string()))
-    for band in bands:
-        assets = [item.assets.get(band) for item in items]
-        columns[s.header_column(band)] = header_array([None if one is None else outcomes[one.href] for one in assets])
+    assets = {band: [item.assets.get(band) for item in items] for band in bands}
+    columns |= header_columns(
+        {band: [None if one is None else outcomes[one.href] for one in found] for band, found in assets.items()}
+    )
     return canonical.canonical(pa.table(columns))
 
 

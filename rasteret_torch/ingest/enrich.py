@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
 
-from rasteret_torch.index import schema as s
-from rasteret_torch.index.headers import header_array
+from rasteret_torch.index.headers import header_columns
 from rasteret_torch.ingest import assemble
 from rasteret_torch.ingest.assemble import Asset
 from rasteret_torch.ingest.footprint import footprint_of
@@ -53,9 +52,8 @@ def add_band_metadata_columns(
         headers: by id, then band: the header, or the error that reading it met. Missing ones become null.
     """
     ids = table.column("id").to_pylist()
-    for band in band_codes:
-        column = header_array([headers.get(item, {}).get(band) for item in ids])
-        name = s.header_column(band)
+    found = {band: [headers.get(item, {}).get(band) for item in ids] for band in band_codes}
+    for name, column in header_columns(found).items():
         place = table.schema.get_field_index(name)
         table = table.append_column(name, column) if place < 0 else table.set_column(place, name, column)
     return table

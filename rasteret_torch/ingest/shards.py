@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import uuid
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,13 +26,17 @@ _BATCH_ROWS = 4096
 class Shards:
     """The shards of one build in one folder, locked against another builder of the same. Use as a context manager.
 
-    A shard is complete or absent: it is written aside, fsynced and renamed. Names sort as the rows were listed.
+    A shard is complete or absent: it is written aside and renamed, and its name ends with the checksum of its bytes, in
+    case the whole system crashes before they reach the disk. Names sort as the rows were listed.
 
     Attributes:
         folder: removed by `clear`, kept when the build is interrupted.
+        headers: how many a small build reads for one shard; as many may be read again after a kill for each that was
+            under way.
     """
 
     folder: Path
+    headers: int = 16
     _lock: int = -1
     _fresh: set[str] = field(default_factory=set)
 
@@ -58,26 +63,24 @@ class Shards:
 
     def add(self, position: int, table: pa.Table) -> None:
         """Writes the rows that were listed from `position` on."""
-        name = f"{position:012d}-{uuid.uuid4().hex[:8]}"
-        aside = self.folder / f"{name}.part"
+        aside = self.folder / f"{uuid.uuid4().hex}.part"
         with pa.OSFile(str(aside), "wb") as sink:
             options = pa.ipc.IpcWriteOptions(compression="zstd")
             with pa.ipc.new_file(sink, table.schema, options=options) as writer:
                 writer.write_table(table, max_chunksize=_BATCH_ROWS)
-        with aside.open("rb+") as handle:
-            os.fsync(handle.fileno())
-        os.rename(aside, self.folder / f"{name}{_SUFFIX}")
-        self._fresh.add(f"{name}{_SUFFIX}")
+        name = f"{position:012d}-{aside.stem[:8]}-{_checksum(aside)}{_SUFFIX}"
+        os.rename(aside, self.folder / name)
+        self._fresh.add(name)
 
     def known(self) -> set[str]:
         """Ids of the rows that an earlier, interrupted run finished without an error; damaged shards are removed."""
         found: set[str] = set()
         for file in self._files():
-            try:
-                table = _read(file).select(["id", "status"])
-                found.update(table.filter(pc.equal(table["status"], "ok"))["id"].to_pylist())
-            except (pa.ArrowInvalid, OSError, KeyError):
+            if _checksum(file) != file.stem.rpartition("-")[2]:
                 file.unlink()  # cut short by a crash of the system: its files are read again
+                continue
+            table = _read(file).select(["id", "status"])
+            found.update(table.filter(pc.equal(table["status"], "ok"))["id"].to_pylist())
         return found
 
     def tables(self) -> Iterator[tuple[pa.Table, bool]]:
@@ -91,6 +94,10 @@ class Shards:
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob(f"*{_SUFFIX}"))
+
+
+def _checksum(file: Path) -> str:
+    return f"{zlib.crc32(file.read_bytes()):08x}"
 
 
 def _read(file: Path) -> pa.Table:

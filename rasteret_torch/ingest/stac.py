@@ -19,6 +19,8 @@ from rasteret_torch.ingest.stac_listing import Listing
 from rasteret_torch.ingest.stac_search import Query, search_of
 from rasteret_torch.store import CloudConfig, StorageBackend, create_backend
 
+_HEADERS_UNKEPT = 512  # of a shard, where an interrupted build leaves nothing behind
+
 
 def build_from_stac(
     *,
@@ -142,10 +144,10 @@ def built(
         def build() -> Collection:
             if workspace_dir is None:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rasteret_torch-build-")))
+                shards = Shards(folder, _HEADERS_UNKEPT)
             else:
-                folder = locate.absolute(workspace_dir) / f".{name}.{key[:12]}.shards"
-            shards = stack.enter_context(Shards(folder))
-            opened.append(shards)
+                shards = Shards(locate.absolute(workspace_dir) / f".{name}.{key[:12]}.shards")
+            opened.append(stack.enter_context(shards))
             return as_collection(rows(work, shards, base), name=name, data_source=work.data_source)
 
         result = workspace.built(name, workspace_dir, force or base is not None, key, build)

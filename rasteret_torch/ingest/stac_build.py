@@ -33,7 +33,7 @@ from rasteret_torch.ingest.stac_rows import Disagreements, failed, rows_of
 from rasteret_torch.store import FetchPolicy, StorageBackend
 from rasteret_torch.store.trust import check_uri
 
-_MIN_HEADERS, _MAX_HEADERS = 16, 4096  # of one shard
+_MAX_HEADERS = 4096  # of one shard
 _HOPELESS = 64  # headers, all failed, after which a build is given up
 _NAMED = 3  # failures told in a warning
 
@@ -109,7 +109,7 @@ def rows(work: Work, shards: Shards, base: Collection | None) -> pa.RecordBatchR
 def _read_all(work: Work, shards: Shards, run: _Run, done: set[str], pool: ThreadPoolExecutor) -> None:
     running: deque[tuple[Future[None], int]] = deque()
     with tqdm(desc="items", unit="item", disable=not work.progress) as bar:
-        for position, items in _cut(work, run, done, bar):
+        for position, items in _cut(work, run, done, bar, shards.headers):
             while len(running) > work.engine.at_once:
                 _finish(running, bar)
             running.append((pool.submit(_shard, work, shards, run, position, items), len(items)))
@@ -123,8 +123,14 @@ def _finish(running: deque[tuple[Future[None], int]], bar: Any) -> None:
     bar.update(items)
 
 
-def _cut(work: Work, run: _Run, done: set[str], bar: Any) -> Iterator[tuple[int, list[StacItem]]]:
-    """(position of the first, items) of each shard: neighbours in the listing, larger as the build grows."""
+def _cut(work: Work, run: _Run, done: set[str], bar: Any, least: int) -> Iterator[tuple[int, list[StacItem]]]:
+    """(position of the first, items) of each shard: neighbours in the listing, larger as the build grows.
+
+    Args:
+        work, run, bar: of the build.
+        done: ids that need no reading.
+        least: headers of a shard.
+    """
     held: list[StacItem] = []
     start = headers = 0
     for item in _items(work, run, bar):
@@ -134,7 +140,7 @@ def _cut(work: Work, run: _Run, done: set[str], bar: Any) -> Iterator[tuple[int,
             start = start if held else len(run.listed)
             held.append(item)
             headers += len(item.claims)
-        full = headers >= min(_MAX_HEADERS, max(_MIN_HEADERS, run.outcomes // 100))
+        full = headers >= min(_MAX_HEADERS, max(least, run.outcomes // 100))
         if held and (full or item.id in done):  # a shard has no gap, so that shards in order are items in order
             yield start, held
             held, headers = [], 0
