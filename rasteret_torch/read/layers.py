@@ -96,7 +96,11 @@ class LayerJob:
         self.alpha: NDArray[Any] | None = None
         if self.alpha_sample is not None and self.alpha_sample not in plan.samples:
             self.alpha = np.empty((height, width), plan.layout.dtype)
-        self.opaque: NDArray[np.bool_] | None = None if plan.mask is None else np.zeros((height, width), bool)
+        # One mask for all samples, nearly always; a mask image may have one for each.
+        self.mask_samples = plan.samples if plan.mask is not None and plan.mask.samples > 1 else (0,)
+        self.opaque: NDArray[np.bool_] | None = None
+        if plan.mask is not None:
+            self.opaque = np.zeros((len(self.mask_samples), height, width), bool)
         self.direct = direct
         if direct:  # the canvas itself
             self.data = canvas.data[plan.bands[0] : plan.bands[0] + len(plan.bands)]
@@ -126,7 +130,9 @@ class LayerJob:
         """Copies what the window needs of a tile of the mask image; nonzero is opaque."""
         assert self.opaque is not None
         at = ref.paste
-        self.opaque[at.to_rows, at.to_cols] = tile.pixels(at.rows)[:, at.cols, 0] != 0
+        part = tile.pixels(at.rows)[:, at.cols]
+        for position, sample in enumerate(self.mask_samples):
+            self.opaque[position, at.to_rows, at.to_cols] = part[..., sample] != 0
 
     def paste_absent(self, ref: TileRef) -> None:
         """A tile that the file does not store: fill values, not valid."""

@@ -234,13 +234,13 @@ def _matched(levels: list[Layout], masks: list[Layout]) -> tuple[Layout | None, 
 
     Raises:
         CorruptTiffError: the file has masks, but none of the size of its image.
-        UnsupportedTiffError: a mask of several samples that are not those of the image.
+        UnsupportedTiffError: a mask of several samples that are not those of the image, or lie apart.
     """
     by_shape = {(mask.width, mask.height): mask for mask in reversed(masks)}
     image = levels[0]
     if masks and (image.width, image.height) not in by_shape:
         raise CorruptTiffError(f"the file has masks, but none of the {image.width}x{image.height} px of its image")
     for mask in masks:
-        if mask.samples not in (1, image.samples):
-            raise UnsupportedTiffError(f"mask of {mask.samples} samples for an image of {image.samples}")
+        if mask.samples not in (1, image.samples) or mask.planes > 1:
+            raise UnsupportedTiffError(f"mask of {mask.samples} samples (planes: {mask.planes}) for {image.samples}")
     return tuple(by_shape.get((level.width, level.height)) for level in levels)

@@ -51,3 +51,20 @@ def test_alpha_as_rasterio(tmp_path: Path, samples: int, extra: list[int]) -> No
         expected = source.read_masks() != 0
     assert not expected.all()
     assert np.array_equal(rt.read_tiff(path).valid, expected)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_mask_of_its_own_for_each_sample_as_rasterio(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as target:
+        target.write(random.integers(0, 255, (64, 48, 3), dtype=np.uint8), photometric="rgb", metadata=None)
+        mask = random.integers(0, 2, (64, 48, 3), dtype=np.uint8) * np.uint8(255)
+        target.write(mask, photometric="rgb", subfiletype=1, metadata=None)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[1].tags["NewSubfileType"].overwrite(4)  # type: ignore[union-attr]
+    with rasterio.open(path) as source:
+        expected = source.read_masks() != 0
+    assert not np.array_equal(expected[0], expected[1])
+    assert np.array_equal(rt.read_tiff(path).valid, expected)
+    assert np.array_equal(rt.read_tiff(path, bands=[2], window=(5, 6, 7, 8)).valid, expected[2:, 5:12, 6:14])
