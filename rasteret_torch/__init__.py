@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from rasteret_torch.loaders.iterable_loader import RasteretDataLoader
     from rasteret_torch.loaders.predict import RasteretPredictionWriter
     from rasteret_torch.loaders.samplers import InsideSampler, RowSampler
+    from rasteret_torch.loaders.save_chips import save_chips
     from rasteret_torch.loaders.targets import ColumnTargets, RasterTargets, VectorTargets
     from rasteret_torch.loaders.telemetry import RasteretTelemetry
     from rasteret_torch.read import Raster, ReadAssumptions, ReadForecast, ReadOptions
@@ -82,6 +83,7 @@ _HOMES = {
     "load": "rasteret_torch.index",
     "plot_raster": "rasteret_torch.readers.plot_pixels",
     "read_tiff": "rasteret_torch.readers.tiff",
+    "save_chips": "rasteret_torch.loaders.save_chips",
     "save_per_geometry": "rasteret_torch.readers.save",
     "register": "rasteret_torch.ingest",
     "register_local": "rasteret_torch.ingest",
@@ -126,6 +128,7 @@ __all__ = [
     "read_tiff",
     "register",
     "register_local",
+    "save_chips",
     "save_per_geometry",
 ]
 

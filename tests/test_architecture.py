@@ -36,7 +36,7 @@ TORCH_ONLY_IN = {"loaders", "cli"}
 TORCH = {"torch", "torchgeo", "torchvision", "torchmetrics", "lightning", "kornia", "torchdata"}
 NO_GDAL = {"rasterio", "osgeo", "gdal", "fiona", "rioxarray", "pyogrio"}
 # COGs are written by GDAL; it never reads.
-GDAL_WRITERS = re.compile(r"(loaders/predict\w*|readers/(save|write)\w*)\.py")
+GDAL_WRITERS = re.compile(r"(loaders/(predict|save)\w*|readers/(save|write)\w*)\.py")
 ASYNC_IN = re.compile(r"(store/(fetch\w*|stores|backend\w*|providers?|credentials)|ingest/headers|read/pipeline)\.py")
 VAGUE = {"utils", "util", "helpers", "helper", "common", "core", "base", "misc"}
 MAX_LINES = 400

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,9 +20,9 @@ from rasteret_torch.geo import parse_crs
 from rasteret_torch.index import dates
 from rasteret_torch.loaders.predict_canvas import Blend, Canvas, Merged, Sheet
 from rasteret_torch.loaders.predict_map import MapStyle, Output, checked_names, class_of, write_map
+from rasteret_torch.loaders.save_chips import crs_of_dataset
 
 _KEYS = ("probabilities", "logits", "prediction", "predictions", "y_hat")
-_CRS_OF_DATASET = ("crs", "source.survey.crs", "source.dataset.crs")
 
 
 class _OwnNumbers:
@@ -331,10 +330,7 @@ def _crs_of(trainer: Trainer) -> str:
     """
     loaders = trainer.predict_dataloaders
     for loader in loaders if isinstance(loaders, Sequence) else [loaders]:
-        dataset = getattr(loader, "dataset", None)
-        for path in _CRS_OF_DATASET:
-            try:
-                return str(parse_crs(operator.attrgetter(path)(dataset)).to_wkt())
-            except (AttributeError, InputError):
-                continue
+        crs = crs_of_dataset(loader)
+        if crs is not None:
+            return str(crs.to_wkt())
     raise InputError("the CRS of the chips is not known from the dataset; pass crs=")
