@@ -21,11 +21,17 @@ def backend_for(
         None where plain paths and URLs need nothing.
 
     Raises:
-        InputError: both a backend and settings for one.
+        InputError: both a backend and settings for one, or something else in their place.
     """
     if backend is not None and cloud_config is not None:
         raise InputError("pass backend= or cloud_config=, not both: a backend has its settings in it")
+    if backend is not None and not isinstance(backend, StorageBackend):
+        raise InputError(
+            f"backend is {backend!r}; pass what rt.create_backend() makes, or an object with get_range and get_ranges"
+        )
     if cloud_config is not None:
+        if not isinstance(cloud_config, CloudConfig):
+            raise InputError(f"cloud_config is {cloud_config!r}; pass rt.CloudConfig(...)")
         return _configured(cloud_config)
     return backend if backend is not None else backend_of(collection.data_source)
 

@@ -210,6 +210,8 @@ def test_ragged_geometries_say_what_to_do(naip):
         ({"target_crs": "nowhere"}, InputError, "CRS"),
         ({"read": rt.ReadOptions(on_error="replace")}, InputError, "replace"),
         ({"read": {"attempts": 2}}, InputError, "ReadOptions"),
+        ({"backend": "s3"}, InputError, "create_backend"),
+        ({"cloud_config": {"provider": "aws"}}, InputError, "CloudConfig"),
         ({"geometries": gpd.GeoSeries([PLOT]).to_frame("a"), "geometry_column": "b"}, InputError, "'b'"),
         ({"geometries": "plots.geojson"}, InputError, "read_file"),
     ],
