@@ -30,7 +30,7 @@ def table(paths: Sequence[Path]) -> Iterator[str]:
         if "error" in facts:
             yield f"{path!s:<{width}}  unreadable: {facts['error']}"
             continue
-        days = " to ".join(facts["dates"] or ())
+        days = " to ".join(dict.fromkeys(facts["dates"] or ()))
         yield f"{path!s:<{width}}  {facts['items']:>8} items  {days}  {', '.join(facts['bands'])}"
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import rasteret_torch
-from rasteret_torch.cli import annotate
+from rasteret_torch.cli import annotate, indexing
 from rasteret_torch.errors import RasteretTorchError
 
 OK, FAILED, MISTAKE = 0, 1, 2
@@ -86,13 +86,10 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--epochs", type=_positive, default=5, help="passes over 320 random chips each (default: 5)")
     demo.add_argument("--seed", type=int, default=0, help="of weights and chips (default: 0)")
 
-    build = _command(commands, "build", _build, "index TIFFs: a folder, a glob, files or URLs")
-    build.add_argument("paths", nargs="+", help="folder, glob, file or URL")
-    build.add_argument("--output", type=Path, required=True, help="where the collection goes; replaced if it is one")
-    build.add_argument("--name", default="", help="name of the collection (default: that of the output folder)")
-    build.add_argument("--bands", nargs="+", help="band names in file order (default: B1 B2 ...)")
-    build.add_argument("--filename-regex", help="named groups date (or start, stop) and band; others become columns")
-    build.add_argument("--date-format", default="%Y%m%d", help="of the date group (default: %(default)s)")
+    indexing.add_arguments(
+        _command(commands, "build", _build, "index TIFFs (a folder, files, URLs) or a named dataset")
+    )
+    _command(commands, "datasets", _datasets, "list the named datasets that build knows")
 
     ls = _command(commands, "ls", _ls, "list the collections in a folder")
     ls.add_argument("folder", nargs="?", type=Path, default=Path(), help="default: this one")
@@ -129,19 +126,14 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from rasteret_torch.index.snapshot import check_free
-    from rasteret_torch.ingest import build_from_files
+    collection = indexing.build(options)
+    print(f"{collection}\n\nwritten to {options.output.absolute()}")
+    return OK
 
-    check_free(options.output)
-    collection = build_from_files(
-        options.paths,
-        name=options.name or options.output.name,
-        bands=options.bands,
-        filename_regex=options.filename_regex,
-        date_format=options.date_format,
-    )
-    path = collection.save(options.output)
-    print(f"{collection}\n\nwritten to {path}")
+
+def _datasets(_: argparse.Namespace) -> int:
+    for line in indexing.datasets():
+        print(line)
     return OK
 
 

@@ -188,8 +188,8 @@ def _items(names: Sequence[FileName], naming: Naming, outcomes: Mapping[str, Out
         items.append(Item(item_id, start_us, end_us, assets, dict(files[0].columns)))
     if undated:
         warnings.warn(
-            f"{len(undated)} files (such as {undated[0]!r}) have no date, neither in their names nor in the TIFF: "
-            "their modification time is used; pass filename_regex with a group `date`",
+            f"no date of {len(undated)} of {len(items)} items (such as that of {undated[0]!r}) is known, neither by "
+            "name nor by the TIFF: the time of the last modification is used; pass filename_regex with a group `date`",
             stacklevel=4,
         )
     present = dict.fromkeys(band for item in items for band in item.assets)

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ingest_items import scenes
 from places import boxes_collection
+from servers import RangeServer
+from stac_api import StacApi
 from tiffs import write_tiff
 
 import rasteret_torch as rt
@@ -51,6 +54,23 @@ def test_build_ls_info_check(folder, capsys):
 
     assert main(["check", str(index)]) == 0
     assert "2 of 2 files" in capsys.readouterr().out
+
+
+def test_a_named_dataset(folder, capsys):
+    assert main(["datasets"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("earthsearch/naip ") and "requester-pays" in line for line in listed)
+    assert main(["build", "earthsearch/naip", "--output", str(folder / "x"), "--filename-regex", REGEX]) == 2
+    assert "--filename-regex is for files, not for earthsearch/naip" in capsys.readouterr().err
+    assert main(["build", str(folder), "--output", str(folder / "x"), "--dates", "2020", "2021"]) == 2
+    assert "--dates is for a dataset" in capsys.readouterr().err
+    with RangeServer(folder) as server, StacApi() as api:
+        api.items = [{**item, "collection": "cop-dem-glo-30"} for item in scenes(folder, server.url(), 3, ("data",))]
+        output = str(folder.parent / "dem")
+        asked = ["--stac-api", api.url, "--bbox", "-180", "-90", "180", "90", "--dates", "2024-06-01", "2024-06-02"]
+        assert main(["build", "earthsearch/cop-dem-glo-30", "--output", output, *asked]) == 0
+        assert "Collection dem: 2 items" in capsys.readouterr().out
+        assert rt.load(output).data_source == "earthsearch/cop-dem-glo-30"
 
 
 def test_answers_for_scripts(folder, capsys):
@@ -167,7 +187,7 @@ def test_as_a_program(folder):
     assert shown.stdout.split()[1] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     built = [*run, "build", str(folder), "--output", str(folder.parent / "new")]
     said = subprocess.run(built, capture_output=True, text=True, check=True).stderr
-    assert "rasteret-torch: warning: 2 files" in said
+    assert "rasteret-torch: warning: no date of 2 of 2 items" in said
     assert "site-packages" not in said
     assert ".py" not in said
 

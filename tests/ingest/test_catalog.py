@@ -170,7 +170,7 @@ def _table(folder: Path) -> Path:
         write_tiff(folder / f"{number}.tif", bands=2, x=500_000.0 + 100_000.0 * number)
     paths = [folder / f"{number}.tif" for number in range(3)]
     regex = r"(?P<name>\d)\.tif"
-    with pytest.warns(UserWarning, match="have no date"):
+    with pytest.warns(UserWarning, match="no date of"):
         collection = rt.build_from_files(paths, bands=["A0", "A1"], filename_regex=regex, progress=False)
     return collection.save(folder / "table")
 
