@@ -9,12 +9,13 @@ from rasteret_torch.tiff import Tile
 
 
 class TileKey(NamedTuple):
-    """Names a tile: file, image of the file (level, or mask of a level), position in its tile tables."""
+    """Names a tile: file, image of the file (level, or mask of a level), position in its tile tables, and version."""
 
     href: str
     level: int
     is_mask: bool
     tile: int
+    version: int = 0  # of the file: tiles of one that was written anew are other tiles
 
 
 class TileCache:

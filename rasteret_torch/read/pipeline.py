@@ -165,14 +165,16 @@ class Pipeline:
         needs: dict[TileKey, TileNeed] = {}
         for job in jobs:
             plan = job.plan
-            stamp = ObjectStamp(plan.header.file_size, plan.header.etag)
+            header = plan.header
+            stamp = ObjectStamp(header.file_size, header.etag)
+            version = hash((header.file_size, header.etag, header.last_modified))
             for layout, is_mask, samples in _images(job):
                 for ref in tiles_of(layout, plan.window, samples):
-                    key = TileKey(plan.href, plan.level, is_mask, ref.index)
+                    key = TileKey(plan.href, plan.level, is_mask, ref.index, version)
                     need = needs.get(key)
                     if need is None:
                         try:
-                            span = tile_span(layout, ref.index, plan.header.file_size)
+                            span = tile_span(layout, ref.index, header.file_size)
                         except RasteretTorchError as error:
                             job.error = job.error or located(error, job, key)
                             continue
