@@ -93,7 +93,7 @@ def measure(engine: str, workload: Workload, root: str, workers: int) -> dict[st
         pass
     opened_s = time.perf_counter() - began
     peak = PeakMemory()
-    cpu_s = _cpu_s()
+    cpu_s = cpu_s_so_far()
     began, crc, first_s, total = time.perf_counter(), 0, 0.0, 0
     for images in loader.epoch(workload.batches):
         first_s = first_s or time.perf_counter() - began
@@ -109,7 +109,7 @@ def measure(engine: str, workload: Workload, root: str, workers: int) -> dict[st
         "chips_per_s": round(total / seconds, 2),
         "first_batch_s": round(first_s, 4),
         "open_s": round(opened_s, 3),
-        "cpu_s": round(_cpu_s() - cpu_s, 3),
+        "cpu_s": round(cpu_s_so_far() - cpu_s, 3),
         "peak_mib": round(peak.stop() / 2**20),
         "checksum": f"{crc:08x}",
         "versions": _versions(),
@@ -159,7 +159,7 @@ def _pss(pid: int) -> int:
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
-def _cpu_s() -> float:
+def cpu_s_so_far() -> float:
     """CPU seconds of this process and of the ones below it."""
     own = resource.getrusage(resource.RUSAGE_SELF)
     total, tick = own.ru_utime + own.ru_stime, os.sysconf("SC_CLK_TCK")

@@ -18,6 +18,7 @@ from typing import Any
 from compare import source
 from data import folder_argument
 from engines.ours_geodataset import collection_of
+from harness import cpu_s_so_far
 from workloads import train
 
 import rasteret_torch as rt
@@ -26,28 +27,34 @@ from rasteret_torch.loaders.iterable_loader import RasteretDataLoader
 
 
 def measure(collection: rt.Collection, given: argparse.Namespace) -> dict[str, Any]:
-    """Trains for some steps; the first ones, in which the pipeline fills, are left out."""
+    """Trains for some steps of a long epoch; the first ones, in which the pipeline fills, are left out.
+
+    The epoch covers all ground, since blocks of neighbours share tiles only where there are that many chips.
+    """
     dataset = RasteretIterableDataset(
         collection,
         sampler="random",
         patch_size=256,
-        length=given.batch * (given.steps + given.warmup),
         batch_size=given.batch,
         locality=given.block or None,
     )
     loader = RasteretDataLoader(dataset, num_workers=given.workers)
-    before = loader.counts
+    before, cpu_s = loader.counts, 0.0
     for number, _ in enumerate(loader, start=1):
         time.sleep(given.step_ms / 1000)
         if number == given.warmup:
-            before = loader.counts
+            before, cpu_s = loader.counts, cpu_s_so_far()
+        if number == given.warmup + given.steps:
+            break
     since = loader.counts - before
+    cpu_ms = (cpu_s_so_far() - cpu_s) * 1000 / since.batches
     return {
         "step_ms": given.step_ms,
         "batch": given.batch,
         "block": given.block,
         "workers": given.workers,
         "steps": since.batches,
+        "cpu_ms_per_step": round(cpu_ms, 1),
         "stall_share": round(since.stall_share, 4),
         "samples_per_s": round(since.samples_per_s, 2),
         "mb_per_s": round(since.mb_per_s, 2),
