@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+from pyarrow.fs import LocalFileSystem
 
 from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, RasteretTorchError
 from rasteret_torch.index import canonical, locate, mapped, pruning, snapshot, trust
@@ -208,9 +209,26 @@ def _deferred(
     return StoredLayer(files, (str(place), manifest.content_hash), opened.local, mapped.Shared(folder))
 
 
+def _pruned(dataset: ds.FileSystemDataset, condition: pc.Expression | None) -> ds.FileSystemDataset:
+    """The row groups that hold rows of a condition, by its columns: statistics know nothing of the antimeridian.
+
+    Files elsewhere are left to their statistics, since each look at them is a request.
+    """
+    if condition is None or not isinstance(dataset.filesystem, LocalFileSystem):
+        return dataset
+    names = [name for name in ("bbox", "datetime", "end_datetime", "year") if name in dataset.schema.names]
+    kept = [
+        group
+        for part in dataset.get_fragments(filter=condition)
+        for group in part.split_by_row_group(condition, schema=dataset.schema)
+        if group.to_table(dataset.schema, columns=names, filter=condition).num_rows
+    ]
+    return ds.FileSystemDataset(kept, dataset.schema, dataset.format, dataset.filesystem)
+
+
 def _layer(opened: Opened) -> mapped.Layer:
-    dataset = opened.dataset
     try:
+        dataset = _pruned(opened.dataset, opened.condition)
         nbytes = sum(group.total_byte_size for part in dataset.get_fragments() for group in part.row_groups)
         if nbytes > _IN_MEMORY_NBYTES:
             return streamed(dataset.to_batches(filter=opened.condition), dataset.schema, opened)

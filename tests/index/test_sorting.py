@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 import shapely
 
-from rasteret_torch.index import Collection, as_collection, load, snapshot
+from rasteret_torch.index import Collection, as_collection, load, parquet, pruning, snapshot
 
 SIDE, DATES = 12, 4
 
@@ -75,3 +76,31 @@ def test_views_and_empty_ones(scattered: Collection) -> None:
     view = scattered.subset(bbox=(0.2, 0.2, 1.8, 1.8)).sorted_in_space()
     assert len(view) == 4 * DATES
     assert len(scattered.head(0).sorted_in_space()) == 0
+
+
+@pytest.mark.parametrize("box", [(10.2, 0.2, 11.8, 0.8), (178.2, 0.2, -178.2, 0.8), (-170.8, 0.2, -169.2, 0.8)])
+def test_few_row_groups_along_a_parallel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, box: tuple[float, float, float, float]
+) -> None:
+    """Their statistics alone cannot rule out that they hold items across the antimeridian."""
+    monkeypatch.setattr(snapshot, "_ROW_GROUP_ROWS", 4)
+    west = np.array([*range(-179, 179), 179.5, 179.5])
+    east = np.where(west < 179, west + 1, -179.5)
+    sides = (west, np.zeros(len(west)), east, np.ones(len(west)))
+    columns = {
+        "id": [str(number) for number in range(len(west))],
+        "datetime": pa.array(np.zeros(len(west), np.int64)).cast(pa.timestamp("us", tz="UTC")),
+        "geometry": shapely.to_wkb(
+            shapely.box(np.minimum(west, 179), sides[1], np.where(east < west, 180, east), sides[3])
+        ),
+        "bbox": pa.StructArray.from_arrays([pa.array(side) for side in sides], ["xmin", "ymin", "xmax", "ymax"]),
+        "assets": [{"B": {"href": "https://a.example/b.tif", "band_index": 0}}] * len(west),
+    }
+    whole = as_collection(pa.table(columns))
+    path = whole.save(tmp_path / "parallel")
+    wanted = load(path, bbox=box).column("id").to_pylist()
+    assert wanted == whole.subset(bbox=box).column("id").to_pylist()
+    dataset = ds.dataset(path / "part-00000.parquet")
+    condition = pruning.condition(dataset.schema, box, None)
+    assert 0 < len(list(parquet._pruned(dataset, condition).get_fragments())) <= 3
+    assert sum(len(part.row_groups) for part in dataset.get_fragments(filter=condition)) > 20
