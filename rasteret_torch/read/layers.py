@@ -92,6 +92,9 @@ class LayerJob:
         self.error: RasteretTorchError | None = None
         self.absent: list[tuple[int | None, Paste]] = []
         height, width = plan.window.shape
+        self._positions: dict[int | None, list[int]] = {None: list(range(len(plan.samples)))}
+        for position, sample in enumerate(plan.samples):
+            self._positions.setdefault(sample, []).append(position)
         self.alpha_sample = alpha_sample(plan.header, plan.level)
         self.alpha: NDArray[Any] | None = None
         if self.alpha_sample is not None and self.alpha_sample not in plan.samples:
@@ -120,9 +123,9 @@ class LayerJob:
         if ref.plane_sample is None and self.plan.samples == tuple(range(part.shape[2])):
             self.data[:, at.to_rows, at.to_cols] = part.transpose(2, 0, 1)
             return
-        for position, sample in enumerate(self.plan.samples):
-            if ref.plane_sample in (None, sample):
-                self.data[position, at.to_rows, at.to_cols] = part[..., 0 if ref.plane_sample is not None else sample]
+        for position in self._positions.get(ref.plane_sample, ()):
+            sample = self.plan.samples[position] if ref.plane_sample is None else 0
+            self.data[position, at.to_rows, at.to_cols] = part[..., sample]
         if self.alpha is not None and ref.plane_sample in (None, self.alpha_sample):
             self.alpha[at.to_rows, at.to_cols] = part[..., -1 if ref.plane_sample is not None else self.alpha_sample]
 
@@ -138,9 +141,8 @@ class LayerJob:
         """A tile that the file does not store: fill values, not valid."""
         fill = fill_value(self.plan.layout.dtype, self.plan.header.nodata)
         at = ref.paste
-        for position, sample in enumerate(self.plan.samples):
-            if ref.plane_sample in (None, sample):
-                self.data[position, at.to_rows, at.to_cols] = fill
+        for position in self._positions.get(ref.plane_sample, ()):
+            self.data[position, at.to_rows, at.to_cols] = fill
         if self.alpha is not None and ref.plane_sample in (None, self.alpha_sample):
             self.alpha[at.to_rows, at.to_cols] = 0
         self.absent.append((ref.plane_sample, at))
@@ -161,9 +163,8 @@ class LayerJob:
             valid = np.ones(self.data.shape, bool)
         for plane, at in self.absent:
             assert valid is not None
-            for band, sample in enumerate(self.plan.samples):
-                if plane in (None, sample):
-                    valid[band, at.to_rows, at.to_cols] = False
+            for position in self._positions.get(plane, ()):
+                valid[position, at.to_rows, at.to_cols] = False
         return valid, hidden
 
     def _decided(self) -> NDArray[np.bool_] | None:

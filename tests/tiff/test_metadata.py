@@ -37,6 +37,7 @@ def fields(tag: Tag, data: bytes, field_type: int = 2) -> Fields:
         (b"\0", "uint8", None),
         (b"", "uint8", None),
         (b"none", "uint8", 0),
+        (b"9" * 5000, "uint8", math.inf),
         (b"none", "float32", 0.0),
         (b"-3.40282346639e+38", "float64", -3.4028234663852886e38),
     ],

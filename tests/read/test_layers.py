@@ -1,0 +1,33 @@
+"""Tiles pasted where they belong: samples in any order, some twice, of files that keep them together or apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.windows import Window
+from tiffs import write_tiff
+
+import rasteret_torch as rt
+
+IMAGE = np.random.default_rng(0).integers(1, 200, (5, 60, 70), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+@pytest.mark.parametrize("bands", [[2, 0, 2], [4], [4, 3, 2, 1, 0], [0, 1, 2, 3, 4]])
+@pytest.mark.parametrize("has_alpha", [False, True])
+def test_samples_in_any_order(tmp_path: Path, interleave: str, bands: list[int], has_alpha: bool) -> None:
+    path, alpha = tmp_path / "a.tif", {"alpha": "YES", "photometric": "RGB"} if has_alpha else {}
+    options = {"tiled": True, "blockxsize": 32, "blockysize": 32, "compress": "deflate", "sparse_ok": True}
+    write_tiff(path, np.zeros_like(IMAGE), interleave=interleave, **options, **alpha)
+    with rasterio.open(path, "r+") as target:
+        target.write(IMAGE[:, :40, :40], window=Window(0, 0, 40, 40))
+    found = rt.read_tiff(path, bands=bands)
+    stored = np.zeros_like(IMAGE)
+    stored[:, :40, :40] = IMAGE[:, :40, :40]
+    assert np.array_equal(found.data, stored[bands])
+    assert found.valid[:, :40, :40].all()
+    assert not found.valid[:, 64:].any()
+    assert not found.valid[:, :, 64:].any()
