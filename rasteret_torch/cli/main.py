@@ -34,10 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         which is one line on stderr.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
-    if arguments is None:
+    is_lightning = bool(given) and given[0] in LIGHTNING
+    if arguments is None and not is_lightning:  # what Lightning warns of is not ours
         warnings.showwarning = _warned
     try:
-        code = _lightning(arguments) if given[:1] and given[0] in LIGHTNING else _run(given)
+        code = _lightning(arguments) if is_lightning else _run(given)
     except RasteretTorchError as error:
         print(f"rasteret-torch: {error}", file=sys.stderr)
         return MISTAKE
