@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,8 @@ def table_of(value: Any) -> pa.Table:
     Raises:
         InputError: it does not.
     """
+    if isinstance(value, str | Path):
+        raise InputError(f"{str(value)!r} is a path, not a table; rt.load opens collections")
     try:
         table = pa.Table.from_batches([value]) if isinstance(value, pa.RecordBatch) else value
         return plain_table(table if isinstance(table, pa.Table) else pa.table(table))

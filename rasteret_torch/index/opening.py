@@ -57,7 +57,9 @@ def load(
     if not path.exists():
         path = registered.path_of(str(path_or_id)) or path
     if not path.exists():
-        raise DatasetNotFoundError(f"no collection at {str(path_or_id)!r}; build one, or check the path")
+        raise DatasetNotFoundError(
+            f"no collection at {str(path_or_id)!r}; check the path, or build one (rt.build makes one of a dataset id)"
+        )
     for _ in range(_TRIES):
         before = snapshot.writing(path)
         try:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from rasteret_torch.errors import InputError
 from rasteret_torch.index import as_collection
 
 
@@ -40,6 +41,11 @@ def test_polars(dated):
     same(again, dated)
     assert again.column("split").to_pylist() == ["val"] * 3
     assert len(again.head(2).select_split("val")) == 2
+
+
+def test_paths_are_no_tables():
+    with pytest.raises(InputError, match="load"):
+        as_collection("somewhere/else")
 
 
 def test_text_of_polars(dated):
