@@ -19,6 +19,7 @@ from rasteret_torch.read.axis import KERNELS, Resampling
 from rasteret_torch.read.resample import Pixels, cast_rounded
 
 MIN_STRETCH = 1 / 0.95  # GDAL's: a target this little coarser than the source does not widen the kernel
+LEAST_SHRINK = 1e-3  # a target pixel far smaller than its source pixel: what it covers must not vanish in rounding
 MAX_CLASSES = 1024
 PART = 2**14  # positions done at a time: what they need stays in the processor's cache, and off the system's allocator
 SHARE_EPSILON = 1e-5  # shares of a pixel closer than this are equal but for rounding
@@ -51,7 +52,7 @@ def kernel(resampling: Resampling, shrink: float) -> Kernel:
         shrink: source pixels per target pixel along this axis.
     """
     if resampling == "average":
-        half = shrink / 2
+        half = max(shrink, LEAST_SHRINK) / 2
 
         def covered(distance: Positions) -> Positions:
             """How much of a source pixel the target pixel covers."""

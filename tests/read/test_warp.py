@@ -136,6 +136,16 @@ def test_means_stay_among_what_they_are_made_of(seed, shrink):
         assert found[counted].max(initial=0) <= max(data[valid].max(), 0) + 1e-2
 
 
+@pytest.mark.parametrize("resampling", ["bilinear", "cubic", "average"])
+def test_targets_much_finer_than_their_source(resampling):
+    data = np.full((1, 9, 9), 100, np.float32)
+    rows, cols = np.random.default_rng(0).uniform(2, 7, (2, 500))
+    rows[:50] = cols[:50] = np.nextafter(4, 5, dtype=np.float32)
+    found, counted = interpolate((data, np.ones(data.shape, bool)), rows, cols, resampling, (1e-9, 1e-9))
+    assert counted.all()
+    assert found == pytest.approx(100)
+
+
 def test_mode_is_for_classes():
     data = np.arange(64 * 64, dtype=np.float32).reshape(1, 64, 64)
     with pytest.raises(InputError, match="distinct values"):
