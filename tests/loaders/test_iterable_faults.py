@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
+from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
 import torch
 
 import rasteret_torch as rt
-from rasteret_torch.errors import ErrorBudgetExceededError, StoreError, TiffError
+from rasteret_torch.errors import DeadlineExceededError, ErrorBudgetExceededError, StoreError, TiffError
 
 
 def stream(collection, on_error, bad=100, **options):
@@ -59,6 +61,44 @@ def test_nothing_to_replace_with(damaged):
     only = damaged.where(pc.match_substring(pc.field("id"), "x2"))
     with pytest.raises(ErrorBudgetExceededError):
         list(stream(only, "replace"))
+
+
+# Deadlines ------------------------------------------------------------------------------------------------------------
+
+
+class StallingBackend:
+    """Files of this machine, one of which never comes."""
+
+    async def get_range(self, url, start, length):
+        if "x2" in url:
+            await asyncio.sleep(60)
+        return Path(url).read_bytes()[start : start + length]
+
+    async def get_ranges(self, url, ranges):
+        return [await self.get_range(url, *part) for part in ranges]
+
+
+def stalled(damaged, on_error, **deadlines):
+    read = rt.ReadOptions(on_error=on_error, tile_cache_nbytes=0, **deadlines)
+    grid = {"sampler": "grid", "patch_size": 32, "shuffle": False, "batch_size": 4}
+    return rt.RasteretIterableDataset(damaged, read=read, backend=StallingBackend(), **grid)
+
+
+def test_the_deadline_of_a_range_names_it(damaged):
+    with pytest.raises(DeadlineExceededError, match=r"'x2_20200102', band v, tile \d+ of .*x2.*within 0.3 s"):
+        list(stalled(damaged, "raise", range_timeout_s=0.3))
+
+
+@pytest.mark.parametrize("deadline", ["range_timeout_s", "sample_timeout_s"])
+def test_what_is_late_is_left_invalid_or_replaced(damaged, deadline):
+    left = list(stalled(damaged, "nodata", **{deadline: 0.3}))
+    assert [bool(batch["mask_valid"].any()) for batch in left] == [True, False, True, True]
+    assert left[1]["image"].max() == 0
+    replaced = list(stalled(damaged, "replace", **{deadline: 0.3}))
+    assert all(batch["mask_valid"].all() for batch in replaced)
+    assert [batch["index"].tolist() for batch in replaced] == [batch["index"].tolist() for batch in left]
+    with pytest.raises(DeadlineExceededError):
+        list(stalled(damaged, "raise", **{deadline: 0.3}))
 
 
 # By query -------------------------------------------------------------------------------------------------------------
