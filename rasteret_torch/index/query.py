@@ -199,7 +199,7 @@ def by_split(split: str | Iterable[str], column: str = "split") -> Filter:
 
 def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
     if name not in table.column_names:
-        raise InputError(f"there is no column {name!r} to filter by; there are {table.column_names}")
+        raise InputError(f"there is no column {name!r} to filter by; leave that filter out, or add it with join()")
     return table.column(name)
 
 
