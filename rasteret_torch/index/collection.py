@@ -341,7 +341,7 @@ class Collection(Endings):
         """Writes a collection directory (GeoParquet and a manifest) that `load` opens, and any Parquet tool reads.
 
         An existing collection at `path` is replaced in one step. Files beside the collection (below its parent
-        directory) are named relative to it, so that both can be moved together.
+        directory) are named relative to it, so that both can be moved together. Signed URLs lose their signatures.
 
         Returns:
             The absolute path.
@@ -352,7 +352,8 @@ class Collection(Endings):
         target = locate.absolute(path)
         names = self.schema.names
         schema = describe.geoparquet(stats.stamped(self.schema, self._about.stats), self._light(["geometry", "bbox"]))
-        batches = (locate.relative_to(batch, target) for batch in self._batches(names, schema))
+        unsigned = map(locate.without_signatures, self._batches(names, schema))
+        batches = (locate.relative_to(batch, target) for batch in unsigned)
         hashes = (self.runtime.content_hash, build_hash)
         return snapshot.write(target, schema, batches, name=self.name, data_source=self.data_source, hashes=hashes)
 

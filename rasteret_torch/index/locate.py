@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rasteret_torch.errors import UntrustedUriError
+from rasteret_torch.store.location import SIGNED, redact, unsigned
 
 Rewrite = Callable[[str], str]
 
@@ -28,6 +30,24 @@ def relative_to(batch: pa.RecordBatch, folder: Path) -> pa.RecordBatch:
         return os.path.relpath(href, folder) if href.startswith(shared) else href
 
     return _rewritten(batch, rewrite, lambda hrefs: pc.starts_with(hrefs, shared))
+
+
+def without_signatures(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """URLs without what signs them. Warns where there are any: they can be read no more without other credentials."""
+    found: list[str] = []
+
+    def rewrite(href: str) -> str:
+        found.append(href)
+        return unsigned(href)
+
+    written = _rewritten(batch, rewrite, lambda hrefs: pc.match_substring_regex(hrefs, SIGNED))
+    if found:
+        warnings.warn(
+            f"signed URLs are stored without their signatures, which are secrets that expire ({len(found)} of this "
+            f"collection, such as {redact(found[0])}); read them with credentials: create_backend(...) or CloudConfig",
+            stacklevel=2,
+        )
+    return written
 
 
 def resolved(batch: pa.RecordBatch, folder: Path | str) -> pa.RecordBatch:

@@ -35,7 +35,7 @@ class ReadOptions:
     """
 
     max_concurrent: int = 64
-    max_inflight_nbytes: int = 256 * MIB
+    max_inflight_nbytes: int = 128 * MIB
     coalesce_gap_nbytes: int = 64 * 1024
     attempts: int = 4
     range_timeout_s: float = 30.0

@@ -133,3 +133,21 @@ def _split_http(href: str) -> tuple[str, str, str]:
 
 def _has_host(location: Location) -> bool:
     return bool(location.host) and not re.search(r"[\s\\]", location.authority)
+
+
+# What signs a URL: AWS (SigV4, V2), Google Cloud Storage, Azure's shared access signatures, CloudFront, plain tokens.
+_SIGNATURE = (
+    "(?:x-amz-|x-goog-)[a-z-]+|awsaccesskeyid|googleaccessid|sig|signature|key-pair-id|policy|(?:access_?)?token|api_?key"
+)
+_AZURE = "sv|ss|srt|sp|st|se|sr|sip|spr|si|skoid|sktid|skt|ske|sks|skv"  # only beside `sig`, which they belong to
+SIGNED = rf"(?i)^https?://[^?]*\?(?:.*&)?(?:{_SIGNATURE})="
+_OF_SIGNATURE = re.compile(rf"(?i)(?:{_SIGNATURE}|{_AZURE}|expires)=")
+
+
+def unsigned(href: str) -> str:
+    """A URL without what signs it: secrets, and soon worthless. The rest of its query stays."""
+    place, mark, query = href.partition("?")
+    if not mark or re.search(SIGNED, href) is None:
+        return href
+    kept = "&".join(part for part in query.split("&") if not _OF_SIGNATURE.match(part))
+    return f"{place}?{kept}" if kept else place

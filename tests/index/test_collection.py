@@ -12,6 +12,7 @@ import geopandas as gpd
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pytest
 import shapely
 
@@ -288,3 +289,24 @@ def test_an_empty_collection_is_a_table_still(dated):
 def test_hrefs_are_absolute(dated):
     hrefs = pc.struct_field(dated.column("assets"), ["red", "href"]).to_pylist()
     assert all(Path(href).is_absolute() and Path(href).is_file() for href in hrefs)
+
+
+def test_signed_urls_are_stored_without_their_signatures(dated, tmp_path):
+    table = pa.table(dated)
+    assets = table.column("assets").combine_chunks()
+    bands = [field.name for field in assets.type]
+    signed = []
+    for band in bands:
+        asset = assets.field(band)
+        hrefs = [f"https://h.example/{band}/{number}.tif?v=1&sig=hush" for number in range(len(asset))]
+        kept = [pa.array(hrefs) if one.name == "href" else asset.field(one.name) for one in asset.type]
+        signed.append(pa.StructArray.from_arrays(kept, fields=list(asset.type)))
+    new = pa.StructArray.from_arrays(signed, fields=list(assets.type))
+    collection = as_collection(table.set_column(table.schema.get_field_index("assets"), "assets", new))
+    with pytest.warns(UserWarning, match="6 of this collection, such as https://h.example/red/0.tif\\)"):
+        path = collection.save(tmp_path / "signed")
+    written = ds.dataset(path, format="parquet", exclude_invalid_files=True).to_table()
+    hrefs = [item[band]["href"] for item in written.column("assets").to_pylist() for band in bands]
+    assert hrefs[:2] == [f"https://h.example/{band}/0.tif?v=1" for band in bands]
+    assert not any("hush" in href for href in hrefs)
+    assert "sig=hush" in collection.runtime.source(0, bands[0]).href, "what is in memory can still be read"

@@ -6,7 +6,7 @@ import pytest
 
 from rasteret_torch.errors import UntrustedUriError
 from rasteret_torch.store import is_local, local_path, redact
-from rasteret_torch.store.location import is_loopback, parse
+from rasteret_torch.store.location import is_loopback, parse, unsigned
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,21 @@ def test_redact(href: str, shown: str) -> None:
 
 def test_redact_is_not_too_long() -> None:
     assert len(redact("https://h/" + "a" * 10_000)) == 300
+
+
+@pytest.mark.parametrize(
+    ("href", "stored"),
+    [
+        ("https://a.blob.core.windows.net/c/x.tif?st=20&se=21&sp=rl&sv=1&sr=c&skoid=1&sig=S%3D", "https://a.blob.core.windows.net/c/x.tif"),
+        ("https://h/a.tif?X-Amz-Signature=S&X-Amz-Date=2&versionId=7", "https://h/a.tif?versionId=7"),
+        ("https://storage.googleapis.com/b/k?GoogleAccessId=a&Expires=1&Signature=S", "https://storage.googleapis.com/b/k"),
+        ("https://h/a.tif?url=https%3A%2F%2Fx&access_token=S", "https://h/a.tif?url=https%3A%2F%2Fx"),
+        ("https://h/a.tif?path=1&st=3", "https://h/a.tif?path=1&st=3"),
+        ("https://h/a.tif?policyname=3&se=2", "https://h/a.tif?policyname=3&se=2"),
+        ("https://h/sig=1/a.tif", "https://h/sig=1/a.tif"),
+        ("s3://b/k?sig=1", "s3://b/k?sig=1"),
+        ("/data/a?sig=x.tif", "/data/a?sig=x.tif"),
+    ],
+)  # fmt: skip
+def test_signatures_are_taken_off(href: str, stored: str) -> None:
+    assert unsigned(href) == stored
