@@ -136,7 +136,13 @@ def _has_host(location: Location) -> bool:
 
 
 # What signs a URL: AWS (SigV4, V2), Google Cloud Storage, Azure's shared access signatures, CloudFront, plain tokens.
-_SIGNATURE = "(?:x-amz-|x-goog-)[a-z-]+|awsaccesskeyid|googleaccessid|sig|signature|key-pair-id|policy|(?:access_?)?token|api_?key"
+_SIGNATURE = "|".join(
+    (
+        "(?:x-amz-|x-goog-)[a-z-]+",
+        "awsaccesskeyid|googleaccessid|key-pair-id|policy",
+        "sig|signature|(?:access_?)?token|api_?key",
+    )
+)
 _AZURE = "sv|ss|srt|sp|st|se|sr|sip|spr|si|skoid|sktid|skt|ske|sks|skv"  # only beside `sig`, which they belong to
 SIGNED = rf"(?i)^https?://[^?]*\?(?:.*&)?(?:{_SIGNATURE})="
 _OF_SIGNATURE = re.compile(rf"(?i)(?:{_SIGNATURE}|{_AZURE}|expires)=")
