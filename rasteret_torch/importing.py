@@ -8,7 +8,7 @@ import sys
 from types import ModuleType
 
 _MANY_OBJECTS = 50_000
-_once: list[bool] = [True]  # what was imported before this package was never looked through either
+_is_first = True  # what was imported before this package was never looked through either
 
 
 def heavy(name: str) -> ModuleType:
@@ -17,6 +17,7 @@ def heavy(name: str) -> ModuleType:
     What was made is looked through once, here, while nobody waits for a batch. The collector would do it soon after,
     for a quarter of a second in which no other thread runs.
     """
+    global _is_first
     if name in sys.modules or not gc.isenabled():
         return importlib.import_module(name)
     gc.disable()
@@ -25,6 +26,6 @@ def heavy(name: str) -> ModuleType:
     finally:
         made = gc.get_count()[0]
         gc.enable()
-        if made > _MANY_OBJECTS or _once:
-            _once.clear()
+        if made > _MANY_OBJECTS or _is_first:
+            _is_first = False
             gc.collect()

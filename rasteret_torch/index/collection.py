@@ -352,7 +352,7 @@ class Collection(Endings):
         target = locate.absolute(path)
         names = self.schema.names
         schema = describe.geoparquet(stats.stamped(self.schema, self._about.stats), self._light(["geometry", "bbox"]))
-        unsigned = map(locate.without_signatures, self._batches(names, schema))
+        unsigned = locate.without_signatures(self._batches(names, schema))
         batches = (locate.relative_to(batch, target) for batch in unsigned)
         hashes = (self.runtime.content_hash, build_hash)
         return snapshot.write(target, schema, batches, name=self.name, data_source=self.data_source, hashes=hashes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -32,7 +32,7 @@ def relative_to(batch: pa.RecordBatch, folder: Path) -> pa.RecordBatch:
     return _rewritten(batch, rewrite, lambda hrefs: pc.starts_with(hrefs, shared))
 
 
-def without_signatures(batch: pa.RecordBatch) -> pa.RecordBatch:
+def without_signatures(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """URLs without what signs them. Warns where there are any: they can be read no more without other credentials."""
     found: list[str] = []
 
@@ -40,14 +40,14 @@ def without_signatures(batch: pa.RecordBatch) -> pa.RecordBatch:
         found.append(href)
         return unsigned(href)
 
-    written = _rewritten(batch, rewrite, lambda hrefs: pc.match_substring_regex(hrefs, SIGNED))
+    for batch in batches:
+        yield _rewritten(batch, rewrite, lambda hrefs: pc.match_substring_regex(hrefs, SIGNED))
     if found:
         warnings.warn(
             f"signed URLs are stored without their signatures, which are secrets that expire ({len(found)} of this "
             f"collection, such as {redact(found[0])}); read them with credentials: create_backend(...) or CloudConfig",
             stacklevel=2,
         )
-    return written
 
 
 def resolved(batch: pa.RecordBatch, folder: Path | str) -> pa.RecordBatch:

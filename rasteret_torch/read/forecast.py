@@ -161,12 +161,10 @@ class _Tile:
         """Decompressed, as far down as needed."""
         return self.layout.tile_nbytes(self.rows)
 
-    def read(self, options: ReadOptions) -> TileBytes:
-        """What is read of it."""
-        nbytes = len(self.span)
-        is_kept = options.disk_cache_dir is not None
-        likely = nbytes if is_kept else prefix_nbytes(self.layout, self.number, nbytes, self.rows)
-        return TileBytes(self.span.start, nbytes, likely)
+    @property
+    def likely_nbytes(self) -> int:
+        """Stored bytes that most likely hold the rows."""
+        return prefix_nbytes(self.layout, self.number, len(self.span), self.rows)
 
 
 @dataclass(slots=True)
@@ -265,15 +263,17 @@ def _add_requests(missing: dict[TileKey, _Tile], options: ReadOptions, count: _C
     files: dict[str, list[_Tile]] = {}
     for key, tile in missing.items():
         files.setdefault(key.href, []).append(tile)
-    policy = options.fetch_policy()
+    policy, is_kept = options.fetch_policy(), options.disk_cache_dir is not None
     for href, tiles in files.items():
         if is_local(href):
-            likely = [prefix_nbytes(tile.layout, tile.number, len(tile.span), tile.rows) for tile in tiles]
+            nbytes = sum(tile.likely_nbytes for tile in tiles)
             count.requests += len(tiles)
-            count.fetched += sum(likely)
-            count.used += sum(likely)
+            count.fetched += nbytes
+            count.used += nbytes
         else:
-            requests = requests_for([tile.read(options) for tile in tiles], policy)
+            likely = [len(tile.span) if is_kept else tile.likely_nbytes for tile in tiles]
+            asked = [TileBytes(tile.span.start, len(tile.span), part) for tile, part in zip(tiles, likely, strict=True)]
+            requests = requests_for(asked, policy)
             count.requests += len(requests)
             count.fetched += sum(request.nbytes for request in requests)
             count.used += sum(part.nbytes for request in requests for part in request.parts)

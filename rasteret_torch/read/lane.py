@@ -18,7 +18,8 @@ class Lane:
     """Runs functions in threads and brings their results back to the event loop that asked for them.
 
     An executor would wake the loop for every result, and every time the threads would wait for the interpreter's lock
-    that the loop then holds. Here results go back together while more work waits, at most some milliseconds late.
+    that the loop then holds. Here results go back together while more work waits than threads are at: one that ends
+    within some milliseconds of the last ones goes with the next.
     """
 
     def __init__(self, threads: int | None) -> None:

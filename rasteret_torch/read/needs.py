@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from rasteret_torch.errors import CorruptTileError, RasteretTorchError, StoreError
+from rasteret_torch.errors import CorruptTileError, RasteretTorchError
 from rasteret_torch.read.cache import TileKey
 from rasteret_torch.read.layers import LayerJob
 from rasteret_torch.read.stats import ReadStats
@@ -100,12 +100,12 @@ def read_local(needs: list[TileNeed], stats: ReadStats) -> list[Tile | None]:
 
 
 def _read_local(need: TileNeed, stats: ReadStats) -> Tile | None:
-    path, likely = local_path(need.key.href), need.likely_nbytes
     try:
-        tile = _finished(need, pread_span(path, need.offset, likely, need.stamp), stats)
+        path = local_path(need.key.href)
+        tile = _finished(need, pread_span(path, need.offset, need.likely_nbytes, need.stamp), stats)
         if need.is_short:
             tile = _finished(need, pread_span(path, need.offset, need.nbytes, need.stamp), stats)
-    except StoreError as error:
+    except RasteretTorchError as error:
         need.fail(error)
         return None
     return tile
