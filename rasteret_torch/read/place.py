@@ -17,8 +17,11 @@ from rasteret_torch.tiff.model import Layout, TiffHeader
 
 def ground(header: TiffHeader) -> object:
     """What decides a placement: files with equal values lie on the same pixels."""
-    masked = tuple(mask is not None for mask in header.masks)
-    return header.transform, header.crs, tuple((level.height, level.width) for level in header.levels), masked
+    sizes = [(level.height, level.width, mask is None) for level, mask in zip(header.levels, header.masks, strict=True)]
+    transform = header.transform
+    # Six numbers: the hash of an Affine takes longer than all the rest.
+    axes = transform and (transform.a, transform.b, transform.c, transform.d, transform.e, transform.f)
+    return axes, header.crs, *sizes
 
 
 def place(grid: Grid, source: Source, level: LevelChoice) -> tuple[int, Placement] | None:

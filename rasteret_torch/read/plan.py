@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -107,6 +107,7 @@ class PlacedItem:
         resampling: kernel by the dtype of the file.
         level: "auto" or a forced overview number.
         is_scaled: pixels are turned into what they measure, by the scale and offset of their band.
+        placements: what is known of grounds already, for all items of the chip.
     """
 
     grid: Grid
@@ -114,14 +115,15 @@ class PlacedItem:
     resampling: Callable[[np.dtype[Any]], Resampling]
     level: LevelChoice
     is_scaled: bool = False
+    placements: dict[object, tuple[int, Placement] | None] = field(default_factory=dict)
 
     @functools.cached_property
     def layers(self) -> tuple[LayerPlan, ...]:
-        """One layer per file of the item that touches the grid; bands of one file share it, equal grids a placement."""
+        """One layer per file of the item that touches the grid; bands of a file share it, equal grounds a placement."""
         files: dict[str, list[tuple[int, Source]]] = {}
         for band, source in enumerate(self.sources):
             files.setdefault(source.href, []).append((band, source))
-        placements: dict[object, tuple[int, Placement] | None] = {}
+        placements = self.placements
         layers: list[LayerPlan] = []
         for members in files.values():
             source = members[0][1]
@@ -189,8 +191,9 @@ def plan_chip(
     is_scaled = scaled_fill is not None
     dtype = common_dtype([measured_dtype(stored) for stored in dtypes] if is_scaled else dtypes)
     fills = tuple(fill_value(dtype, scaled_fill if is_scaled else source.header.nodata) for source in items[0])
+    shared: dict[object, tuple[int, Placement] | None] = {}
     planned = tuple(
-        tuple(PlacedItem(grid, sources, resampling, level, is_scaled) for sources in step) for step in steps
+        tuple(PlacedItem(grid, sources, resampling, level, is_scaled, shared) for sources in step) for step in steps
     )
     for items_of_step in planned:
         _ = items_of_step[0].layers  # every step needs its first item: what is wrong with it is said now

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.windows import Window
-from tiffs import write_tiff
+from tiffs import CRS, source_of, write_tiff
 
 import rasteret_torch as rt
+from rasteret_torch.geo import Grid, parse_crs
+from rasteret_torch.read import plan_chip
 
 IMAGE = np.random.default_rng(0).integers(1, 200, (5, 60, 70), dtype=np.uint8)
 
@@ -31,3 +33,13 @@ def test_samples_in_any_order(tmp_path: Path, interleave: str, bands: list[int],
     assert found.valid[:, :40, :40].all()
     assert not found.valid[:, 64:].any()
     assert not found.valid[:, :, 64:].any()
+
+
+def test_items_of_one_ground_share_their_placement(tmp_path: Path) -> None:
+    paths = [write_tiff(tmp_path / f"{size}_{number}.tif", IMAGE[:1, :size]) for size in (60, 50) for number in (0, 1)]
+    sources = [source_of(path, 0) for path in paths]
+    grid = Grid.from_bounds((1000.0, 4900.0, 1100.0, 5000.0), (3.0, 3.0), parse_crs(CRS))
+    steps = plan_chip(grid, [[[source]] for source in sources], resampling=lambda dtype: "nearest").steps
+    first, twin, other, _ = (step[0].layers[0].placement for step in steps)
+    assert twin is first
+    assert other is not first
