@@ -63,7 +63,16 @@ def kernel(resampling: Resampling, shrink: float) -> Kernel:
     function, radius = KERNELS[resampling]
     if shrink <= MIN_STRETCH:
         return Kernel(float(radius), function, sums_to_one=True, is_plain=resampling == "bilinear")
+    if resampling == "bilinear":
+        return Kernel(shrink, lambda distance: _wide_triangle(distance, shrink), sums_to_one=False)
     return Kernel(radius * shrink, lambda distance: function(distance / shrink), sums_to_one=False)
+
+
+def _wide_triangle(distance: Positions, reach: float) -> Positions:
+    """Weights that fall evenly to 0 at `reach`; `reach` times too large, which normalising makes good."""
+    found = np.abs(distance)
+    np.subtract(reach, found, out=found)
+    return np.maximum(found, 0, out=found)
 
 
 class Taps(NamedTuple):
@@ -93,8 +102,12 @@ class Taps(NamedTuple):
         else:
             weights = [kernel.weigh(offset + number) for number in range(count)]
             if not kernel.sums_to_one:
-                total = sum(weights[1:], start=weights[0])
-                weights = [weight / total for weight in weights]
+                share = np.add(weights[0], weights[1])
+                for weight in weights[2:]:
+                    share += weight
+                np.reciprocal(share, out=share)
+                for weight in weights:
+                    weight *= share
         return cls(first if outside is None else np.clip(first, 0, max(last, 0)), weights, outside)
 
 

@@ -94,8 +94,9 @@ class Warped:
         for plane in (self.rows, self.cols):
             corner = plane[:-1, :-1]
             local = abs(plane[1:, :-1] - corner) / heights + abs(plane[:-1, 1:] - corner) / widths
-            known = local[np.isfinite(local)]
-            found.append(float(np.median(known)) if known.size else 1.0)
+            known = np.sort(local[np.isfinite(local)])  # np.median takes ten times as long for so few
+            half = known.size // 2
+            found.append(float(known[~half] + known[half]) / 2 if half or known.size else 1.0)
         return found[0], found[1]
 
     def _reach(self) -> tuple[tuple[float, float], tuple[float, float]]:
