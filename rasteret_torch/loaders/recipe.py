@@ -22,6 +22,7 @@ from rasteret_torch.loaders.orphans import end_with_parent
 from rasteret_torch.loaders.targets import ChipPlace, Target
 from rasteret_torch.loaders.tensors import SampleDtype, converted, interpolates
 from rasteret_torch.read import ChipPixels, ChipPlan, Pipeline, ReadOptions, Resampling, pipeline, plan_chip
+from rasteret_torch.read.machine import core_count
 from rasteret_torch.read.options import LevelChoice
 from rasteret_torch.read.steps import GroupBy, MosaicOrder, steps_of
 from rasteret_torch.store import StorageBackend
@@ -186,6 +187,5 @@ def worker_pipeline(read: ReadOptions, backend: StorageBackend | None) -> Pipeli
     if worker is not None:
         end_with_parent(os.getpid())
     if worker is not None and read.decode_threads is None:
-        cores = len(os.sched_getaffinity(0))
-        read = replace(read, decode_threads=max(1, cores // worker.num_workers))
+        read = replace(read, decode_threads=max(1, core_count() // worker.num_workers))
     return pipeline(read, backend)

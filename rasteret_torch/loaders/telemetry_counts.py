@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ from rasteret_torch.loaders.iterable import RasteretIterableDataset
 from rasteret_torch.loaders.ledger import BadSample
 from rasteret_torch.loaders.recipe import Sample, worker_pipeline
 from rasteret_torch.read import ReadStats
+from rasteret_torch.read.machine import core_count
 from rasteret_torch.store import retries
 
 _MB = 1e6
@@ -84,7 +84,7 @@ class LoaderCounts:
         """What would make the caller wait less; None where it hardly waits."""
         if self.stall_share < _WORTH_A_HINT:
             return None
-        busy = self.read.decode_s / self.elapsed_s / len(os.sched_getaffinity(0))
+        busy = self.read.decode_s / self.elapsed_s / core_count()
         said = f"the trainer waited {self.stall_share:.0%} of the time for its batches; "
         if busy > _DECODE_BOUND:
             return said + (

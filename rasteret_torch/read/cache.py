@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from rasteret_torch.tiff import Tile
+from rasteret_torch.read.machine import memory_nbytes
+from rasteret_torch.store.policy import MIB
+
+START_NBYTES = 128 * MIB  # random chips of an archive reuse next to nothing: more would be memory for no use
+MOST_NBYTES = 1024 * MIB
+_MEMORY_SHARE = 8  # of the machine's memory, one part for the caches of all its processes
+_REGRETS_TO_GROW = 8.0
+_REGRET_FADES = 0.25  # with every tile that no larger cache would have had
 
 
 class TileKey(NamedTuple):
@@ -18,39 +25,107 @@ class TileKey(NamedTuple):
     version: int = 0  # of the file: tiles of one that was written anew are other tiles
 
 
-class TileCache:
-    """Decoded tiles, bounded in bytes. A tile decoded only down to some row serves requests that end above it."""
+class Kept(Protocol):
+    """What a cache needs to know of a tile: how far down it is decoded, and its size."""
 
-    def __init__(self, max_nbytes: int) -> None:
+    @property
+    def rows(self) -> int:
+        """Pixel rows that are there, from the first on."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        ...
+
+
+class TileCache[T: Kept]:
+    """Decoded tiles, bounded in bytes. A tile decoded only down to some row serves requests that end above it.
+
+    The bound starts at `max_nbytes` and doubles, up to `most_nbytes`, while that pays: while more than a fifth of the
+    tiles that are missing were here not long ago and would still be in the larger cache.
+
+    Attributes:
+        max_nbytes: the bound as it is now.
+        most_nbytes: beyond which it does not grow.
+        nbytes: kept now.
+    """
+
+    def __init__(self, max_nbytes: int, most_nbytes: int = 0) -> None:
         self.max_nbytes = max_nbytes
+        self.most_nbytes = max(max_nbytes, most_nbytes)
         self.nbytes = 0
-        self._tiles: OrderedDict[TileKey, Tile] = OrderedDict()
+        self._tiles: OrderedDict[TileKey, T] = OrderedDict()
+        self._dropped: OrderedDict[TileKey, int] = OrderedDict()  # sizes of what the largest cache would still have
+        self._dropped_nbytes = 0
+        self._regret = 0.0
+        self._has_grown = False
 
     def __len__(self) -> int:
         return len(self._tiles)
 
-    def get(self, key: TileKey, rows: int) -> Tile | None:
+    def get(self, key: TileKey, rows: int) -> T | None:
         """The tile, when at least `rows` of its rows are there."""
         tile = self._tiles.get(key)
-        if tile is None or tile.rows < rows:
+        if tile is None:
+            self._miss(key)
+            return None
+        if tile.rows < rows:
             return None
         self._tiles.move_to_end(key)
         return tile
 
-    def put(self, key: TileKey, tile: Tile) -> None:
+    def is_reused(self, key: TileKey) -> bool:
+        """Whether a tile that is not here (far enough down) is worth decoding whole, since others will ask for it."""
+        return self._has_grown or key in self._tiles or key in self._dropped
+
+    def put(self, key: TileKey, tile: T) -> None:
         """Keeps a tile, dropping the ones used longest ago."""
-        if tile.nbytes > self.max_nbytes:
+        nbytes = tile.nbytes
+        if nbytes > self.max_nbytes:
             return
         old = self._tiles.pop(key, None)
         if old is not None:
             self.nbytes -= old.nbytes
+        self._dropped_nbytes -= self._dropped.pop(key, 0)
         self._tiles[key] = tile
-        self.nbytes += tile.nbytes
+        self.nbytes += nbytes
         while self.nbytes > self.max_nbytes:
-            _, dropped = self._tiles.popitem(last=False)
-            self.nbytes -= dropped.nbytes
+            self._drop(*self._tiles.popitem(last=False))
 
     def clear(self) -> None:
         """Forgets everything."""
         self._tiles.clear()
-        self.nbytes = 0
+        self._dropped.clear()
+        self.nbytes = self._dropped_nbytes = 0
+
+    def _drop(self, key: TileKey, tile: T) -> None:
+        self.nbytes -= tile.nbytes
+        self._dropped[key] = tile.nbytes
+        self._dropped_nbytes += tile.nbytes
+        while self._dropped_nbytes > self.most_nbytes - self.max_nbytes:
+            self._dropped_nbytes -= self._dropped.popitem(last=False)[1]
+
+    def _miss(self, key: TileKey) -> None:
+        """Grows after so many misses that a larger cache would have saved."""
+        if key not in self._dropped:
+            self._regret = max(0.0, self._regret - _REGRET_FADES)
+            return
+        self._regret += 1.0
+        if self._regret >= _REGRETS_TO_GROW:
+            self._regret = 0.0
+            self._has_grown = True
+            self.max_nbytes = min(self.most_nbytes, 2 * self.max_nbytes)
+
+
+def tile_cache[T: Kept](nbytes: int | None, cores_share: float) -> TileCache[T]:
+    """The cache that `ReadOptions.tile_cache_nbytes` asks for.
+
+    Args:
+        nbytes: its size; None lets it grow while that pays, within the process's share of the machine's memory.
+        cores_share: part of the machine's cores that the process decodes with, and of its memory that it may take.
+    """
+    if nbytes is not None:
+        return TileCache[T](nbytes)
+    most = int(min(MOST_NBYTES, memory_nbytes() * cores_share / _MEMORY_SHARE))
+    return TileCache[T](min(START_NBYTES, most), most)

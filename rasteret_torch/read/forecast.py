@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from rasteret_torch.read.cache import TileKey
+from rasteret_torch.read.cache import TileCache, TileKey, tile_cache
 from rasteret_torch.read.options import ReadOptions
 from rasteret_torch.read.plan import ChipPlan, LayerPlan
 from rasteret_torch.read.spans import TileBytes, requests_for
@@ -63,7 +63,7 @@ class ReadForecast:
         nbytes_fetched: with the gaps between joined neighbours.
         nbytes_decoded: decompressed, as far down as chips need.
         nbytes_chips: of the pixels that chips are made of, in the files' dtypes.
-        cache_nbytes: of decoded tiles that each process keeps (`ReadOptions.tile_cache_nbytes`).
+        cache_nbytes: of decoded tiles that each process keeps at the end (`ReadOptions.tile_cache_nbytes`).
         cache_nbytes_that_pays: least that saves nine of ten of the repeated reads that a cache can save (not those of
             tiles that were decoded only in part before); 0 where there are none.
         assumptions: behind `seconds` and `cost`.
@@ -148,12 +148,14 @@ class _Tile:
         layout: the image that it belongs to.
         number: position in its tile tables.
         span: bytes in its file.
-        rows: needed.
+        stored_rows: that it has.
+        rows: that are decoded.
     """
 
     layout: Layout
     number: int
     span: range
+    stored_rows: int
     rows: int
 
     @property
@@ -191,6 +193,7 @@ def forecast(
         assumptions: for time and cost.
     """
     count, seen = _Count(), _Reuse()
+    cache: TileCache[_Tile] = tile_cache(options.tile_cache_nbytes, 1.0)
     for chips in batches:
         needed: dict[TileKey, _Tile] = {}
         for plan in (plan for plans in chips for plan in plans):
@@ -203,8 +206,11 @@ def forecast(
             distance = seen.touch(key, tile)
             if distance is not None:
                 count.distances.append(distance)
-            if distance is None or distance > options.tile_cache_nbytes:
+            if cache.get(key, tile.rows) is None:
+                tile.rows = tile.stored_rows if cache.is_reused(key) else tile.rows
                 missing[key] = tile
+        for key, tile in missing.items():
+            cache.put(key, tile)
         _add_requests(missing, options, count)
         count.chips += len(chips)
         count.batches += 1
@@ -221,7 +227,7 @@ def forecast(
         nbytes_fetched=count.fetched,
         nbytes_decoded=count.decoded,
         nbytes_chips=count.pixels,
-        cache_nbytes=options.tile_cache_nbytes,
+        cache_nbytes=cache.max_nbytes,
         cache_nbytes_that_pays=pays,
         assumptions=assumptions,
         max_concurrent=options.max_concurrent,
@@ -256,7 +262,7 @@ def _add_tiles(layer: LayerPlan, needed: dict[TileKey, _Tile], *, whole: bool) -
                 continue
             span = tile_span(layout, ref.index, layer.header.file_size)
             if span is not None:
-                needed[key] = _Tile(layout, ref.index, span, rows)
+                needed[key] = _Tile(layout, ref.index, span, ref.rows, rows)
 
 
 def _add_requests(missing: dict[TileKey, _Tile], options: ReadOptions, count: _Count) -> None:

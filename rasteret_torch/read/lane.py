@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
+
+from rasteret_torch.read.machine import core_count
 
 _PATIENCE_S = 0.01
 
@@ -23,7 +24,7 @@ class Lane:
     """
 
     def __init__(self, threads: int | None) -> None:
-        self._count = threads or len(os.sched_getaffinity(0))
+        self._count = threads or core_count()
         self._threads = ThreadPoolExecutor(self._count, thread_name_prefix="rasteret-decode")
         self._done: deque[tuple[asyncio.Future[Any], Future[Any]]] = deque()
         self._asked = 0  # jobs that were not brought back yet; written by the loop alone
@@ -34,6 +35,11 @@ class Lane:
     def count(self) -> int:
         """Threads."""
         return self._count
+
+    @property
+    def share(self) -> float:
+        """Part of the machine's cores that they keep busy."""
+        return min(1.0, self._count / core_count())
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
         """Starts a function in a thread; to be called on the event loop."""

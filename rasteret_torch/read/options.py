@@ -23,7 +23,9 @@ class ReadOptions:
         coalesce_gap_nbytes: ranges of one file closer than this become one request.
         attempts: tries per range in total.
         range_timeout_s, header_timeout_s, sample_timeout_s: deadlines, all attempts and waits included.
-        tile_cache_nbytes: decoded tiles kept in memory, per process; 0 keeps none.
+        tile_cache_nbytes: decoded tiles kept in memory, per process; 0 keeps none. None begins with 128 MiB and takes
+            more, up to 1 GiB (or the process's share of an eighth of the memory), while tiles are often asked for again
+            soon after they were dropped.
         disk_cache_dir: folder in which the bytes of remote tiles are kept, shared by processes and runs; None keeps
             none. Only objects whose ETag the index knows are kept, so that no changed file is answered with old bytes.
         disk_cache_nbytes: its size, beyond which what was not used for longest goes.
@@ -41,7 +43,7 @@ class ReadOptions:
     range_timeout_s: float = 30.0
     header_timeout_s: float = 60.0
     sample_timeout_s: float = 120.0
-    tile_cache_nbytes: int = 256 * MIB
+    tile_cache_nbytes: int | None = None
     disk_cache_dir: str | Path | None = None
     disk_cache_nbytes: int = 32 * 1024 * MIB
     decode_threads: int | None = None
@@ -60,7 +62,9 @@ class ReadOptions:
         for name in (*positive, "sample_timeout_s"):
             if not getattr(self, name) > 0:
                 raise InputError(f"ReadOptions.{name} is {getattr(self, name)!r}; it must be greater than 0")
-        for name in ("tile_cache_nbytes", "disk_cache_nbytes", "coalesce_gap_nbytes", "lookahead", "max_bad_samples"):
+        if self.tile_cache_nbytes is not None and not self.tile_cache_nbytes >= 0:
+            raise InputError(f"ReadOptions.tile_cache_nbytes is {self.tile_cache_nbytes!r}; it must be None, 0 or more")
+        for name in ("disk_cache_nbytes", "coalesce_gap_nbytes", "lookahead", "max_bad_samples"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"ReadOptions.{name} is {getattr(self, name)!r}; it must be 0 or more")
         if self.on_error not in ("raise", "nodata", "replace"):

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasteret_torch.errors import DeadlineExceededError, RasteretTorchError
-from rasteret_torch.read.cache import TileCache, TileKey
+from rasteret_torch.read.cache import TileCache, TileKey, tile_cache
 from rasteret_torch.read.lane import Lane
 from rasteret_torch.read.layers import LayerJob, StepCanvas
 from rasteret_torch.read.needs import Fetched, TileNeed, bundles, finish_fetched, located, read_kept, read_local
@@ -61,8 +61,8 @@ class Pipeline:
         self.options = options
         self.backend = backend
         self.stats = ReadStats()
-        self.cache = TileCache(options.tile_cache_nbytes)
         self._lane = Lane(options.decode_threads)
+        self.cache: TileCache[Tile] = tile_cache(options.tile_cache_nbytes, self._lane.share)
         self._flights: dict[TileKey, TileNeed] = {}
         self._undecoded = ByteBudget(options.max_inflight_nbytes)
         folder = options.disk_cache_dir
@@ -203,6 +203,8 @@ class Pipeline:
                     assert under_way.flight is not None
                     tasks.append(asyncio.create_task(self._join(need, under_way.flight)))
                 else:
+                    if under_way is not None or self.cache.is_reused(need.key):
+                        need.rows = max(need.rows, need.stored_rows)
                     need.flight = asyncio.get_running_loop().create_future()
                     self._flights[need.key] = need
                     if self.backend is None and is_local(need.key.href):
