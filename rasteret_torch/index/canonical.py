@@ -11,9 +11,17 @@ import pyarrow.compute as pc
 import shapely
 
 from rasteret_torch.errors import IndexCorruptError, InputError
-from rasteret_torch.index import compact, foreign
+from rasteret_torch.index import compact, foreign, geometries
 from rasteret_torch.index import schema as s
 
+# How others name the sides of a box.
+_SIDES = (
+    ("xmin", "ymin", "xmax", "ymax"),
+    ("minx", "miny", "maxx", "maxy"),
+    ("min_x", "min_y", "max_x", "max_y"),
+    ("west", "south", "east", "north"),
+    ("left", "bottom", "right", "top"),
+)
 _GEOARROW = {
     b"ARROW:extension:name": b"geoarrow.wkb",
     b"ARROW:extension:metadata": json.dumps({"crs": "OGC:CRS84", "crs_type": "authority_code"}).encode(),
@@ -42,6 +50,7 @@ def canonical(table: pa.Table) -> pa.Table:
         IndexCorruptError: a column of ours has a type that cannot become what it must be, or damaged values.
     """
     _check_values(table)
+    table = _with_footprints(table)
     for number, field in enumerate(table.schema):
         column = table.column(number)
         try:
@@ -58,6 +67,20 @@ def canonical(table: pa.Table) -> pa.Table:
     return table
 
 
+def _with_footprints(table: pa.Table) -> pa.Table:
+    """With `geometry` as WKB in CRS84. Boxes of another CRS go: those of the footprints take their place."""
+    if "geometry" not in table.column_names:
+        return table
+    column = table.column("geometry")
+    footprints = geometries.lonlat_wkb(table)
+    if footprints is column:
+        return table
+    is_placed = geometries.is_lonlat(table.schema)
+    table = table.set_column(table.schema.get_field_index("geometry"), "geometry", footprints)
+    table = geometries.untagged(table)
+    return table if is_placed or "bbox" not in table.column_names else table.drop_columns(["bbox"])
+
+
 def _check_values(table: pa.Table) -> None:
     """Offsets within their buffers, text that is UTF-8: what a damaged or hostile file can break."""
     try:
@@ -71,8 +94,6 @@ def _column(field: pa.Field, column: pa.ChunkedArray) -> pa.ChunkedArray:
         return _cast(column, pa.string())
     if field.name in ("datetime", "start_datetime", "end_datetime"):
         return times(column)
-    if field.name == "geometry":
-        return _cast(_storage(column), pa.binary())
     if field.name == "bbox":
         return _bbox(column)
     if field.name == "assets":
@@ -91,12 +112,6 @@ def times(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.timestamp("us"), safe=False).cast(s.TIMESTAMP)
 
 
-def _storage(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    if isinstance(column.type, pa.BaseExtensionType):
-        return pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
-    return column
-
-
 def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
     return column if column.type == wanted else column.cast(wanted)
 
@@ -109,10 +124,24 @@ def _by_chunk(column: pa.ChunkedArray, convert: Any) -> pa.ChunkedArray:
 
 def _bbox(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_struct(column.type):
-        return _cast(column, s.BBOX)
+        return _named_corners(column)
     corners = [pc.list_element(column, number) for number in _corner_places(column)]
     chunks = pa.table(dict(zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True))).to_struct_array()
     return _cast(chunks, s.BBOX)
+
+
+def _named_corners(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Boxes with our names of their sides, from those of others; heights and the like go."""
+    if column.type == s.BBOX:
+        return column
+    fields = {field.name.lower(): field.name for field in column.type}
+    found = next((names for names in _SIDES if set(names) <= set(fields)), None)
+    if found is None:
+        raise pa.ArrowInvalid(f"its fields {list(fields.values())} are not {list(_SIDES[0])}")
+    sides = [pc.struct_field(column, fields[name]).cast(pa.float64()) for name in found]
+    boxes = pa.table(dict(zip(_SIDES[0], sides, strict=True))).to_struct_array()
+    missing = pc.is_null(column)
+    return _cast(pc.if_else(missing, pa.scalar(None, boxes.type), boxes) if pc.any(missing).as_py() else boxes, s.BBOX)
 
 
 def _corner_places(column: pa.ChunkedArray) -> tuple[int, ...]:
@@ -171,9 +200,14 @@ def _headers(array: pa.StructArray) -> pa.StructArray:
 
 
 def bbox_of(geometry: pa.ChunkedArray) -> pa.Array:
-    """The `bbox` column of a WKB column; null where there is no geometry."""
+    """The `bbox` column of a WKB column; null where there is no geometry.
+
+    Raises:
+        InputError: coordinates that are no lon/lat.
+    """
     shapes = shapely.from_wkb(geometry.to_numpy(zero_copy_only=False), on_invalid="ignore")
     bounds = shapely.bounds(shapes)
+    geometries.check_degrees(bounds)
     columns = [pa.array(np.ascontiguousarray(side)) for side in bounds.T]
     mask = pa.array(np.isnan(bounds).any(axis=1))
     return pa.StructArray.from_arrays(columns, fields=list(s.BBOX), mask=mask)

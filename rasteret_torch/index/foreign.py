@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,42 @@ from rasteret_torch.errors import InputError
 
 
 def table_of(value: Any) -> pa.Table:
-    """An Arrow table of anything that speaks Arrow.
+    """An Arrow table of anything that is a table: Arrow, Polars (lazy too), DuckDB, pandas, GeoPandas, columns, rows.
 
     Raises:
-        InputError: it does not.
+        InputError: it is none.
     """
     if isinstance(value, str | Path):
         raise InputError(f"{str(value)!r} is a path, not a table; rt.load opens collections")
     try:
-        table = pa.Table.from_batches([value]) if isinstance(value, pa.RecordBatch) else value
-        return plain_table(table if isinstance(table, pa.Table) else pa.table(table))
-    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError) as error:
-        kind = type(value).__name__
-        raise InputError(f"{kind} is not Arrow; pass a table, a stream or a dataset (Arrow, Polars, DuckDB)") from error
+        return plain_table(_arrow(value))
+    except (pa.ArrowException, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{type(value).__name__} is no table ({str(error)[:200]}); pass Arrow, Polars, DuckDB, pandas, GeoPandas, "
+            "a mapping of columns, or a list of rows"
+        ) from error
+
+
+def _arrow(value: Any) -> pa.Table:
+    if isinstance(value, pa.Table):
+        return value
+    if isinstance(value, pa.RecordBatch):
+        return pa.Table.from_batches([value])
+    if hasattr(value, "to_wkb") and hasattr(value, "to_arrow"):  # a GeoDataFrame, whose shapes Arrow does not know
+        return pa.table(value.to_arrow(geometry_encoding="WKB"))
+    if isinstance(value, Mapping):
+        return pa.table({name: _paths_as_text(column) for name, column in value.items()})
+    if isinstance(value, Sequence) and value and all(isinstance(row, Mapping) for row in value):
+        names = list(dict.fromkeys(name for row in value for name in row))
+        return pa.table({name: _paths_as_text([row.get(name) for row in value]) for name in names})
+    is_lazy = not hasattr(value, "__arrow_c_stream__") and hasattr(value, "collect")
+    return pa.table(value.collect() if is_lazy else value)
+
+
+def _paths_as_text(values: Any) -> Any:
+    if isinstance(values, Sequence) and any(isinstance(one, Path) for one in values):
+        return [str(one) if isinstance(one, Path) else one for one in values]
+    return values
 
 
 def column_of(values: Any) -> pa.ChunkedArray:

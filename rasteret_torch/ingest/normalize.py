@@ -14,8 +14,10 @@ import shapely
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import crs_label, epsg_of, parse_crs
-from rasteret_torch.index import canonical, dates, places, query
+from rasteret_torch.index import canonical, dates, geometries, places, query
 from rasteret_torch.index import schema as s
+from rasteret_torch.ingest.stac_json import is_raster
+from rasteret_torch.store import rewriting
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -28,7 +30,7 @@ class Shape:
         column_map: column of the table to column of the collection; the original stays.
         href_column: paths or URLs, one file a row, where the table has no `assets`.
         band_index_map: band to 0-based sample, of the files of `href_column` or of assets without `band_index`.
-        url_rewrite_patterns: beginning of an href to what replaces it.
+        url_rewrite_patterns: URL prefix (or folder) to what replaces it, by origin and whole parts of the path.
         data_source: goes into the column `collection` where the table has none.
     """
 
@@ -45,7 +47,7 @@ def normalized(table: pa.Table, shape: Shape) -> pa.Table:
     Raises:
         InputError: no ids, no dates, or no hrefs; names what to map.
     """
-    table = _aliased(table, shape.column_map)
+    table = _aliased(_with_footprints(table, shape.column_map), shape.column_map)
     if "id" not in table.column_names:
         raise InputError(f"no column 'id' among {table.column_names}; name the one that holds ids with column_map")
     table = _with_times(table)
@@ -57,10 +59,28 @@ def normalized(table: pa.Table, shape: Shape) -> pa.Table:
     return _with_calendar(table, shape.data_source)
 
 
+def _with_footprints(table: pa.Table, column_map: Mapping[str, str]) -> pa.Table:
+    """With footprints in CRS84 as `geometry`, whatever the table calls them; boxes of another CRS go."""
+    mapped = next((source for source, target in column_map.items() if target == "geometry"), None)
+    name = mapped if mapped in table.column_names else geometries.geometry_name(table.schema)
+    if name is None:
+        return table
+    is_placed = geometries.is_lonlat(table.schema, name)
+    wkb = geometries.lonlat_wkb(table, name)
+    if not is_placed and "bbox" in table.column_names:
+        table = table.drop_columns(["bbox"])
+    number = table.schema.get_field_index(name)
+    table = table.set_column(number, name, wkb)  # not the field, which names the CRS that was
+    return geometries.untagged(table if name == "geometry" or name == mapped else _set(table, "geometry", wkb))
+
+
 def _aliased(table: pa.Table, column_map: Mapping[str, str]) -> pa.Table:
     for source, target in column_map.items():
         if source not in table.column_names:
-            raise InputError(f"column_map names {source!r}, which is not among {table.column_names}")
+            raise InputError(
+                f"column_map names {source!r}, which is not among {table.column_names}; it maps a column of the table "
+                "to one of the collection, such as {'scene': 'id'}"
+            )
         if target != source and target in table.column_names:
             table = table.drop_columns([target])
         table = table if target == source else table.append_column(target, table.column(source))
@@ -77,6 +97,8 @@ def _with_times(table: pa.Table) -> pa.Table:
     column = table.column("datetime")
     if pa.types.is_timestamp(column.type):
         return table
+    if pa.types.is_floating(column.type):  # years, where pandas had to hold one that is missing
+        column = _whole(column)
     periods = [None if value is None else dates.interval(value) for value in column.to_pylist()]
     starts = pa.array([None if one is None else one[0] for one in periods], pa.int64()).cast(s.TIMESTAMP)
     table = table.set_column(names.index("datetime"), "datetime", starts)
@@ -86,6 +108,19 @@ def _with_times(table: pa.Table) -> pa.Table:
         sides = [None if one is None or one[0] == one[1] else one[number] for one in periods]
         table = table.append_column(name, pa.array(sides, pa.int64()).cast(s.TIMESTAMP))
     return table
+
+
+def _whole(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Integers of floats, nan as null.
+
+    Raises:
+        InputError: one has a fraction.
+    """
+    known = pc.if_else(pc.is_nan(column), None, column)
+    try:
+        return known.cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise InputError(f"the column for datetime holds numbers that are no years ({error}); pass dates") from error
 
 
 def _with_assets(table: pa.Table, shape: Shape) -> pa.Table:
@@ -135,10 +170,10 @@ def _rewritten(assets: pa.StructArray, shape: Shape) -> pa.StructArray:
 
 
 def _replaced(hrefs: pa.Array, patterns: Mapping[str, str]) -> pa.Array:
-    for old, new in patterns.items():
-        tail = pc.utf8_slice_codeunits(hrefs, len(old))
-        hrefs = pc.if_else(pc.starts_with(hrefs, old), pc.binary_join_element_wise(new, tail, ""), hrefs)
-    return hrefs
+    if not patterns:
+        return hrefs
+    known = {href: rewriting.rewritten(href, patterns) for href in hrefs.unique().to_pylist() if href is not None}
+    return pa.array([None if href is None else known[href] for href in hrefs.to_pylist()], hrefs.type)
 
 
 def _geometry_of_boxes(table: pa.Table) -> pa.Array:
@@ -174,14 +209,24 @@ def _set(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
 
 
 def bands_with_assets(table: pa.Table, band_codes: Sequence[str] | None) -> list[str]:
-    """The bands to read headers of: those asked for, else all assets that have an href.
+    """The bands to read headers of: those asked for, else all assets that are TIFFs as far as the table says.
 
     Raises:
         InputError: a band that is no asset.
     """
     assets = table.schema.field("assets").type
     named = [one.name for one in assets if pa.types.is_struct(one.type) and one.type.get_field_index("href") >= 0]
-    unknown = [band for band in band_codes or () if band not in named]
+    codes = [band_codes] if isinstance(band_codes, str) else list(band_codes or ())
+    unknown = [band for band in codes if band not in named]
     if unknown:
         raise InputError(f"band_codes {unknown} are no assets of this table; it has {named}")
-    return list(band_codes) if band_codes else named
+    return codes or [band for band in named if _may_be_raster(table, assets.field(band))] or named
+
+
+def _may_be_raster(table: pa.Table, asset: pa.Field) -> bool:
+    """Whether any item has a TIFF under an asset, and not a picture of it; where no media type is stated, it may."""
+    names = [field.name for field in asset.type]
+    column = pc.struct_field(table.column("assets"), asset.name)
+    entries = column.to_pylist() if "type" in names else []
+    stated = [entry for entry in entries if entry and entry.get("href") and entry.get("type")]
+    return not stated or any(is_raster(entry) for entry in stated)

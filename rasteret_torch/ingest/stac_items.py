@@ -16,11 +16,10 @@ from rasteret_torch.errors import BandNotFoundError, FetchError, InputError
 from rasteret_torch.geo import crs_label, parse_crs
 from rasteret_torch.index import dates
 from rasteret_torch.ingest.assemble import Asset
-from rasteret_torch.ingest.stac_json import Record, links, listed, mapping, texts
+from rasteret_torch.ingest.stac_json import Record, is_raster, links, listed, mapping, texts
 from rasteret_torch.ingest.stac_static import ground_of, resolve
 
 _ALWAYS = dates.TIME_MIN_US, (dates.TIME_MIN_US, dates.TIME_MAX_US)
-_NO_PIXELS = ("thumbnail", "overview", "visual", "metadata")  # roles of pictures and side files
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,16 +171,6 @@ def _taken(entries: Mapping[str, Record], bands: Bands) -> dict[str, tuple[str, 
         return taken
     plain = {key: (key, bands.samples.get(key)) for key in entries}
     return {band: one for band in bands.required if (one := taken.get(band) or plain.get(band)) is not None}
-
-
-def is_raster(entry: Record) -> bool:
-    """Whether an asset is a TIFF with pixels of the scene, not a picture or a side file."""
-    roles = texts(entry.get("roles"))
-    if any(role in _NO_PIXELS for role in roles) and "data" not in roles:
-        return False
-    path = str(entry["href"]).split("?", 1)[0].lower()
-    kind = str(entry.get("type") or "").lower()
-    return path.endswith((".tif", ".tiff")) or (("tiff" in kind or "geotiff" in kind) and not path.endswith(".xml"))
 
 
 def band_names(entry: Record) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 Record = Mapping[str, Any]
+_NO_PIXELS = ("thumbnail", "overview", "visual", "metadata")  # roles of pictures and side files
 
 
 def mapping(value: Any) -> Record:
@@ -27,3 +28,13 @@ def links(document: Any, *relations: str) -> list[Record]:
     """The links of a document that have one of the relations, and a place that they lead to."""
     found = [mapping(link) for link in listed(mapping(document).get("links"))]
     return [link for link in found if link.get("rel") in relations and isinstance(link.get("href"), str)]
+
+
+def is_raster(entry: Record) -> bool:
+    """Whether an asset is a TIFF with pixels of the scene, not a picture or a side file."""
+    roles = texts(entry.get("roles"))
+    if any(role in _NO_PIXELS for role in roles) and "data" not in roles:
+        return False
+    path = str(entry["href"]).split("?", 1)[0].lower()
+    kind = str(entry.get("type") or "").lower()
+    return path.endswith((".tif", ".tiff")) or (("tiff" in kind or "geotiff" in kind) and not path.endswith(".xml"))

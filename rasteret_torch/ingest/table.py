@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -53,7 +54,8 @@ def build_from_table(
     """Makes a collection of a table with one raster item a row.
 
     Args:
-        table_or_path: a Parquet file, a folder or URI of them, or anything Arrow; a stream is read once, in batches.
+        table_or_path: a Parquet file, folder, glob, list or URI of them; or a table: Arrow, Polars, DuckDB, pandas,
+            GeoPandas, a mapping of columns, a list of rows; a stream is read once, in batches.
         name: of the collection; needed with `workspace_dir`.
         data_source: where the items come from; goes into the column `collection`.
         column_map: column of the table to column of the collection (`{"scene": "id", "year": "datetime"}`).
@@ -184,11 +186,11 @@ def _batches(
     condition: pc.Expression | None,
 ) -> tuple[Iterable[pa.RecordBatch], Any]:
     """The rows to index in batches, and what tells this table from another when it is built again."""
-    names = list(columns) if columns is not None else None
+    names = [columns] if isinstance(columns, str) else list(columns) if columns is not None else None
     if isinstance(source, pa.RecordBatchReader):
         return _rechunked(ds.Scanner.from_batches(source, columns=names, filter=condition)), _unlike_any()
     described: Any
-    if isinstance(source, str | Path):
+    if isinstance(source, str | Path) or _are_paths(source):
         dataset, described = _open(source, *where)
     elif isinstance(source, ds.Dataset):
         dataset, described = source, _stamps(source) if isinstance(source, ds.FileSystemDataset) else _unlike_any()
@@ -200,19 +202,51 @@ def _batches(
         scanner = dataset.scanner(columns=names, filter=condition, batch_size=_BATCH_ROWS)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError) as error:
         raise InputError(
-            f"columns or filter_expr do not fit the table, which has {dataset.schema.names}: {error}"
+            f"columns or filter_expr do not fit the table, which has {dataset.schema.names}: "
+            f"{str(error).partition(' in ')[0]}"
         ) from error
-    return _rechunked(scanner), described
+    return _rechunked(scanner, dataset.schema.metadata), described
 
 
-def _rechunked(scanner: ds.Scanner) -> Iterator[pa.RecordBatch]:
-    for batch in scanner.to_batches():
+def _are_paths(source: Any) -> bool:
+    return isinstance(source, Sequence) and bool(source) and all(isinstance(one, str | Path) for one in source)
+
+
+def _rechunked(scanner: ds.Scanner, metadata: Mapping[bytes, bytes] | None = None) -> Iterator[pa.RecordBatch]:
+    """Batches of a bounded size, with what the schema of their table says (GeoParquet's CRS)."""
+    batches = scanner.to_batches()
+    while True:
+        try:
+            batch = next(batches, None)
+        except RasteretTorchError:
+            raise
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise IndexCorruptError(
+                f"the table cannot be read on ({str(error)[:300]}); its files may be damaged, or not of one schema"
+            ) from error
+        if batch is None:
+            return
+        if metadata and not batch.schema.metadata:
+            batch = batch.replace_schema_metadata(metadata)
         for start in range(0, batch.num_rows, _BATCH_ROWS):
             yield batch.slice(start, _BATCH_ROWS)
 
 
-def _open(path: str | Path, filesystem: FileSystem | None, backend: StorageBackend | None) -> tuple[ds.Dataset, Any]:
-    text = str(path)
+def _open(source: Any, filesystem: FileSystem | None, backend: StorageBackend | None) -> tuple[ds.Dataset, Any]:
+    """A dataset of a path or URL, a glob or a list of paths; and the stamps of its files."""
+    if not isinstance(source, str | Path):
+        return _dataset([str(one) for one in source], filesystem)
+    text = str(source)
+    if (
+        filesystem is None
+        and is_local(text)
+        and glob.has_magic(text)
+        and not locate.absolute(local_path(text)).exists()
+    ):
+        found = sorted(glob.glob(str(locate.absolute(local_path(text))), recursive=True))
+        if not found:
+            raise DatasetNotFoundError(f"there is no table that fits {text!r}; check the path")
+        return _dataset(found, None)
     if filesystem is None and is_local(text):
         local = locate.absolute(local_path(text))
         if not local.exists():
@@ -223,12 +257,22 @@ def _open(path: str | Path, filesystem: FileSystem | None, backend: StorageBacke
         filesystem, text = place.filesystem, place.path
         with hub_errors(place):
             _ = place.is_file  # says what is wrong with the URL
+    return _dataset(text, filesystem)
+
+
+def _dataset(place: str | list[str], filesystem: FileSystem | None) -> tuple[ds.Dataset, Any]:
+    shown = place if isinstance(place, str) else ", ".join(place[:3])
     try:
-        dataset = ds.dataset(text, filesystem=filesystem, format="parquet", partitioning="hive")
+        dataset = ds.dataset(place, filesystem=filesystem, format="parquet", partitioning="hive")
     except RasteretTorchError:
         raise
-    except (pa.ArrowInvalid, OSError) as error:
-        raise IndexCorruptError(f"{text} is not readable as Parquet ({error})") from error
+    except (pa.ArrowException, OSError) as error:
+        raise IndexCorruptError(
+            f"{shown} is not readable as Parquet ({str(error)[:200]}); tables of other formats can be passed as a "
+            "DataFrame, an Arrow table or a dataset"
+        ) from error
+    if not dataset.files:
+        raise DatasetNotFoundError(f"{shown} holds no Parquet files; check the path")
     return dataset, _stamps(dataset)
 
 

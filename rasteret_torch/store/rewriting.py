@@ -19,16 +19,19 @@ def rewritten(href: str, patterns: Mapping[str, str]) -> str:
     `https://host.example/data`. Below a bucket, percent-encoded paths become plain keys and queries (signatures) go.
 
     Args:
-        href: a path or URL; paths stay as they are.
-        patterns: URL prefix to replacement.
+        href: a path or URL.
+        patterns: URL prefix to replacement; or folder to replacement, for paths.
     """
-    if not patterns or is_local(href):
+    if not patterns:
         return href
+    if is_local(href):
+        return _moved(href, patterns)
     try:
         location = parse(href, allow_http=True)
     except UntrustedUriError:
         return href  # whoever reads it says what is wrong with it
-    fitting = [(parse(prefix, allow_http=True), target) for prefix, target in patterns.items()]
+    urls = [(prefix, target) for prefix, target in patterns.items() if not is_local(prefix)]
+    fitting = [(parse(prefix, allow_http=True), target) for prefix, target in urls]
     fitting = [(prefix, target) for prefix, target in fitting if _is_under(location, prefix)]
     if not fitting:
         return href
@@ -39,6 +42,17 @@ def rewritten(href: str, patterns: Mapping[str, str]) -> str:
         rest = unquote(rest)
     query = f"?{location.query}" if location.query and not is_key else ""
     return f"{target.rstrip('/')}/{rest}{query}"
+
+
+def _moved(path: str, patterns: Mapping[str, str]) -> str:
+    """A path below another folder, the longest that fits; `/vsis3/bucket/` and the like are folders, too."""
+    folders = [(prefix.rstrip("/"), target) for prefix, target in patterns.items() if is_local(prefix)]
+    fitting = [(folder, target) for folder, target in folders if f"{path}/".startswith(f"{folder}/")]
+    if not fitting:
+        return path
+    folder, target = max(fitting, key=lambda one: len(one[0]))
+    rest = path[len(folder) :].lstrip("/")
+    return f"{target}{'' if not target or target.endswith('/') else '/'}{rest}"
 
 
 def check_patterns(patterns: Mapping[str, str]) -> None:

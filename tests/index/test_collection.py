@@ -267,7 +267,7 @@ def test_as_collection_checks(dated):
         as_collection(table.drop_columns(["assets"]))
     with pytest.raises(InputError, match="more than once"):
         as_collection(pa.concat_tables([table, table]))
-    with pytest.raises(InputError, match="is not Arrow"):
+    with pytest.raises(InputError, match="int is no table"):
         as_collection(3)
     for form in (table, table.to_reader(), dated.to_reader(), pa.dataset.dataset(table)):
         again = as_collection(form)

@@ -4,6 +4,8 @@ import datetime as dt
 import warnings
 from pathlib import Path
 
+import duckdb
+import geopandas as gpd
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,7 +15,7 @@ import pytest
 import shapely
 from scenes import write_dated, write_tiff
 
-from rasteret_torch.errors import DatasetNotFoundError, InputError, NotATiffError
+from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, InputError, NotATiffError
 from rasteret_torch.index import Collection
 from rasteret_torch.index import schema as s
 from rasteret_torch.ingest import (
@@ -222,3 +224,59 @@ def test_single_band_assets(tmp_path):
     assert c.bands == ["B04"]
     assert c.runtime.source(0, "B04").sample == 0
     assert c.runtime.source(0, "B04").header.crs == "EPSG:32632"
+
+
+@pytest.mark.parametrize("form", ["dict", "rows", "pandas", "geopandas", "lazy", "duckdb", "glob", "list"])
+def test_tables_that_are_no_arrow(records, tmp_path, form):
+    for number in range(3):
+        pq.write_table(records.slice(number, 1), tmp_path / f"part{number}.parquet")
+    frame = gpd.GeoDataFrame(records.to_pandas(), geometry=[shapely.box(9, 45, 9.1, 45.2)] * 3, crs=4326).to_crs(32632)
+    given = {
+        "dict": {**records.to_pydict(), "path": [Path(path) for path in records["path"].to_pylist()]},
+        "rows": records.to_pylist(),
+        "pandas": records.to_pandas(),
+        "geopandas": frame.rename_geometry("outline"),
+        "lazy": pl.LazyFrame(pl.DataFrame(records)),
+        "duckdb": duckdb.from_arrow(records),
+        "glob": str(tmp_path / "part*.parquet"),
+        "list": [tmp_path / f"part{number}.parquet" for number in range(3)],
+    }[form]
+    c = build(given, enrich_cog=True, **MAPPED)
+    assert c.column("id").to_pylist() == ["a", "b", "c"]
+    assert c.runtime.source(0, "nir").header.image.width == 50
+    wanted = (9, 45, 9.1, 45.2) if form == "geopandas" else (9, 45.1, 9.1, 45.2)
+    assert all(abs(one - other) < 0.1 for one, other in zip(c.bounds, wanted, strict=True))
+
+
+def test_what_others_call_things(records):
+    sides = [{"MinX": 9.0, "MinY": 45.1, "MaxX": 9.1, "MaxY": 45.2}, None, None]
+    c = build(records.append_column("bbox", pa.array(sides)), **MAPPED)
+    assert c.column("bbox").to_pylist()[0] == {"xmin": 9.0, "ymin": 45.1, "xmax": 9.1, "ymax": 45.2}
+    assert c.column("bbox").null_count == 2
+    with pytest.raises(IndexCorruptError, match="are not"):
+        build(records.append_column("bbox", pa.array([{"a": 9.0, "b": 45.1}] * 3)), **MAPPED)
+    years = records.set_column(1, "year", pa.array([2020.0, float("nan"), 2021.0]))
+    assert [one and one.year for one in build(years, **MAPPED).column("datetime").to_pylist()] == [2020, None, 2021]
+    with pytest.raises(InputError, match="no years"):
+        build(records.set_column(1, "year", pa.array([2020.5, 2021.0, 2021.0])), **MAPPED)
+
+
+def test_hrefs_are_rewritten_by_origin_and_whole_parts_of_paths(records):
+    hrefs = ["https://host.example/data/a.tif", "https://host.example.evil/data/a.tif", "/vsis3/bucket/a.tif"]
+    table = records.set_column(2, "path", pa.array(hrefs))
+    patterns = {"https://host.example": "s3://ours/", "/vsis3/": "s3://", "/vsis3/buck": "s3://other"}
+    c = build(table, url_rewrite_patterns=patterns, **MAPPED)
+    found = [assets["red"]["href"] for assets in c.column("assets").to_pylist()]
+    assert found == ["s3://ours/data/a.tif", hrefs[1], "s3://bucket/a.tif"]
+
+
+def test_assets_that_are_no_rasters_are_left_alone(files):
+    """As stac-geoparquet writes them: every asset of the items, with its media type."""
+    assets = {
+        "red": {"href": str(files[0]), "type": "image/tiff; application=geotiff", "roles": ["data"]},
+        "thumbnail": {"href": "t.jpg", "type": "image/jpeg", "roles": ["thumbnail"]},
+        "preview": {"href": str(files[0]), "type": "image/tiff; application=geotiff", "roles": ["overview"]},
+    }
+    table = pa.table({"id": ["a"], "datetime": ["2024-01-01"], "assets": [assets]})
+    c = build(table, enrich_cog=True, band_index_map={"red": 0})
+    assert (c.bands, c.column("status").to_pylist()) == (["red"], ["ok"])
