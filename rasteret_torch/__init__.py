@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from rasteret_torch import errors
 from rasteret_torch.importing import heavy
 
 __version__ = "0.1.0"
@@ -121,6 +122,7 @@ __all__ = [
     "build_from_stac",
     "build_from_table",
     "create_backend",
+    "errors",
     "list_collections",
     "list_datasets",
     "load",

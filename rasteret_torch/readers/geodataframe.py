@@ -11,6 +11,7 @@ import pandas as pd
 
 from rasteret_torch.geo import crs_label
 from rasteret_torch.index import Collection
+from rasteret_torch.read.areas import GEOMETRY_ID
 from rasteret_torch.read.steps import times_of
 from rasteret_torch.readers.layout import (
     AreaRead,
@@ -22,7 +23,7 @@ from rasteret_torch.readers.layout import (
     plan_area,
 )
 from rasteret_torch.readers.options import AreaArguments, AreaOptions, shows_area_options
-from rasteret_torch.readers.request import Request, request
+from rasteret_torch.readers.request import Request, beside, request
 from rasteret_torch.readers.stream import stream
 
 GEOMETRY = "geometry"
@@ -64,10 +65,9 @@ def get_gdf(
     frame = pd.DataFrame({name: list(values) for name, values in columns.items()})
     frame["datetime"] = pd.to_datetime(frame["datetime"], utc=True)
     if asked.areas.columns is not None:
-        own = asked.areas.columns.to_pandas().iloc[number].reset_index(drop=True)
-        own = own.drop(columns=["geometry_id"], errors="ignore")
-        own.columns = [f"{name}_input" if name in frame.columns else name for name in own.columns]
-        frame = pd.concat([frame, own], axis=1)
+        kept = [name for name in asked.areas.columns.column_names if name != GEOMETRY_ID]
+        own = beside(asked.areas.columns.select(kept), list(frame.columns)).to_pandas()
+        frame = pd.concat([frame, own.iloc[number].reset_index(drop=True)], axis=1)
     return gpd.GeoDataFrame(frame, geometry=GEOMETRY, crs=asked.areas.crs)
 
 

@@ -73,6 +73,8 @@ def _table(value: Any) -> pa.Table | None:
     if hasattr(value, "iloc"):
         names = [str(name) for name in value.columns]
         return None if geometry_name(_untyped(names), None) else pandas_columns(value, None)
+    if not (hasattr(value, "__arrow_c_stream__") or hasattr(value, "__arrow_c_array__")):
+        return None
     table = as_table(value)
     return table if isinstance(table, pa.Table) and geometry_name(table.schema, None) is None else None
 

@@ -18,7 +18,7 @@ from rasteret_torch.read.steps import times_of
 from rasteret_torch.readers.gather import Floats, Found, Ints, Pairs, gather, gather_windows, pixel_positions
 from rasteret_torch.readers.options import AreaArguments, AreaOptions, shows_area_options
 from rasteret_torch.readers.point_input import as_points
-from rasteret_torch.readers.request import Request, request
+from rasteret_torch.readers.request import Request, beside, request
 from rasteret_torch.readers.stream import check_fits
 
 Match = Literal["all", "latest"]
@@ -274,6 +274,6 @@ def _table(asked: Request, samples: Samples, more: dict[str, pa.Array]) -> pa.Ta
     )
     columns |= more
     if asked.areas.columns is not None:
-        own = asked.areas.columns.take(pa.array(samples.point))
-        columns |= {f"{name}_input" if name in columns else name: own.column(name) for name in own.column_names}
+        own = beside(asked.areas.columns, list(columns)).take(pa.array(samples.point))
+        columns |= dict(zip(own.column_names, own.columns, strict=True))
     return pa.table(columns)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pyproj import CRS
 
@@ -120,6 +121,19 @@ class Request:
             f"none of the {len(self.collection)} items overlaps any of the {len(self.areas)} {what} in "
             f"{self.areas.crs.name}); the items cover {self.collection.bounds} in lon/lat: check geometry_crs{tiny}"
         )
+
+
+def beside(columns: pa.Table, names: Sequence[str]) -> pa.Table:
+    """An input's own columns beside columns called `names`: `_input` is put behind a name until it is free."""
+    used, stated = set(names), set(columns.column_names)
+    free: list[str] = []
+    for name in columns.column_names:
+        own = name
+        while own in used or (own != name and own in stated):
+            own += "_input"
+        used.add(own)
+        free.append(own)
+    return columns.rename_columns(free)
 
 
 def request(collection: Collection, geometries: Any, bands: str | Sequence[str], options: AreaOptions) -> Request:

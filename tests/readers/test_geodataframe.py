@@ -11,7 +11,7 @@ from rasteret_torch.errors import EmptySelectionError
 
 UTM14 = "EPSG:26914"
 PLOTS = gpd.GeoDataFrame(
-    {"crop": ["rye", "oat"], "band": ["x", "y"]},
+    {"crop": ["rye", "oat"], "band": ["x", "y"], "band_input": [1, 2]},
     geometry=[shapely.Point(486_660, 5_208_367).buffer(290), shapely.Point(487_420, 5_208_700).buffer(63)],
     crs=UTM14,
 )
@@ -22,7 +22,7 @@ def test_rows_equal_rasterio_mask(naip):
     assert frame.crs.to_epsg() == 26914
     assert list(frame.columns) == [
         *("geometry_id", "record_id", "datetime", "band", "array", "valid", "transform", "raster_crs", "geometry"),
-        *("crop", "band_input"),
+        *("crop", "band_input_input", "band_input"),
     ]
     assert len(frame) == (1 + 2) * 4 * 2  # the second plot lies over two tiles
     paths = {name: naip.runtime.source(row, "R").href for row, name in enumerate(naip.runtime.ids)}
@@ -41,6 +41,10 @@ def test_rows_equal_rasterio_mask(naip):
         assert row.valid.sum() == row.valid[top : top + expected.shape[0], left : left + expected.shape[1]].sum()
         assert (row.array[~row.valid] == 0).all()
     assert frame.crop.tolist() == ["rye"] * 8 + ["oat"] * 16
+    assert set(zip(frame.crop, frame.band_input_input, frame.band_input, strict=True)) == {
+        ("rye", "x", 1),
+        ("oat", "y", 2),
+    }
 
 
 def test_items_of_several_crs_keep_their_own(two_zones):

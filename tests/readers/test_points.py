@@ -58,14 +58,15 @@ def test_rows_are_in_order_of_point_time_and_band(naip):
 
 def test_the_input_keeps_its_columns(naip):
     points = gpd.GeoDataFrame(
-        {"label": ["a", "b"], "value": [1.5, 2.5]},
+        {"label": ["a", "b"], "value": [1.5, 2.5], "value_input": [7, 8]},
         geometry=gpd.points_from_xy([-99.17, -99.16], [47.02, 47.02]),
         crs=4326,
     )
     table = naip.sample_points(points, "R", date_range="2012")
-    assert table.column_names == [*COLUMNS, "label", "value_input"]
+    assert table.column_names == [*COLUMNS, "label", "value_input_input", "value_input"]
     assert table.column("label").to_pylist() == ["a", "b"]
-    assert table.column("value_input").to_pylist() == [1.5, 2.5]
+    assert table.column("value_input_input").to_pylist() == [1.5, 2.5]
+    assert table.column("value_input").to_pylist() == [7, 8]
     np.testing.assert_allclose(table.column("point_x").to_numpy(), [-99.17, -99.16])
 
 
