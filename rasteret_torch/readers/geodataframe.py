@@ -8,6 +8,7 @@ from typing import Any, Unpack
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from rasteret_torch.geo import crs_label
 from rasteret_torch.index import Collection
@@ -28,6 +29,11 @@ from rasteret_torch.readers.stream import stream
 
 GEOMETRY = "geometry"
 COLUMNS = ("geometry_id", "record_id", "datetime", "band", "array", "valid", "transform", "raster_crs", GEOMETRY)
+
+_NULLABLE = {
+    kind: pd.api.types.pandas_dtype(str(kind).replace("int", "Int").replace("u", "U"))
+    for kind in (pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())
+}
 
 
 @shows_area_options
@@ -66,9 +72,18 @@ def get_gdf(
     frame["datetime"] = pd.to_datetime(frame["datetime"], utc=True)
     if asked.areas.columns is not None:
         kept = [name for name in asked.areas.columns.column_names if name != GEOMETRY_ID]
-        own = beside(asked.areas.columns.select(kept), list(frame.columns)).to_pandas()
+        own = _exactly(beside(asked.areas.columns.select(kept), list(frame.columns)))
         frame = pd.concat([frame, own.iloc[number].reset_index(drop=True)], axis=1)
     return gpd.GeoDataFrame(frame, geometry=GEOMETRY, crs=asked.areas.crs)
+
+
+def _exactly(columns: pa.Table) -> pd.DataFrame:
+    """As pandas; integers with nulls stay integers, which its own way would make floats."""
+    frame: pd.DataFrame = columns.to_pandas()
+    for name, column in zip(columns.column_names, columns.columns, strict=True):
+        if column.null_count and pa.types.is_integer(column.type):
+            frame[name] = column.to_pandas(types_mapper=_NULLABLE.get)
+    return frame
 
 
 def _planned(asked: Request) -> Iterator[AreaRead]:

@@ -81,8 +81,7 @@ class AreaOptions:
         Raises:
             InputError: naming the keyword.
         """
-        if self.resampling is not None and self.resampling not in get_args(Resampling):
-            raise InputError(f"resampling is {self.resampling!r}; choose one of {get_args(Resampling)}")
+        check_resampling(self.resampling)
         if not isinstance(self.read, ReadOptions):
             raise InputError(f"read is {self.read!r}; pass rt.ReadOptions(...)")
         if self.read.on_error == "replace":
@@ -97,6 +96,16 @@ class AreaOptions:
             InputError: not one or two positive numbers.
         """
         return None if self.res is None else pixel_of(self.res)
+
+
+def check_resampling(resampling: Any) -> None:
+    """Only the kernels there are, or None.
+
+    Raises:
+        InputError: naming them.
+    """
+    if resampling is not None and resampling not in get_args(Resampling):
+        raise InputError(f"resampling is {resampling!r}; choose one of {get_args(Resampling)}")
 
 
 def pixel_of(res: Any) -> tuple[float, float]:

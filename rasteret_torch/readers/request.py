@@ -114,12 +114,13 @@ class Request:
         """What to say when no geometry meets an item."""
         first = self.areas.shapes[0]
         sides = tuple(round(side, 6) for side in first.bounds)
+        covered = tuple(round(side, 6) for side in self.collection.bounds)
         is_point = first.geom_type == "Point"
         what = f"points (the first is {sides[:2]}" if is_point else f"geometries (the first has bounds {sides}"
         tiny = "" if is_point else ", or use all_touched=True for tiny geometries"
         return EmptySelectionError(
             f"none of the {len(self.collection)} items overlaps any of the {len(self.areas)} {what} in "
-            f"{self.areas.crs.name}); the items cover {self.collection.bounds} in lon/lat: check geometry_crs{tiny}"
+            f"{self.areas.crs.name}); the items cover {covered} in lon/lat: check geometry_crs{tiny}"
         )
 
 

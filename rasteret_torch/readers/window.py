@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,6 +14,7 @@ from tqdm import tqdm
 from rasteret_torch.errors import CRSMismatchError, EmptySelectionError, InputError
 from rasteret_torch.geo import Bounds, Grid, parse_crs, same_crs
 from rasteret_torch.index import Collection, RuntimeIndex
+from rasteret_torch.index.query import bounds_of
 from rasteret_torch.read import (
     ChipPixels,
     ChipPlan,
@@ -26,7 +27,7 @@ from rasteret_torch.read import (
 )
 from rasteret_torch.read.access import backend_for
 from rasteret_torch.read.steps import GroupBy, steps_of
-from rasteret_torch.readers.options import pixel_of
+from rasteret_torch.readers.options import check_resampling, pixel_of
 from rasteret_torch.readers.request import default_resampling
 from rasteret_torch.readers.stream import check_fits
 from rasteret_torch.store import CloudConfig, StorageBackend
@@ -80,26 +81,34 @@ def read_window(
 
     Raises:
         InputError: unknown ids or empty bounds.
-        EmptySelectionError: none of the items passes the filters.
+        EmptySelectionError: none of the items passes the filters, or has a pixel within the bounds.
         BandNotFoundError: unknown bands.
         CRSMismatchError: items in several CRSs, and no `target_crs`.
     """
     names = collection.check_bands(bands)
-    wanted = [item_ids] if isinstance(item_ids, str) else list(item_ids)
+    check_resampling(resampling)
+    sides = bounds_of(bounds)
+    wanted = [item_ids] if isinstance(item_ids, str) or not isinstance(item_ids, Iterable) else list(item_ids)
     filters = Filters(bbox, date_range, cloud_cover_lt, split, split_column)
     rows = filters.passed(collection, rows_of(collection, wanted))
     runtime = collection.runtime
     crs = _crs_of(collection, rows, names[0]) if target_crs is None else parse_crs(target_crs)
-    grid = Grid.from_bounds(bounds, pixel_of(res), crs)
+    grid = Grid.from_bounds(sides, pixel_of(res), crs)
     steps = [
         [[runtime.source(row, band) for band in names] for row in step]
         for step in steps_of(collection, rows, group_by, None)
     ]
+    pixels = len(steps) * len(names) * math.prod(grid.shape)
+    itemsize = steps[0][0][0].header.image.dtype.itemsize
+    check_fits(pixels * (itemsize + 1), f"{len(steps)} x {len(names)} x {grid.shape} pixels")
     kernel = (lambda dtype: resampling) if resampling is not None else default_resampling
     fill = math.nan if scaled else None
     plan = plan_chip(grid, steps, resampling=kernel, level=read.level, scaled_fill=fill)
-    pixels = len(plan.steps) * len(names) * math.prod(grid.shape)
-    check_fits(pixels * (plan.dtype.itemsize + 1), f"{len(plan.steps)} x {len(names)} x {grid.shape} pixels")
+    if not any(item.layers for step in plan.steps for item in step):
+        raise EmptySelectionError(
+            f"bounds {sides} in {grid.crs.name if grid.crs else 'no CRS'} lie beside the {len(rows)} items asked for, "
+            f"such as {runtime.ids[rows[0]]!r}; bounds are in target_crs, else in the items' CRS"
+        )
     data, valid = _pixels(pipeline(read, backend_for(collection, backend, cloud_config)), plan, progress=progress)
     return Raster(data, valid, grid) if group_by is not None else Raster(data[0], valid[0], grid)
 

@@ -2,6 +2,7 @@
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import rasterio.mask
@@ -11,7 +12,7 @@ from rasteret_torch.errors import EmptySelectionError
 
 UTM14 = "EPSG:26914"
 PLOTS = gpd.GeoDataFrame(
-    {"crop": ["rye", "oat"], "band": ["x", "y"], "band_input": [1, 2]},
+    {"crop": ["rye", "oat"], "band": ["x", "y"], "band_input": pd.array([2**62 + 1, None], "Int64")},
     geometry=[shapely.Point(486_660, 5_208_367).buffer(290), shapely.Point(487_420, 5_208_700).buffer(63)],
     crs=UTM14,
 )
@@ -42,8 +43,8 @@ def test_rows_equal_rasterio_mask(naip):
         assert (row.array[~row.valid] == 0).all()
     assert frame.crop.tolist() == ["rye"] * 8 + ["oat"] * 16
     assert set(zip(frame.crop, frame.band_input_input, frame.band_input, strict=True)) == {
-        ("rye", "x", 1),
-        ("oat", "y", 2),
+        ("rye", "x", 2**62 + 1),
+        ("oat", "y", pd.NA),
     }
 
 

@@ -39,20 +39,27 @@ def test_zones(two_zones):
     assert raster.valid.all()
 
 
-def test_wrong_arguments(dated):
-    box = dated.runtime.grid(0, "B1").bounds
-    with pytest.raises(InputError, match="scene_20200101"):
-        dated.read_window("scene_19990101", box, 10, "B1")
-    with pytest.raises(InputError, match="none given"):
-        dated.read_window([], box, 10, "B1")
-    with pytest.raises(BandNotFoundError, match="B1"):
-        dated.read_window("scene_20200101", box, 10, "B9")
-    with pytest.raises(InputError, match="res"):
-        dated.read_window("scene_20200101", box, "fine", "B1")
-    with pytest.raises(InputError, match="empty"):
-        dated.read_window("scene_20200101", (1, 1, 0, 0), 10, "B1")
-    with pytest.raises(InputError, match="GiB"):
-        dated.read_window("scene_20200101", (0, 0, 1e7, 1e7), 1, "B1")
+@pytest.mark.parametrize(
+    ("words", "error", "message"),
+    [
+        ({"item_ids": "scene_19990101"}, InputError, "scene_20200101"),
+        ({"item_ids": []}, InputError, "none given"),
+        ({"item_ids": 5}, InputError, "scene_20200101"),
+        ({"bands": "B9"}, BandNotFoundError, "B1"),
+        ({"res": "fine"}, InputError, "res"),
+        ({"res": 1e-9}, InputError, "GiB"),
+        ({"resampling": "lanczos"}, InputError, "bilinear"),
+        ({"bounds": (1, 1, 0, 0)}, InputError, "box"),
+        ({"bounds": (1, 1, 0)}, InputError, "box"),
+        ({"bounds": None}, InputError, "box"),
+        ({"bounds": (0, 0, 1e7, 1e7), "res": 1}, InputError, "GiB"),
+        ({"bounds": (0, 0, 100, 100)}, EmptySelectionError, "beside the 1 items"),
+    ],
+)
+def test_wrong_arguments(dated, words, error, message):
+    right = {"item_ids": "scene_20200101", "bounds": dated.runtime.grid(0, "B1").bounds, "res": 10, "bands": "B1"}
+    with pytest.raises(error, match=message):
+        dated.read_window(**right | words)
 
 
 def test_filters_leave_items_out(dated):
