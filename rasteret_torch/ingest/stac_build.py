@@ -19,6 +19,7 @@ from rasteret_torch.errors import (
     EmptySelectionError,
     ErrorBudgetExceededError,
     FetchError,
+    InputError,
     RasteretTorchError,
     UntrustedUriError,
 )
@@ -68,13 +69,13 @@ class _Run:
     """What one run of a build has seen and done.
 
     Attributes:
-        listed: ids of all items, in order.
+        listed: ids of all items, in order, and their STAC collections.
         fresh: ids that this run read.
         outcomes: how many headers were read.
         failures: the errors among them.
     """
 
-    listed: dict[str, None] = field(default_factory=dict)
+    listed: dict[str, str] = field(default_factory=dict)
     fresh: set[str] = field(default_factory=set)
     outcomes: int = 0
     failures: list[RasteretTorchError] = field(default_factory=list)
@@ -149,7 +150,7 @@ def _cut(work: Work, run: _Run, done: set[str], bar: Any, least: int) -> Iterato
 
 
 def _items(work: Work, run: _Run, bar: Any) -> Iterator[StacItem]:
-    is_first = True
+    is_first, count = True, 0
     for page, total in work.listing.pages(work.backend):
         items = [item_of(feature, base, work.bands) for base, feature in page]
         if is_first:
@@ -157,8 +158,14 @@ def _items(work: Work, run: _Run, bar: Any) -> Iterator[StacItem]:
             bar.total = total if work.listing.max_items is None else min(total or 0, work.listing.max_items) or None
         is_first = False
         for item in items:
-            if item.id not in run.listed:  # pages overlap when items are added meanwhile
-                run.listed[item.id] = None
+            known = run.listed.setdefault(item.id, item.collection)
+            if known != item.collection:
+                raise InputError(
+                    f"the collections {known!r} and {item.collection!r} both have an item {item.id!r}; build each "
+                    "on its own"
+                )
+            if len(run.listed) > count:  # pages overlap when items are added meanwhile
+                count += 1
                 yield item
 
 

@@ -18,6 +18,7 @@ from rasteret_torch.ingest.stac_http import Ask, JsonClient
 from rasteret_torch.ingest.stac_json import links, mapping, texts
 from rasteret_torch.store.location import redact
 
+_MOST_STALE = 10
 Query = Mapping[str, Any] | Sequence[str] | str
 _OPERATORS = ((">=", "gte"), ("<=", "lte"), ("!=", "neq"), ("<>", "neq"), ("=", "eq"), (">", "gt"), ("<", "lt"))
 
@@ -153,8 +154,9 @@ def search_pages(client: JsonClient, api: str, search: Search) -> Iterator[tuple
 
 def _pages(client: JsonClient, ask: Ask | None) -> Iterator[tuple[str, dict[str, Any]]]:
     asked: set[bytes] = set()
-    while ask is not None:
-        key = hashlib.sha256(repr(ask).encode()).digest()
+    stale = 0  # pages in a row that held nothing new: some APIs filter after they page, some name a next page for ever
+    while ask is not None and stale <= _MOST_STALE:
+        key = _digest(ask)
         if key in asked:
             raise FetchError(f"{ask}: its pages lead in a circle; report this to the operator of the API")
         asked.add(key)
@@ -162,10 +164,19 @@ def _pages(client: JsonClient, ask: Ask | None) -> Iterator[tuple[str, dict[str,
         features = page.get("features")
         if not isinstance(features, list):
             raise FetchError(f"{ask}: the answer has no list of features, so it is no STAC API; check stac_api")
-        if not features:
-            return  # some APIs name a next page for ever
-        yield ask.url, page
+        held = _digest([mapping(feature).get("id") for feature in features])
+        is_new = bool(features) and held not in asked
+        asked.add(held)
+        stale = 0 if is_new else stale + 1
+        if features and stale > _MOST_STALE:
+            raise FetchError(f"{ask}: its pages bring the same items for ever; report this to the operator of the API")
+        if is_new:
+            yield ask.url, page
         ask = next_ask(page, ask)
+
+
+def _digest(value: object) -> bytes:
+    return hashlib.sha256(repr(value).encode()).digest()
 
 
 def next_ask(page: Mapping[str, Any], current: Ask) -> Ask | None:

@@ -23,6 +23,8 @@ from rasteret_torch.errors import (
     InputError,
     ObjectNotFoundError,
 )
+from rasteret_torch.ingest import stac_search
+from rasteret_torch.ingest.stac_http import Ask
 
 BAND_MAP = {"B04": "red", "B08": "nir"}
 
@@ -226,6 +228,35 @@ def test_pages_in_a_circle_end(served: StacApi) -> None:
     served.repeats = True
     with pytest.raises(FetchError, match="circle"):
         build(served, page_size=2)
+
+
+class _Pages:
+    """A client whose every page names a next one; `ids` of each page, then the last for ever."""
+
+    def __init__(self, *ids: list[str]) -> None:
+        self.ids, self.count = ids, 0
+
+    def fetch(self, ask: Ask) -> dict[str, Any]:
+        held = self.ids[min(self.count, len(self.ids) - 1)]
+        self.count += 1
+        link = {"rel": "next", "href": f"https://x.example/search?page={self.count}"}
+        return {"features": [{"id": one} for one in held], "links": [link]}
+
+
+def test_next_pages_that_are_empty_are_passed_and_those_without_end_are_not_followed() -> None:
+    start = Ask("https://x.example/search")
+    client = _Pages(["a", "b"], [], [], ["c"], [])
+    found = [one["id"] for _, page in stac_search._pages(client, start) for one in page["features"]]
+    assert found == ["a", "b", "c"]
+    assert client.count < 20
+    with pytest.raises(FetchError, match="same items for ever"):
+        list(stac_search._pages(_Pages(["a", "b"]), start))
+
+
+def test_one_id_in_two_collections_is_no_item_lost(served: StacApi) -> None:
+    served.items[1] |= {"id": served.items[0]["id"], "collection": "others"}
+    with pytest.raises(InputError, match="'scenes' and 'others' both have an item 'scene0'"):
+        build(served, collection=["scenes", "others"])
 
 
 def test_answers_that_are_no_stac(stac_api: StacApi) -> None:
