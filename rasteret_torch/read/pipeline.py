@@ -51,6 +51,7 @@ class ChipPixels(NamedTuple):
     valid: NDArray[np.bool_]
 
 
+_PASTES = 16  # tiles that are there already, a thread task
 Failures = dict[int, RasteretTorchError]  # by the number of the chip in its batch
 
 
@@ -190,6 +191,7 @@ class Pipeline:
     async def _gather(self, needs: dict[TileKey, TileNeed]) -> None:
         """Brings every tile from memory, from another batch's flight, from disk or from the store."""
         tasks: list[asyncio.Future[None]] = []
+        here: list[tuple[TileNeed, Tile]] = []
         local: list[TileNeed] = []
         remote: dict[str, list[TileNeed]] = {}
         try:
@@ -197,8 +199,7 @@ class Pipeline:
                 cached = self.cache.get(need.key, need.rows)
                 under_way = self._flights.get(need.key)
                 if cached is not None:
-                    self.stats.cache_hits += 1
-                    tasks.append(self._lane.run(need.paste, cached))
+                    here.append((need, cached))
                 elif under_way is not None and under_way.rows >= need.rows:
                     assert under_way.flight is not None
                     tasks.append(asyncio.create_task(self._join(need, under_way.flight)))
@@ -211,6 +212,8 @@ class Pipeline:
                         local.append(need)
                     else:
                         remote.setdefault(need.key.href, []).append(need)
+            self.stats.cache_hits += len(here)
+            tasks += [self._lane.run(_paste, part) for part in itertools.batched(here, _PASTES)]
             tasks += [asyncio.create_task(self._read_local(part)) for part in bundles(local, _nbytes)]
             tasks += self._remote_tasks(remote)
             if tasks:
@@ -332,6 +335,11 @@ def _images(job: LayerJob) -> list[tuple[Layout, bool, tuple[int, ...]]]:
     mask = job.plan.mask
     image = (job.plan.layout, False, job.read_samples)
     return [image] if mask is None else [image, (mask, True, (0,))]
+
+
+def _paste(found: Iterable[tuple[TileNeed, Tile]]) -> None:
+    for need, tile in found:
+        need.paste(tile)
 
 
 def _nbytes(need: TileNeed) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from rasteret_torch.geo import Window
 from rasteret_torch.tiff.model import Layout
@@ -36,22 +38,49 @@ class TileRef:
     plane_sample: int | None
 
 
-def tiles_of(layout: Layout, window: Window, samples: Sequence[int]) -> Iterator[TileRef]:
+class _Tiling(NamedTuple):
+    """What of a layout decides where its tiles lie."""
+
+    height: int
+    tile_height: int
+    tile_width: int
+    across: int
+    down: int
+    is_planar: bool
+    is_tiled: bool
+
+
+def tiles_of(layout: Layout, window: Window, samples: Sequence[int]) -> tuple[TileRef, ...]:
     """The tiles that hold `samples` of the pixels of `window` (inside the image), in file order per sample."""
-    height, width = layout.tile_height, layout.tile_width
-    planes: Sequence[int | None] = samples if layout.planes > 1 else (None,)
+    height, width, is_planar = layout.tile_height, layout.tile_width, layout.planes > 1
+    tiling = _Tiling(
+        layout.height, height, width, layout.tiles_across, layout.tiles_down, is_planar, is_tiled=layout.tiled
+    )
+    few = window.height * window.width <= _CHIP_TILES * height * width
+    return (_shared_refs if few else _refs)(tiling, window, tuple(samples) if is_planar else (None,))
+
+
+def _refs(tiling: _Tiling, window: Window, planes: tuple[int | None, ...]) -> tuple[TileRef, ...]:
+    height, width = tiling.tile_height, tiling.tile_width
+    refs: list[TileRef] = []
     for plane in planes:
-        for tile_row in range(window.row // height, -(-window.stop_row // height)):
-            top = max(window.row, tile_row * height)
-            bottom = min(window.stop_row, (tile_row + 1) * height)
-            for tile_col in range(window.col // width, -(-window.stop_col // width)):
-                left = max(window.col, tile_col * width)
-                right = min(window.stop_col, (tile_col + 1) * width)
+        for row in range(window.row // height, -(-window.stop_row // height)):
+            top = max(window.row, row * height)
+            bottom = min(window.stop_row, (row + 1) * height)
+            stored = height if tiling.is_tiled else min(height, tiling.height - row * height)
+            for col in range(window.col // width, -(-window.stop_col // width)):
+                left = max(window.col, col * width)
+                right = min(window.stop_col, (col + 1) * width)
                 paste = Paste(
-                    slice(top - tile_row * height, bottom - tile_row * height),
-                    slice(left - tile_col * width, right - tile_col * width),
+                    slice(top - row * height, bottom - row * height),
+                    slice(left - col * width, right - col * width),
                     slice(top - window.row, bottom - window.row),
                     slice(left - window.col, right - window.col),
                 )
-                index = layout.tile_index(tile_row, tile_col, plane or 0)
-                yield TileRef(index, layout.tile_rows(tile_row), paste, plane)
+                index = ((plane or 0) * tiling.down + row) * tiling.across + col
+                refs.append(TileRef(index, stored, paste, plane))
+    return tuple(refs)
+
+
+_CHIP_TILES = 64
+_shared_refs = functools.lru_cache(maxsize=2048)(_refs)  # bands and dates of a chip mostly share their tiling
