@@ -15,20 +15,16 @@ from torch.utils.data import default_collate, get_worker_info
 
 from rasteret_torch.chips.mixing import Numbers, key_of, mixed
 from rasteret_torch.errors import (
-    ErrorBudgetExceededError,
     InputError,
     RasteretTorchError,
-    StoreError,
-    TiffError,
 )
-from rasteret_torch.loaders.ledger import BadSample, check_budget
+from rasteret_torch.loaders.ledger import BadSample, check_budget, nothing_instead, substitutes
 from rasteret_torch.loaders.reads import Reads
 from rasteret_torch.loaders.recipe import ChipRead, PlannedChip, Sample, SampleRecipe
 from rasteret_torch.loaders.seeding import seeded
 from rasteret_torch.loaders.sources import ChipSource
 from rasteret_torch.read import ChipPixels, Failures, Pipeline, ReadOptions
 
-_SUBSTITUTES = 16  # other samples that are tried in place of one that fails
 _TRANSFORMS = 42  # purpose of a key
 
 
@@ -53,6 +49,7 @@ class ChipReader:
         transforms: applied to every sample.
         ledger: gets a line for each sample that failed.
         failed: samples that failed in this process so far.
+        last: what was wrong with the last of them.
     """
 
     source: ChipSource
@@ -63,6 +60,7 @@ class ChipReader:
     transforms: Callable[[Sample], Sample] | None = None
     ledger: list[BadSample] = field(default_factory=list)
     failed: int = 0
+    last: RasteretTorchError | None = None
     _counting: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self, numbers: Numbers, epoch: int, *, batched: bool) -> Reading:
@@ -72,13 +70,12 @@ class ChipReader:
         return Reading(self, chosen, epoch, batched)
 
     def _choose(self, number: int, place: Any, epoch: int) -> Chosen:
-        try:
-            return Chosen(number, self.source.plan(place))
-        except (TiffError, StoreError) as error:
-            if self.options.on_error != "replace":
-                raise
-            self.count(error, number, epoch)
-        return Chosen(number, next(self.substitutes(number, epoch)).chip)
+        chip = self.source.plan(place)
+        if chip.error is None:
+            return Chosen(number, chip)
+        self.count(chip.error, number, epoch)
+        replaces = self.options.on_error == "replace"
+        return Chosen(number, next(self.substitutes(number, epoch)).chip if replaces else chip)
 
     def substitutes(self, number: int, epoch: int) -> Iterator[Chosen]:
         """Other samples to take the place of one that failed; which ones depends on seed, epoch and its number only.
@@ -87,15 +84,15 @@ class ChipReader:
             ErrorBudgetExceededError: none of those tried can be read, or too many samples failed.
         """
         length = self.source.length
-        for attempt in range(_SUBSTITUTES):
+        for attempt in substitutes(self.options.sample_timeout_s):
             other = int(mixed([number], self.seed, epoch, attempt)[0]) % length
-            try:
-                yield Chosen(other, self.source.plan(self.source.at(np.array([other]), epoch)[0]))
-            except (TiffError, StoreError) as error:
-                self.count(error, other, epoch)
-        raise ErrorBudgetExceededError(
-            f"sample {number} failed, and so did {_SUBSTITUTES} others in its place; check the store and the files"
-        )
+            chip = self.source.plan(self.source.at(np.array([other]), epoch)[0])
+            if chip.error is None:
+                yield Chosen(other, chip)
+            else:
+                self.count(chip.error, other, epoch)
+        assert self.last is not None
+        raise nothing_instead(f"sample {number}", self.last) from self.last
 
     def count(self, error: RasteretTorchError, number: int, epoch: int) -> None:
         """Counts a failed sample.
@@ -105,6 +102,7 @@ class ChipReader:
         """
         with self._counting:  # plans fail in another thread than reads
             self.failed += 1
+            self.last = error
         self.ledger.append(BadSample.of(error, number, epoch))
         check_budget(self.failed, self.options, error)
 
@@ -139,7 +137,8 @@ class Reading:
         """
         self._found = self._reads.result()
         for slot, error in sorted(self._failures.items()):
-            self._reader.count(error, self._chosen[slot].number, self._epoch)
+            if self._chosen[slot].chip.error is None:  # it was counted when it was planned
+                self._reader.count(error, self._chosen[slot].number, self._epoch)
             if self._reader.options.on_error == "replace":
                 self._found[slot] = self._replaced(slot, self._found[slot].image)
 

@@ -9,7 +9,7 @@ import torch
 from torchgeo.datasets import GeoDataset, IntersectionDataset, UnionDataset, concat_samples, merge_samples
 
 from rasteret_torch.errors import InputError
-from rasteret_torch.loaders.queries import Finish, Query, Sample, begin, settled
+from rasteret_torch.loaders.queries import Finish, Lost, Query, Sample, begin, settled
 
 SHARED_KEYS = ("bounds", "transform")  # these describe the chip, not what one side read of it
 
@@ -33,17 +33,15 @@ class Combination(abc.ABC):
     collate_fn: Callable[[Sequence[Sample]], Sample]
 
     @abc.abstractmethod
-    def joined(
-        self, queries: Sequence[Query], columns: list[list[Sample | None]], lost: set[int]
-    ) -> list[Sample | None]:
+    def joined(self, queries: Sequence[Query], columns: list[list[Sample | None]], lost: Lost) -> list[Sample | None]:
         """The samples of two sides as one."""
 
-    def begin(self, queries: Sequence[Query], lost: set[int]) -> Finish:
+    def begin(self, queries: Sequence[Query], lost: Lost) -> Finish:
         """Starts both sides; calling the result waits, and gives None where no item is.
 
         Args:
             queries: of the batch.
-            lost: gets the numbers of those whose sample failed on a side that replaces it.
+            lost: gets the errors of those whose sample failed on a side that replaces it, by number.
         """
         sides = [begin(dataset, queries, lost) for dataset in self.datasets]
         return lambda: self.joined(queries, [side() for side in sides], lost)
@@ -98,9 +96,7 @@ class RasteretIntersectionDataset(Combination, IntersectionDataset):  # type: ig
         super().__init__(dataset1, dataset2, spatial_only, collate_fn, transforms)
         self.spatial_only = spatial_only
 
-    def joined(
-        self, queries: Sequence[Query], columns: list[list[Sample | None]], lost: set[int]
-    ) -> list[Sample | None]:
+    def joined(self, queries: Sequence[Query], columns: list[list[Sample | None]], lost: Lost) -> list[Sample | None]:
         """Both sides side by side, None where one has nothing."""
         first, second = columns
         if self.spatial_only:
@@ -109,13 +105,13 @@ class RasteretIntersectionDataset(Combination, IntersectionDataset):  # type: ig
         return [None if one is None or two is None else self.collated([one, two]) for one, two in pairs]
 
     def _of_any_time(
-        self, queries: Sequence[Query], first: list[Sample | None], second: list[Sample | None], lost: set[int]
+        self, queries: Sequence[Query], first: list[Sample | None], second: list[Sample | None], lost: Lost
     ) -> list[Sample | None]:
         """The second side, where it has nothing at the time of the query with all that it has there."""
         others = [n for n, one in enumerate(first) if one is not None and second[n] is None and n not in lost]
-        again: set[int] = set()
+        again: Lost = {}
         found = begin(self.datasets[1], [queries[n][:2] for n in others], again)() if others else []
-        lost |= {others[number] for number in again}
+        lost.update((others[number], error) for number, error in again.items())
         placed = dict(zip(others, found, strict=True))
         return [placed.get(number, sample) for number, sample in enumerate(second)]
 
@@ -138,9 +134,7 @@ class RasteretUnionDataset(Combination, UnionDataset):  # type: ignore[misc]
         _check_common_ground(dataset1, dataset2)
         super().__init__(dataset1, dataset2, collate_fn, transforms)
 
-    def joined(
-        self, queries: Sequence[Query], columns: list[list[Sample | None]], lost: set[int]
-    ) -> list[Sample | None]:
+    def joined(self, queries: Sequence[Query], columns: list[list[Sample | None]], lost: Lost) -> list[Sample | None]:
         """What the sides have, merged."""
         found = [[sample for sample in pair if sample is not None] for pair in zip(*columns, strict=True)]
         return [None if n in lost or not found[n] else self.collated(found[n]) for n in range(len(queries))]

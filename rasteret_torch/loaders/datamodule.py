@@ -17,7 +17,7 @@ from rasteret_torch.index import Collection
 from rasteret_torch.index.audit import AuditMode, HoldsOut, audit_splits
 from rasteret_torch.loaders.chip_facts import ChipFacts
 from rasteret_torch.loaders.device import Scaling, Statistic, Transform, augmentation, augmented, labelled
-from rasteret_torch.loaders.evaluation import EvaluationDataset
+from rasteret_torch.loaders.evaluation import EvaluationDataset, each_once
 from rasteret_torch.loaders.geodataset import RasteretGeoDataset
 from rasteret_torch.loaders.iterable import RasteretIterableDataset
 from rasteret_torch.loaders.iterable_loader import RasteretDataLoader
@@ -146,7 +146,8 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
                 and std of "collection" are then measured on training chips, since stored ones are of the numbers.
             transforms: applied to each sample, in the worker; it must pickle when `num_workers` is not 0.
             drop_last: leave out a last training batch that is not full.
-            read: how pixels are fetched.
+            read: how pixels are fetched. Where `on_error` is "replace", chips that fail are replaced in training and
+                left invalid elsewhere, so that no other is judged twice.
             backend: byte source; None reads paths and URLs directly, or as the catalog says of the collection.
 
         Raises:
@@ -228,7 +229,10 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
             return known  # type: ignore[no-any-return]
         if self.iterable:
             return self._stream(RasteretIterableDataset if role == "train" else EvaluationDataset, role)
-        return RasteretGeoDataset(self._opened, self.bands, split=self.splits[role], **self.dataset_options)
+        options = self.dataset_options
+        if role != "train":
+            options = options | {"read": each_once(options["read"])}
+        return RasteretGeoDataset(self._opened, self.bands, split=self.splits[role], **options)
 
     def _stream(self, kind: type[RasteretIterableDataset], role: str, **options: Any) -> RasteretIterableDataset:
         """The chips of a split: random ones of training, all in their order of the others."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -10,10 +11,16 @@ from rasteret_torch.chips.share import Cut, EvenCut
 from rasteret_torch.loaders.iterable import RasteretIterableDataset
 from rasteret_torch.loaders.ranks import Rank
 from rasteret_torch.loaders.sources import ChipSource, LayoutSource
+from rasteret_torch.read import ReadOptions
+
+
+def each_once(read: ReadOptions) -> ReadOptions:
+    """Options for chips that are judged: one that fails stays what it is, not valid, instead of another shown twice."""
+    return dataclasses.replace(read, on_error="nodata") if read.on_error == "replace" else read
 
 
 class EvaluationDataset(RasteretIterableDataset):
-    """A stream that hands out every chip once, whatever the number of ranks: nothing is padded.
+    """A stream that hands out every chip once, whatever the number of ranks: nothing is padded, nothing replaced.
 
     Ranks still make equally many steps, since a model with batch norm or a logged sum waits for the others in each.
     """
@@ -26,6 +33,7 @@ class EvaluationDataset(RasteretIterableDataset):
             overlap: pixels that neighbouring chips of a "grid" share.
         """
         self._overlap = overlap
+        options["read"] = each_once(options.get("read", ReadOptions()))
         super().__init__(*arguments, **options)
 
     @functools.cached_property

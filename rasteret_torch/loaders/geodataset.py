@@ -11,7 +11,6 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import pandas as pd
 import shapely
 import torch
 from matplotlib.colors import Colormap, ListedColormap
@@ -25,10 +24,10 @@ from rasteret_torch.geo import Grid, parse_crs, same_crs
 from rasteret_torch.index import Collection
 from rasteret_torch.loaders.combined import RasteretIntersectionDataset, RasteretUnionDataset
 from rasteret_torch.loaders.ledger import BadSample, check_budget
-from rasteret_torch.loaders.lookup import COLUMNS, ROW, FrameLookup
+from rasteret_torch.loaders.lookup import ROW, FrameLookup, first_crs, frame_of, placed_rows
 from rasteret_torch.loaders.planning import plan_queries
 from rasteret_torch.loaders.plotting import Palette, plot_sample, rgb_bands_of
-from rasteret_torch.loaders.queries import Finish, Query, Sample, settled
+from rasteret_torch.loaders.queries import Finish, Lost, Query, Sample, settled
 from rasteret_torch.loaders.reads import Reads
 from rasteret_torch.loaders.recipe import (
     Assembly,
@@ -127,10 +126,10 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         self.sample_dtype = as_dtype(dtype)
         self.time_series = time_series
         self.resampling = resampling
-        self.assembly = Assembly(mosaic, group_by, sample_crs, scaled)
+        read = _read_options(read)
+        self.assembly = Assembly(mosaic, group_by, sample_crs, scaled, read.on_error)
         self.transforms = transforms
         self.cache = cache
-        read = _read_options(read)
         self.read_options = read if cache else replace(read, tile_cache_nbytes=0)
         self.backend = backend_for(self.collection, backend)
         self.targets: tuple[Target, ...] = resolved(
@@ -138,9 +137,10 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         )
         self.paths = str(self.collection.path or self.collection.name)
         runtime = self.collection.runtime
-        self._crs = parse_crs(crs) if crs is not None else runtime.crs_list[0]
+        self._crs = parse_crs(crs) if crs is not None else first_crs(runtime, self.bands[0])
         if res is None:
-            res = runtime.grid(0, self.bands[0]).res_in(self._crs)
+            first = int(placed_rows(runtime, self._crs, self.bands[0])[0])
+            res = runtime.grid(first, self.bands[0]).res_in(self._crs)
         self._res = (float(res), float(res)) if isinstance(res, (int, float)) else (float(res[0]), float(res[1]))
         self._frame: gpd.GeoDataFrame | None = None
         self._replaced = False
@@ -156,23 +156,13 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
     def index(self) -> gpd.GeoDataFrame:
         """Items as a GeoDataFrame: exact file bounds in the dataset CRS, time intervals, and their collection rows."""
         if self._frame is None:
-            self._frame = self._build_frame()
+            self._frame = frame_of(self.collection.runtime, self._crs, self.bands[0])
         return self._frame
 
     @index.setter
     def index(self, frame: gpd.GeoDataFrame) -> None:
         """Narrows the dataset to these rows and geometries (TorchGeo's splitters do this)."""
         self._frame, self._replaced, self._lookup = frame, True, None
-
-    def _build_frame(self) -> gpd.GeoDataFrame:
-        runtime = self.collection.runtime
-        bounds = runtime.bounds(self._crs, band=self.bands[0])
-        left = pd.to_datetime(runtime.start_us, unit="us")
-        right = pd.to_datetime(runtime.end_us, unit="us")
-        intervals = pd.IntervalIndex.from_arrays(left, right, closed="both", name="datetime")
-        values = (list(runtime.ids), np.arange(runtime.count, dtype=np.int64))
-        data = dict(zip(COLUMNS, values, strict=True))
-        return gpd.GeoDataFrame(data, index=intervals, geometry=shapely.box(*bounds.T), crs=self._crs)
 
     def _restrict(self, geometries: Any) -> None:
         areas = list(geometries) if hasattr(geometries, "__iter__") else [geometries]
@@ -261,16 +251,17 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         """The samples of a batch: one plan, every tile once, one gather."""
         return settled(self, queries)
 
-    def begin(self, queries: Sequence[Query], lost: set[int]) -> Finish:
+    def begin(self, queries: Sequence[Query], lost: Lost) -> Finish:
         """Plans a batch and starts reading it; calling the result waits, and gives None where no item is.
 
         Args:
             queries: of the batch.
-            lost: gets the numbers of those whose sample failed, where `on_error` replaces it.
+            lost: gets the errors of those whose sample failed, by number, where `on_error` replaces it.
         """
         chips = [self.plan_query(query) for query in queries]
         placed = [number for number, chip in enumerate(chips) if chip is not None]
-        failures: Failures = {}
+        known = (chips[number] for number in placed)
+        failures: Failures = {n: chip.error for n, chip in enumerate(known) if chip is not None and chip.error}
         reads = Reads(self.pipeline, self.targets, [chip for chip in chips if chip is not None], None, failures)
 
         def finish() -> list[Sample | None]:
@@ -279,7 +270,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
                 self._count(error)
                 if self.read_options.on_error == "replace":
                     del found[placed[position]]
-                    lost.add(placed[position])
+                    lost[placed[position]] = error
             return [self._sample(chip, found[n]) if chip and n in found else None for n, chip in enumerate(chips)]
 
         return finish
@@ -367,7 +358,9 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
 
     def __len__(self) -> int:
         """Items of the index."""
-        return self.collection.runtime.count if self._frame is None else len(self._frame)
+        if self._frame is not None:
+            return len(self._frame)
+        return len(placed_rows(self.collection.runtime, self._crs, self.bands[0]))
 
     def __getstate__(self) -> dict[str, Any]:
         """A recipe: an index that was not replaced is rebuilt on the other side."""

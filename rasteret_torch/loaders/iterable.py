@@ -179,7 +179,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         made = resolved(
             targets, label_field, self.collection, is_image=is_image, level=read.level, backend=self.backend
         )
-        how = Assembly(mosaic, group_by, sample_crs, scaled)
+        how = Assembly(mosaic, group_by, sample_crs, scaled, read.on_error)
         reuses = locality is not None or not (shuffle or sampler == "random")
         self._recipe = SampleRecipe(
             self.collection, self.bands, is_image, dtype, time_series, made, resampling, read.level, how, reuses

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rasteret_torch.errors import ErrorBudgetExceededError, RasteretTorchError
 from rasteret_torch.read import ReadOptions
 
 UNNUMBERED = -1  # samples that were asked for by place
+SUBSTITUTES = 16  # other samples that are tried in place of one that fails
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +46,20 @@ def check_budget(failed: int, options: ReadOptions, last: RasteretTorchError) ->
             f"{failed} samples failed in this process, more than ReadOptions.max_bad_samples="
             f"{options.max_bad_samples}; the last one: {last}"
         ) from last
+
+
+def substitutes(time_limit_s: float) -> Iterator[int]:
+    """Counts the samples that are tried in place of one that failed; none begins after the time limit."""
+    end = time.monotonic() + time_limit_s
+    for attempt in range(SUBSTITUTES):
+        if time.monotonic() > end:
+            return
+        yield attempt
+
+
+def nothing_instead(sample: str, last: RasteretTorchError) -> ErrorBudgetExceededError:
+    """What is said when no substitute could be read either."""
+    return ErrorBudgetExceededError(
+        f"{sample} failed, and so did all that were tried in its place; check the store and the files. The last "
+        f"error: {last}"
+    )

@@ -5,15 +5,53 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
 from numpy.typing import NDArray
+from pyproj import CRS
 
-from rasteret_torch.errors import InputError
+from rasteret_torch.errors import EmptySelectionError, InputError
+from rasteret_torch.index.runtime import RuntimeIndex
 
 ROW = "row"  # column of the GeoDataFrame: the item's row number in the collection
 COLUMNS = ("id", ROW)  # of the GeoDataFrame, in this order, before its geometry
+
+
+def placed_rows(runtime: RuntimeIndex, crs: CRS, band: str) -> NDArray[np.int64]:
+    """The rows that have a place; others were not read when the index was built, and no query finds them."""
+    return np.flatnonzero(~np.isnan(runtime.bounds(crs, band=band)).any(axis=1))
+
+
+def first_crs(runtime: RuntimeIndex, band: str) -> CRS:
+    """The CRS of the first item that has a place.
+
+    Raises:
+        EmptySelectionError: none has.
+    """
+    crs_ids = runtime.grids(band)[2]
+    placed = np.flatnonzero(crs_ids >= 0)
+    if not len(placed):
+        raise EmptySelectionError(f"no item has a georeferenced header of band {band!r}; see collection.describe()")
+    return runtime.crs_list[int(crs_ids[placed[0]])]
+
+
+def frame_of(runtime: RuntimeIndex, crs: CRS, band: str) -> gpd.GeoDataFrame:
+    """The items that have a place, as TorchGeo's `index`.
+
+    Args:
+        runtime: the items.
+        crs: of the geometries.
+        band: whose files count.
+    """
+    rows = placed_rows(runtime, crs, band)
+    left, right = (pd.to_datetime(times[rows], unit="us") for times in (runtime.start_us, runtime.end_us))
+    intervals = pd.IntervalIndex.from_arrays(left, right, closed="both", name="datetime")
+    ids = list(runtime.ids) if len(rows) == runtime.count else [runtime.ids[row] for row in rows]
+    data = dict(zip(COLUMNS, (ids, rows), strict=True))
+    boxes = shapely.box(*runtime.bounds(crs, band=band)[rows].T)
+    return gpd.GeoDataFrame(data, index=intervals, geometry=boxes, crs=crs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

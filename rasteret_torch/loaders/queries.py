@@ -10,22 +10,24 @@ import pandas as pd
 from torchgeo.datasets import GeoDataset
 
 from rasteret_torch.chips.mixing import fractions, key_of, mixed
-from rasteret_torch.errors import ErrorBudgetExceededError, QueryOutsideError
+from rasteret_torch.errors import QueryOutsideError, RasteretTorchError
+from rasteret_torch.loaders.ledger import SUBSTITUTES, nothing_instead, substitutes
+from rasteret_torch.read import ReadOptions
 
 Sample = dict[str, Any]
 Query = Any  # what TorchGeo calls a GeoSlice: slices (x, y, t), any of which may be missing or partly given
 Finish = Callable[[], list[Sample | None]]
-_SUBSTITUTES = 16  # that are tried
+Lost = dict[int, RasteretTorchError]  # by the number of the query in its batch
 _ROW, _X, _Y = 61, 62, 63  # purposes of keys
 
 
-def begin(dataset: GeoDataset, queries: Sequence[Query], lost: set[int]) -> Finish:
+def begin(dataset: GeoDataset, queries: Sequence[Query], lost: Lost) -> Finish:
     """Starts reading a batch where the dataset can; the result waits, and holds None where the dataset has no item.
 
     Args:
         dataset: of ours or not.
         queries: of the batch.
-        lost: gets the numbers of those queries whose sample failed and is to be replaced.
+        lost: gets the errors of those queries whose sample failed and is to be replaced.
     """
     starts = getattr(dataset, "begin", None)
     if starts is not None:
@@ -49,10 +51,10 @@ def settled(dataset: GeoDataset, queries: Sequence[Query]) -> list[Sample]:
         QueryOutsideError: one is missing.
         ErrorBudgetExceededError: too many failed.
     """
-    lost: set[int] = set()
+    lost: Lost = {}
     samples = begin(dataset, queries, lost)()
     return [
-        substitute(dataset, query) if number in lost else _present(dataset, query, samples[number])
+        substitute(dataset, query, lost[number]) if number in lost else _present(dataset, query, samples[number])
         for number, query in enumerate(queries)
     ]
 
@@ -63,30 +65,47 @@ def _present(dataset: GeoDataset, query: Query, sample: Sample | None) -> Sample
     return sample
 
 
-def substitute(dataset: GeoDataset, query: Query) -> Sample:
-    """The sample of another place: as large, inside an item of the same time, a function of the query alone.
+def substitute(dataset: GeoDataset, query: Query, error: RasteretTorchError) -> Sample:
+    """The sample of another place: as large, inside an item, a function of the query alone.
+
+    Items of the same time are tried first, then any.
+
+    Args:
+        dataset: of ours.
+        query: whose sample failed.
+        error: what was wrong with it.
 
     Raises:
         ErrorBudgetExceededError: none of those tried can be read, or too many samples failed.
     """
     for other in _others(dataset, query):
-        lost: set[int] = set()
+        lost: Lost = {}
         sample = begin(dataset, [other], lost)()[0]
         if sample is not None and not lost:
             return sample
-    raise ErrorBudgetExceededError(
-        f"the sample at {query} failed, and so did {_SUBSTITUTES} others in its place; check the store and the files"
-    )
+        error = lost.get(0, error)
+    raise nothing_instead(f"the sample at {query}", error) from error
+
+
+def _time_limit_s(dataset: GeoDataset) -> float:
+    """How long reading a sample may take, of a dataset or the slowest part of it."""
+    own: ReadOptions | None = getattr(dataset, "read_options", None)
+    if own is not None:
+        return own.sample_timeout_s
+    return max((_time_limit_s(part) for part in getattr(dataset, "datasets", ())), default=ReadOptions.sample_timeout_s)
 
 
 def _others(dataset: GeoDataset, query: Query) -> Iterator[Query]:
     x, y, t = dataset._disambiguate_slice(query)
     key = key_of(*np.array([x.start, y.start]).view(np.int64).tolist(), t.start.value)
     frame = dataset.index
-    rows = np.flatnonzero(frame.index.overlaps(pd.Interval(t.start, t.stop, closed="both")))
+    of_time = np.flatnonzero(frame.index.overlaps(pd.Interval(t.start, t.stop, closed="both")))
     width, height = x.stop - x.start, y.stop - y.start
-    for attempt in range(_SUBSTITUTES if len(rows) else 0):
+    for attempt in substitutes(_time_limit_s(dataset)):
+        rows = of_time if len(of_time) and attempt < SUBSTITUTES // 2 else np.arange(len(frame))
         row = rows[int(mixed([attempt], key, _ROW)[0]) % len(rows)]
+        if rows is not of_time:
+            t = slice(frame.index[row].left, frame.index[row].right, t.step)
         xmin, ymin, xmax, ymax = frame.geometry.iloc[row].bounds
         left = xmin + _moved(xmax - xmin - width, x.step, attempt, key_of(key, _X))
         top = ymax - _moved(ymax - ymin - height, y.step, attempt, key_of(key, _Y))

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from rasteret_torch.chips.native import native_grid
-from rasteret_torch.errors import EmptySelectionError, InputError
+from rasteret_torch.errors import EmptySelectionError, InputError, RasteretTorchError, StoreError, TiffError
 from rasteret_torch.geo import Grid, epsg_of
 from rasteret_torch.index import Collection, load
 from rasteret_torch.loaders.orphans import end_with_parent
@@ -23,7 +23,8 @@ from rasteret_torch.loaders.targets import ChipPlace, Target
 from rasteret_torch.loaders.tensors import SampleDtype, converted, interpolates
 from rasteret_torch.read import ChipPixels, ChipPlan, Pipeline, ReadOptions, Resampling, pipeline, plan_chip
 from rasteret_torch.read.machine import core_count
-from rasteret_torch.read.options import LevelChoice
+from rasteret_torch.read.options import LevelChoice, OnError
+from rasteret_torch.read.plan import ItemSources
 from rasteret_torch.read.steps import GroupBy, MosaicOrder, steps_of
 from rasteret_torch.store import StorageBackend
 
@@ -41,6 +42,7 @@ class PlannedChip(NamedTuple):
         box: the sample's `bounds`.
         times: POSIX seconds of the steps of a time series.
         labels: what is read for each target, None where nothing is.
+        error: why an item is left out, where its file could not be read when the index was built.
     """
 
     plan: ChipPlan
@@ -48,6 +50,7 @@ class PlannedChip(NamedTuple):
     box: Box
     times: tuple[float, ...]
     labels: tuple[ChipPlan | None, ...]
+    error: RasteretTorchError | None = None
 
 
 class ChipRead(NamedTuple):
@@ -59,12 +62,16 @@ class ChipRead(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """How items become the steps of a chip; see `RasteretGeoDataset` for the meaning of the fields."""
+    """How items become the steps of a chip; see `RasteretGeoDataset` for the meaning of the fields.
+
+    `on_error` is that of `ReadOptions`, for files that could not be read when the index was built.
+    """
 
     mosaic: MosaicOrder = "index"
     group_by: GroupBy = "item"
     sample_crs: SampleCRS = "dataset"
     scaled: bool = False
+    on_error: OnError = "raise"
 
     def __post_init__(self) -> None:
         """Refuses unknown words.
@@ -99,30 +106,75 @@ class SampleRecipe:
             grid: its pixels.
             rows: collection rows that may have some of them, in mosaic order.
             box: its `bounds`.
+
+        Raises:
+            TiffError, StoreError: with `on_error="raise"`, what was wrong with a file when the index was built;
+                otherwise its item is left out, and the chip says why.
         """
         runtime, how = self.collection.runtime, self.assembly
         order = None if how.mosaic == "index" else how.mosaic  # the rows are in the order of the index already
         steps = steps_of(self.collection, rows.tolist(), how.group_by if self.time_series else None, order)
-        first = steps[0][0]
-        if how.sample_crs == "native":
+        read, error = self._readable(steps)
+        first = next((row for step in read for row in step), steps[0][0])
+        if how.sample_crs == "native" and any(read):
             grid = native_grid(grid, runtime.grid(first, self.bands[0]))
             xmin, ymin, xmax, ymax = grid.bounds
             box = (xmin, xmax, grid.res[0], ymin, ymax, grid.res[1], *box[6:])
-        sources = [[[runtime.source(row, band) for band in self.bands] for row in step] for step in steps]
-        plan = plan_chip(
-            grid,
-            sources,
-            resampling=self._kernel,
-            level=self.level,
-            whole_tiles=self.reuses_tiles,
-            scaled_fill=0.0 if how.scaled else None,  # not NaN, which one step of training would spread everywhere
-        )
+        plan = self._planned(grid, [list(step.values()) for step in read], error)
         times = tuple(min(float(runtime.start_us[row]) for row in step) / 1e6 for step in steps)
         shown = rows if self.time_series else [first]
         span = int(runtime.start_us[shown].min()), int(runtime.end_us[shown].max())
         where = ChipPlace(grid, first, *span)
         labels = tuple(target.plan(where) for target in self.targets)
-        return PlannedChip(plan, where, box, times if self.time_series else (), labels)
+        return PlannedChip(plan, where, box, times if self.time_series else (), labels, error)
+
+    def _readable(
+        self, steps: Sequence[Sequence[int]]
+    ) -> tuple[list[dict[int, ItemSources]], RasteretTorchError | None]:
+        """The sources of the rows of each step, and what was said of the first that is left out."""
+        read: list[dict[int, ItemSources]] = []
+        first: RasteretTorchError | None = None
+        for step in steps:
+            read.append({})
+            for row in step:
+                try:
+                    read[-1][row] = self._sources(row)
+                except (TiffError, StoreError) as error:
+                    if self.assembly.on_error == "raise":
+                        raise
+                    first = first or error
+        return read, first
+
+    def _sources(self, row: int) -> ItemSources:
+        sources = [self.collection.runtime.source(row, band) for band in self.bands]
+        for source in sources:
+            if source.header.transform is None:
+                self.collection.runtime.grid(row, source.band)  # says that there is no place
+        return sources
+
+    def _planned(self, grid: Grid, steps: list[list[ItemSources]], error: RasteretTorchError | None) -> ChipPlan:
+        """A plan with these steps; one of which all items are left out holds nothing valid."""
+        plan = plan_chip(
+            grid,
+            [step for step in steps if step] or [[self._model(error)]],
+            resampling=self._kernel,
+            level=self.level,
+            whole_tiles=self.reuses_tiles,
+            scaled_fill=0.0 if self.assembly.scaled else None,  # not NaN, which one step of training would spread
+        )
+        if all(steps):
+            return plan
+        items = iter(plan.steps)
+        return replace(plan, steps=tuple(next(items) if step else () for step in steps))
+
+    def _model(self, error: RasteretTorchError | None) -> ItemSources:
+        """The sources of some item that was indexed in full: dtype and nodata of a chip that shows none."""
+        known = [self.collection.runtime.grids(band)[2] >= 0 for band in self.bands]
+        rows = np.flatnonzero(np.logical_and.reduce(known))
+        if not len(rows):
+            assert error is not None
+            raise error
+        return self._sources(int(rows[0]))
 
     def _kernel(self, dtype: np.dtype[Any]) -> Resampling:
         if self.resampling is not None:

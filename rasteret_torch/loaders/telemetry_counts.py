@@ -66,7 +66,7 @@ class LoaderCounts:
     @property
     def mb_per_s(self) -> float:
         """Megabytes (10^6) fetched or read from disk a second."""
-        return max(self.read.nbytes_fetched, self.read.nbytes_used) / _MB / self.elapsed_s if self.elapsed_s else 0.0
+        return self.read.nbytes_fetched / _MB / self.elapsed_s if self.elapsed_s else 0.0
 
     @property
     def cache_hit_share(self) -> float:

@@ -5,19 +5,29 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
+import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow.compute as pc
 import pytest
 import torch
+from tiffs import write_tiff
+from torchgeo.samplers import GriddedPatchSampler
 
 import rasteret_torch as rt
-from rasteret_torch.errors import DeadlineExceededError, ErrorBudgetExceededError, StoreError, TiffError
+from rasteret_torch.errors import (
+    DeadlineExceededError,
+    EmptySelectionError,
+    ErrorBudgetExceededError,
+    StoreError,
+    TiffError,
+)
 
 
 def stream(collection, on_error, bad=100, **options):
     read = rt.ReadOptions(on_error=on_error, max_bad_samples=bad, tile_cache_nbytes=0)
-    return rt.RasteretIterableDataset(collection, sampler="grid", patch_size=32, read=read, **options)
+    return rt.RasteretIterableDataset(collection, patch_size=32, read=read, **({"sampler": "grid"} | options))
 
 
 @pytest.mark.parametrize("batch_size", [None, 3])
@@ -59,8 +69,70 @@ def test_budget(damaged, on_error):
 
 def test_nothing_to_replace_with(damaged):
     only = damaged.where(pc.match_substring(pc.field("id"), "x2"))
-    with pytest.raises(ErrorBudgetExceededError):
+    with pytest.raises(ErrorBudgetExceededError, match=r"sample \d failed.*The last error: item .x2_2020.*not exist"):
         list(stream(only, "replace"))
+
+
+def test_judged_chips_are_not_replaced(damaged):
+    read = rt.ReadOptions(on_error="replace", tile_cache_nbytes=0)
+    module = rt.RasteretDataModule(damaged.with_column("split", ["val"] * 4), patch_size=32, val="val", read=read)
+    seen = [batch["mask_valid"].bool().all((1, 2)) for batch in module.val_dataloader()]
+    assert torch.cat(seen).tolist() == [True] * 4 + [False] * 4 + [True] * 8
+
+
+# What could not be read when the index was built ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def half_indexed(tmp_path) -> rt.Collection:
+    """Three items of two bands; the second band of the second item is no TIFF."""
+    for value in range(1, 4):
+        data = np.full((1, 64, 64), value, "uint8")
+        for band in ("a", "b"):
+            write_tiff(tmp_path / f"x{value}_2020010{value}_{band}.tif", data, origin=(5000.0 * value, 0.0))
+    (tmp_path / "x2_20200102_b.tif").write_bytes(bytes(4096))
+    regex = r"x\d_(?P<date>\d{8})_(?P<band>[ab])"
+    with pytest.warns(UserWarning, match="x2_20200102"):
+        return rt.build_from_files(tmp_path, filename_regex=regex, progress=False, max_error_fraction=1.0)
+
+
+@pytest.mark.parametrize("sampler", ["grid", "rows"])
+def test_items_that_are_not_indexed_in_full_fail_by_the_same_policy(half_indexed, sampler):
+    def samples(on_error, **options):
+        made = stream(half_indexed, on_error, bands=["a", "b"], sampler=sampler, **options)
+        return made, list(made)
+
+    with pytest.raises(TiffError, match="x2_20200102"):
+        samples("raise")
+    made, left = samples("nodata")
+    assert {int(s["bounds"][0]) // 5000: bool(s["mask_valid"].all()) for s in left} == {1: True, 2: False, 3: True}
+    assert all(s["image"].max() == 0 and not s["mask_valid"].any() for s in left if s["bounds"][0] // 5000 == 2)
+    assert len(made.bad_samples) == len(left) // 3
+    with pytest.raises(ErrorBudgetExceededError):
+        samples("nodata", bad=0)
+    _, replaced = samples("replace")
+    assert len(replaced) == len(left)
+    assert all(s["mask_valid"].all() for s in replaced)
+
+
+def test_series_and_queries_keep_the_step_of_an_item_that_is_not_indexed(half_indexed):
+    read = rt.ReadOptions(on_error="nodata")
+    dataset = rt.RasteretGeoDataset(half_indexed, ["a", "b"], time_series=True, read=read)
+    x, y, _ = dataset.bounds
+    sample = dataset[x.start : x.stop, y.start : y.stop]
+    assert [int(step.sum()) for step in sample["mask_valid"]] == [64 * 64, 0, 64 * 64]
+    assert len(dataset.bad_samples) == 1
+    by_item = rt.RasteretGeoDataset(half_indexed, ["a", "b"], read=rt.ReadOptions(on_error="replace"))
+    assert by_item[10000.0:10320.0, -320.0:0.0]["mask_valid"].all()
+
+
+def test_items_without_a_place_are_not_in_the_index_of_queries(half_indexed):
+    dataset = rt.RasteretGeoDataset(half_indexed, ["b"])
+    assert len(dataset) == len(dataset.index) == 2
+    assert dataset.index["row"].tolist() == [0, 2]
+    assert len(list(GriddedPatchSampler(dataset, size=32, stride=32))) > 0
+    with pytest.raises(EmptySelectionError, match="'b'"):
+        rt.RasteretGeoDataset(half_indexed.where(pc.field("id") == half_indexed.runtime.ids[1]), ["b"])
 
 
 # Deadlines ------------------------------------------------------------------------------------------------------------
@@ -97,6 +169,11 @@ def test_what_is_late_is_left_invalid_or_replaced(damaged, deadline):
     replaced = list(stalled(damaged, "replace", **{deadline: 0.3}))
     assert all(batch["mask_valid"].all() for batch in replaced)
     assert [batch["index"].tolist() for batch in replaced] == [batch["index"].tolist() for batch in left]
+    only = damaged.where(pc.match_substring(pc.field("id"), "x2"))
+    begun = time.monotonic()
+    with pytest.raises(ErrorBudgetExceededError):  # substitutes share the time of one sample
+        list(stalled(only, "replace", range_timeout_s=0.3, sample_timeout_s=0.5))
+    assert time.monotonic() - begun < 3
     with pytest.raises(DeadlineExceededError):
         list(stalled(damaged, "raise", **{deadline: 0.3}))
 
