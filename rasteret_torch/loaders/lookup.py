@@ -30,8 +30,8 @@ def first_crs(runtime: RuntimeIndex, band: str) -> CRS:
     Raises:
         EmptySelectionError: none has.
     """
-    crs_ids = runtime.grids(band)[2]
-    placed = np.flatnonzero(crs_ids >= 0)
+    transforms, _, crs_ids = runtime.grids(band)
+    placed = np.flatnonzero((crs_ids >= 0) & ~np.isnan(transforms).any(axis=1))
     if not len(placed):
         raise EmptySelectionError(f"no item has a georeferenced header of band {band!r}; see collection.describe()")
     return runtime.crs_list[int(crs_ids[placed[0]])]

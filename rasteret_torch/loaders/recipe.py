@@ -169,8 +169,8 @@ class SampleRecipe:
 
     def _model(self, error: RasteretTorchError | None) -> ItemSources:
         """The sources of some item that was indexed in full: dtype and nodata of a chip that shows none."""
-        known = [self.collection.runtime.grids(band)[2] >= 0 for band in self.bands]
-        rows = np.flatnonzero(np.logical_and.reduce(known))
+        unknown = [np.isnan(self.collection.runtime.grids(band)[0]).any(axis=1) for band in self.bands]
+        rows = np.flatnonzero(~np.logical_or.reduce(unknown))
         if not len(rows):
             assert error is not None
             raise error
