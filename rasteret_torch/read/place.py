@@ -103,7 +103,15 @@ def choose_level(header: TiffHeader, shrink: tuple[float, float], level: LevelCh
     for number, layout in enumerate(header.levels[1:], start=1):
         if header.masks[0] is not None and header.masks[number] is None:
             continue  # an overview without its mask would call hidden pixels valid
-        # A thousandth of slack: overview sizes are rounded to whole pixels, so their ratio is rarely exact.
-        if image.width / layout.width <= shrink[0] * 1.001 and image.height / layout.height <= shrink[1] * 1.001:
+        if _suits(image.width, layout.width, shrink[0]) and _suits(image.height, layout.height, shrink[1]):
             chosen = number
     return chosen
+
+
+def _suits(full: int, reduced: int, shrink: float) -> bool:
+    """Whether an overview of `reduced` pixels along a side of `full` is fine enough.
+
+    Its size is the nominal one rounded, by some writers down (half of 149 is 74), so one that nearly has a pixel more
+    passes; but none that is really coarser by a fifth, which is what GDAL lets pass, too.
+    """
+    return full <= min((reduced + 1) * 1.001, reduced * 1.2) * shrink

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rasteret_torch.tiff.model import ALPHA, TiffHeader
 
 _EPSILON = float(np.finfo(np.float32).eps)
+_OPACITIES = (np.dtype(np.uint8), np.dtype(np.uint16))
 
 
 def nodata_in(dtype: np.dtype[Any], nodata: float | int | None) -> Any | None:
@@ -80,11 +81,10 @@ def alpha_sample(header: TiffHeader, level: int) -> int | None:
     """The sample (0-based) whose opacity decides validity, or None.
 
     As in GDAL, alpha counts only where neither nodata nor a mask image says what is valid: many four-band images are
-    tagged as RGB with alpha although their fourth band is near infrared.
+    tagged as RGB with alpha although their fourth band is near infrared. It is the last sample, of 8 or 16 bits: a tag
+    for alpha with further bands behind it, or of other numbers, is such a mistake.
     """
-    if header.nodata is not None or header.masks[level] is not None:
-        return None
     layout = header.levels[level]
-    colours = layout.samples - len(layout.extra_samples)
-    opacities = [position for position, meaning in enumerate(layout.extra_samples) if meaning in ALPHA]
-    return colours + opacities[-1] if opacities else None
+    if header.nodata is not None or header.masks[level] is not None or layout.dtype not in _OPACITIES:
+        return None
+    return layout.samples - 1 if layout.extra_samples and layout.extra_samples[-1] in ALPHA else None

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.merge
+import rasterio.shutil
 from rasterio.enums import Resampling
 from tiffs import write_tiff
 
@@ -109,3 +110,18 @@ def test_uncovered_pixels_are_nodata_and_invalid(tmp_path, read_chip):
     assert (data[0, :10] == -999).all()
     assert not valid[0, :10].any()
     assert valid[0, 10:, 10:].all()
+
+
+@pytest.mark.parametrize("shape", [(149, 167), (150, 170), (257, 131)])
+def test_an_overview_whose_size_was_rounded_down_is_read(tmp_path, read_chip, shape):
+    path = write_tiff(tmp_path / "a.tif", pixels("uint8", None, (1, *shape)))
+    cog = tmp_path / "cog.tif"
+    options = {"driver": "COG", "blocksize": 128, "overview_count": 1, "overviews": "IGNORE_EXISTING"}
+    rasterio.shutil.copy(path, cog, overview_resampling="average", **options)
+    with rasterio.open(cog) as file, rasterio.open(cog, overview_level=0) as reduced:
+        left, top, rows, cols = file.bounds.left, file.bounds.top, shape[0] // 2, shape[1] // 2
+        bounds = (left, top - rows * 20.0, left + cols * 20.0, top)
+        half = file.read(window=((0, rows * 2), (0, cols * 2)), out_shape=(1, rows, cols))
+        np.testing.assert_array_equal(half, reduced.read()[:, :rows, :cols])
+    data, _ = read_chip([cog], bounds, (20.0, 20.0))
+    np.testing.assert_array_equal(data, half)

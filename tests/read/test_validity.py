@@ -39,17 +39,31 @@ def test_nodata_as_rasterio(tmp_path: Path, dtype: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-@pytest.mark.parametrize(("samples", "extra"), [(2, [2]), (2, [999]), (4, [1]), (4, [0, 0, 2]), (4, [2, 0, 2])])
-def test_alpha_as_rasterio(tmp_path: Path, samples: int, extra: list[int]) -> None:
-    data = np.random.default_rng(0).integers(0, 3, (20, 30, samples), dtype=np.uint8)
+@pytest.mark.parametrize(
+    ("samples", "extra", "dtype"),
+    [
+        (2, [2], "uint8"),
+        (2, [999], "uint16"),
+        (4, [1], "uint16"),
+        (4, [0, 0, 2], "uint8"),
+        (4, [2, 0, 2], "uint8"),
+        (4, [2, 0, 0], "uint8"),
+        (5, [2, 0], "uint16"),
+        (4, [2], "int16"),
+        (4, [2], "float32"),
+        (2, [1], "uint32"),
+    ],
+)
+def test_alpha_as_rasterio(tmp_path: Path, samples: int, extra: list[int], dtype: str) -> None:
+    data = np.random.default_rng(0).integers(0, 3, (20, 30, samples)).astype(dtype)
     path = tmp_path / "a.tif"
-    options: dict[str, Any] = {"photometric": "rgb" if len(extra) == 1 and samples == 4 else "minisblack"}
+    options: dict[str, Any] = {"photometric": "rgb" if samples - len(extra) == 3 else "minisblack"}
     tifffile.imwrite(path, data, planarconfig="contig", extrasamples=[0] * len(extra), metadata=None, **options)
     with tifffile.TiffFile(path, mode="r+b") as file:
         file.pages[0].tags["ExtraSamples"].overwrite(extra)  # type: ignore[union-attr]
     with rasterio.open(path) as source:
         expected = source.read_masks() != 0
-    assert not expected.all()
+    assert expected.all() == (extra[-1] == 0 or dtype not in ("uint8", "uint16"))
     assert np.array_equal(rt.read_tiff(path).valid, expected)
 
 
