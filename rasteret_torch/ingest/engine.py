@@ -18,9 +18,11 @@ class Engine(Protocol):
 
     Attributes:
         at_once: parts under way at the same time, so that one's slowest file delays no other.
+        is_here: whether parts run in this process, and can write to its files.
     """
 
     at_once: int
+    is_here: bool
 
     def run[R](self, function: Callable[..., R], *arguments: Any) -> R:
         """Calls a function and waits for its result; called from several threads at once."""
@@ -31,6 +33,7 @@ class LocalEngine:
     """Runs parts in the calling thread."""
 
     at_once = 4
+    is_here = True
 
     def run[R](self, function: Callable[..., R], *arguments: Any) -> R:
         """See `Engine`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rasteret_torch.ingest import assemble, workspace
 from rasteret_torch.ingest.assemble import Asset, Item
 from rasteret_torch.ingest.headers import Outcome, read_headers
 from rasteret_torch.ingest.names import FileName, base_name, parse_names, unique_ids
+from rasteret_torch.ingest.shards import Shards
 from rasteret_torch.store import CloudConfig, StorageBackend, create_backend, is_local, local_path, local_stamp, redact
 from rasteret_torch.tiff.model import TiffHeader
 
@@ -93,10 +95,13 @@ def build_from_files(
     if backend is None and cloud_config is not None:
         backend = create_backend(cloud_config=cloud_config)
 
-    def build() -> Collection:
-        found = read_headers(
-            [one.href for one in names], backend=backend, max_concurrent=max_concurrent, progress=progress
-        )
+    hrefs = [one.href for one in names]
+
+    def build(shards: Shards | None) -> Collection:
+        with nullcontext() if shards is None else shards.journal.part() as log:
+            found = read_headers(hrefs, backend=backend, max_concurrent=max_concurrent, progress=progress, log=log)
+            if log is not None:
+                log.keep = True  # until the collection is saved
         outcomes = {
             one.href: assemble.placed_or_error(one.href, outcome) for one, outcome in zip(names, found, strict=True)
         }

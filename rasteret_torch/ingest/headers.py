@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from tqdm import tqdm
 
 from rasteret_torch.errors import DeadlineExceededError, RasteretTorchError, TiffError
+from rasteret_torch.ingest.journal import Log
 from rasteret_torch.store import Fetcher, FetchPolicy, ObjectStamp, StorageBackend, fetcher, redact, runtime
 from rasteret_torch.tiff.model import TiffHeader
 from rasteret_torch.tiff.parser import header_steps
@@ -26,6 +27,7 @@ def read_headers(
     max_concurrent: int = 64,
     progress: bool = False,
     timeout_s: float = 60.0,
+    log: Log | None = None,
 ) -> list[Outcome]:
     """Parses the headers of files, each file once however often it is named.
 
@@ -36,6 +38,7 @@ def read_headers(
         max_concurrent: files in flight.
         progress: shows a progress bar.
         timeout_s: deadline of one header, all its requests included.
+        log: takes headers down as they come, and knows those that an interrupted build has read.
 
     Returns:
         For each href its header, stamped with size, ETag and modification time, or the error that it met.
@@ -43,7 +46,11 @@ def read_headers(
     unique = list(dict.fromkeys(hrefs))
     if not unique:
         return []
-    outcomes = runtime.run(_read_all(unique, backend, policy, (max_concurrent, timeout_s), progress))
+    known = {} if log is None else {href: header for href in unique if (header := log.find(href)) is not None}
+    outcomes: dict[str, Outcome] = dict(known)
+    new = [href for href in unique if href not in known]
+    if new:
+        outcomes |= runtime.run(_read_all(new, backend, policy, (max_concurrent, timeout_s), (progress, log)))
     return [outcomes[href] for href in hrefs]
 
 
@@ -52,9 +59,9 @@ async def _read_all(
     backend: StorageBackend | None,
     policy: FetchPolicy,
     limits: tuple[int, float],
-    progress: bool,
+    telling: tuple[bool, Log | None],
 ) -> dict[str, Outcome]:
-    max_concurrent, timeout_s = limits
+    (max_concurrent, timeout_s), (progress, log) = limits, telling
     source = fetcher(backend, policy)
     outcomes: dict[str, Outcome] = {}
     queue = iter(hrefs)
@@ -62,7 +69,9 @@ async def _read_all(
 
         async def work(queue: Iterator[str]) -> None:
             for href in queue:
-                outcomes[href] = await _outcome(source, href, timeout_s)
+                outcome = outcomes[href] = await _outcome(source, href, timeout_s)
+                if log is not None and isinstance(outcome, TiffHeader):
+                    log.add(href, outcome)
                 bar.update()
 
         async with asyncio.TaskGroup() as group:

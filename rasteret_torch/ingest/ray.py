@@ -16,6 +16,8 @@ _PER_CORE = 2  # parts: while one waits for its last files, another begins
 class RayEngine:
     """Runs parts as Ray tasks. What they need travels as recipes, what they make as Arrow tables."""
 
+    is_here = False
+
     def __init__(self) -> None:
         if not ray.is_initialized():
             ray.init(include_dashboard=False, log_to_driver=False)

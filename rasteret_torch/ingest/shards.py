@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import functools
+import logging
 import os
 import shutil
 import uuid
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -15,11 +17,12 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rasteret_torch.errors import InputError
+from rasteret_torch.ingest.journal import Journal
 from rasteret_torch.ingest.stac_rows import as_text
 
 _SUFFIX = ".arrow"
 _BATCH_ROWS = 4096
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -31,31 +34,44 @@ class Shards:
 
     Attributes:
         folder: removed by `clear`, kept when the build is interrupted.
-        headers: how many a small build reads for one shard; as many may be read again after a kill for each that was
-            under way.
+        headers: how many a small build reads for one shard.
+        has_waited: whether another builder of the same had to finish first.
+        journal: the headers of shards that are not complete.
     """
 
     folder: Path
     headers: int = 16
+    has_waited: bool = False
+    journal: Journal = field(init=False)
     _lock: int = -1
     _fresh: set[str] = field(default_factory=set)
 
     def __enter__(self) -> Self:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system gives it back when a process dies
-        except OSError as error:
-            os.close(self._lock)
-            raise InputError(
-                f"another process builds this collection now ({self.folder} is locked); wait for it or choose a name"
-            ) from error
+        while not self._has_locked():
+            os.close(self._lock)  # that builder has finished, and removed the folder
         for file in self.folder.glob("*.part"):
             file.unlink()
+        self.journal = Journal(self.folder)
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self._lock)
+
+    def _has_locked(self) -> bool:
+        """Waits for another builder of the same; the system gives the lock back when a process dies."""
+        file = self.folder / "lock"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            _LOGGER.warning("another process builds this collection now (%s is locked); waiting for it", self.folder)
+            self.has_waited = True
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            return os.stat(file).st_ino == os.fstat(self._lock).st_ino
+        except FileNotFoundError:
+            return False
 
     def clear(self) -> None:
         """Removes the folder; the build is finished."""
@@ -75,12 +91,16 @@ class Shards:
     def known(self) -> set[str]:
         """Ids of the rows that an earlier, interrupted run finished without an error; damaged shards are removed."""
         found: set[str] = set()
-        for file in self._files():
-            if _checksum(file) != file.stem.rpartition("-")[2]:
-                file.unlink()  # cut short by a crash of the system: its files are read again
-                continue
+        for file in self._sound():
             table = _read(file).select(["id", "status"])
             found.update(table.filter(pc.equal(table["status"], "ok"))["id"].to_pylist())
+        return found
+
+    def by_position(self) -> dict[int, Callable[[], pa.Table]]:
+        """What reads the shard of each position; damaged shards are removed."""
+        found: dict[int, Callable[[], pa.Table]] = {}
+        for file in self._sound():
+            found[int(file.name.partition("-")[0])] = functools.partial(_read, file)
         return found
 
     def tables(self) -> Iterator[tuple[pa.Table, bool]]:
@@ -91,6 +111,13 @@ class Shards:
     def schemas(self) -> list[pa.Schema]:
         """The schema of each shard."""
         return [_schema(file) for file in self._files()]
+
+    def _sound(self) -> Iterator[Path]:
+        for file in self._files():
+            if _checksum(file) == file.stem.rpartition("-")[2]:
+                yield file
+            else:
+                file.unlink()  # cut short by a crash of the system: its files are read again
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob(f"*{_SUFFIX}"))

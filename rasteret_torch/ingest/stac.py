@@ -137,23 +137,17 @@ def built(
 ) -> Collection:
     """The collection that the work gives, in memory or in the workspace (see `build_from_stac`)."""
     key = build_hash(work)
-    base = _base(work, name, workspace_dir) if update else None
-    with ExitStack() as stack:
-        opened: list[Shards] = []
+    extends = update and _base(work, name, workspace_dir) is not None
 
-        def build() -> Collection:
-            if workspace_dir is None:
+    def build(shards: Shards | None) -> Collection:
+        with ExitStack() as stack:
+            if shards is None:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rasteret_torch-build-")))
-                shards = Shards(folder, _HEADERS_UNKEPT)
-            else:
-                shards = Shards(locate.absolute(workspace_dir) / f".{name}.{key[:12]}.shards")
-            opened.append(stack.enter_context(shards))
+                shards = stack.enter_context(Shards(folder, _HEADERS_UNKEPT))
+            base = _base(work, name, workspace_dir) if extends else None
             return as_collection(rows(work, shards, base), name=name, data_source=work.data_source)
 
-        result = workspace.built(name, workspace_dir, force or base is not None, key, build)
-        for shards in opened:
-            shards.clear()
-    return result
+    return workspace.built(name, workspace_dir, force or extends, key, build)
 
 
 def _base(work: Work, name: str, workspace_dir: str | Path | None) -> Collection | None:

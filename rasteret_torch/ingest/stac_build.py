@@ -27,6 +27,7 @@ from rasteret_torch.index import Collection
 from rasteret_torch.index import schema as s
 from rasteret_torch.ingest.engine import Engine, LocalEngine
 from rasteret_torch.ingest.headers import Outcome, read_headers
+from rasteret_torch.ingest.journal import Log
 from rasteret_torch.ingest.shards import Shards, fitted, gathered, unified
 from rasteret_torch.ingest.stac_items import Bands, StacItem, check_bands, item_of
 from rasteret_torch.ingest.stac_listing import Listing
@@ -171,7 +172,14 @@ def _items(work: Work, run: _Run, bar: Any) -> Iterator[StacItem]:
 
 def _shard(work: Work, shards: Shards, run: _Run, position: int, items: list[StacItem]) -> None:
     part = Part(items, work.listing.root, work.backend, work.max_concurrent, work.data_source)
-    made = work.engine.run(made_of, part)
+    if work.engine.is_here:
+        with shards.journal.part() as log:
+            _keep(shards, run, position, items, made_of(part, log))
+    else:
+        _keep(shards, run, position, items, work.engine.run(made_of, part))
+
+
+def _keep(shards: Shards, run: _Run, position: int, items: list[StacItem], made: Made) -> None:
     with run.lock:
         run.outcomes += made.outcomes
         run.failures += made.failures
@@ -209,15 +217,15 @@ class Made:
     disagreements: Disagreements
 
 
-def made_of(part: Part) -> Made:
-    """Reads the headers of some items and makes their rows."""
-    outcomes = _outcomes(part)
+def made_of(part: Part, log: Log | None = None) -> Made:
+    """Reads the headers of some items, those aside that a log knows, and makes their rows."""
+    outcomes = _outcomes(part, log)
     disagreements = Disagreements()
     table = rows_of(part.items, outcomes, part.data_source, disagreements)
     return Made(table, len(outcomes), failed(outcomes), disagreements)
 
 
-def _outcomes(part: Part) -> dict[str, Outcome]:
+def _outcomes(part: Part, log: Log | None) -> dict[str, Outcome]:
     refused: dict[str, Outcome] = {}
     for item in part.items:
         for href in item.claims:
@@ -230,7 +238,7 @@ def _outcomes(part: Part) -> dict[str, Outcome]:
     hrefs = dict.fromkeys(href for item in part.items for href in item.claims)
     allowed = [href for href in hrefs if href not in refused]
     policy = FetchPolicy(max_requests=part.max_concurrent)
-    read = read_headers(allowed, backend=part.backend, policy=policy, max_concurrent=part.max_concurrent)
+    read = read_headers(allowed, backend=part.backend, policy=policy, max_concurrent=part.max_concurrent, log=log)
     return refused | dict(zip(allowed, read, strict=True))
 
 

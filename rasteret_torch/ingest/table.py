@@ -21,7 +21,9 @@ from rasteret_torch.ingest import assemble, workspace
 from rasteret_torch.ingest.engine import Engine, EngineName, engine_of, in_order
 from rasteret_torch.ingest.enrich import build_url_index_from_assets, enriched
 from rasteret_torch.ingest.headers import Outcome, read_headers
+from rasteret_torch.ingest.journal import Log
 from rasteret_torch.ingest.normalize import Shape, bands_with_assets, normalized
+from rasteret_torch.ingest.shards import Shards
 from rasteret_torch.store import CloudConfig, StorageBackend, create_backend, is_local, local_path
 
 _BATCH_ROWS = 8192
@@ -92,11 +94,11 @@ def build_from_table(
     far = engine_of(engine)
     enrich = Enrich(tuple(band_codes) if band_codes is not None else None, backend, max_concurrent, progress)
 
-    def build() -> Collection:
+    def build(shards: Shards | None) -> Collection:
         tally = assemble.Tally()
         tables: Iterator[pa.Table] = (normalized(pa.Table.from_batches([batch]), shape) for batch in batches)
         if enrich_cog:
-            tables = enrich.each(tables, tally) if engine == "local" else enrich.spread(tables, tally, far)
+            tables = enrich.each(tables, tally, shards) if far.is_here else enrich.spread(tables, tally, far)
         collection = as_collection(_stream(tables), name=name, data_source=data_source)
         tally.report(max_error_fraction)
         return collection
@@ -125,13 +127,37 @@ class Enrich:
     max_concurrent: int
     progress: bool
 
-    def each(self, tables: Iterable[pa.Table], tally: assemble.Tally) -> Iterator[pa.Table]:
-        """Tables with headers, one after the other; a file that the one before had, too, is not read again."""
+    def each(
+        self, tables: Iterable[pa.Table], tally: assemble.Tally, shards: Shards | None = None
+    ) -> Iterator[pa.Table]:
+        """Tables with headers, one after the other; a file that the one before had, too, is not read again.
+
+        Those that an interrupted build finished without an error are taken from its shards.
+        """
         known: dict[str, Outcome] = {}
-        for table in tables:
-            done, known = self.one(table, known)
-            tally.add(known.values())
+        stored = {} if shards is None else shards.by_position()
+        for position, table in enumerate(tables):
+            if position in stored:
+                done = stored[position]()
+                tally.count += done.num_rows
+            else:
+                done, known = self._kept(position, table, known, shards)
+                tally.add(known.values())
             yield done
+
+    def _kept(
+        self, position: int, table: pa.Table, known: Mapping[str, Outcome], shards: Shards | None
+    ) -> tuple[pa.Table, dict[str, Outcome]]:
+        """`one`, with checkpoints."""
+        if shards is None:
+            return self.one(table, known)
+        with shards.journal.part() as log:
+            done, outcomes = self.one(table, known, log)
+            if not any(isinstance(one, RasteretTorchError) for one in outcomes.values()):
+                shards.add(position, done)
+            else:
+                log.keep = True  # those that failed are tried again
+        return done, outcomes
 
     def spread(self, tables: Iterable[pa.Table], tally: assemble.Tally, engine: Engine) -> Iterator[pa.Table]:
         """Tables with headers, made by the workers of an engine, in the order of the rows."""
@@ -149,12 +175,16 @@ class Enrich:
         tally.add(outcomes.values())
         return done, tally
 
-    def one(self, table: pa.Table, known: Mapping[str, Outcome]) -> tuple[pa.Table, dict[str, Outcome]]:
+    def one(
+        self, table: pa.Table, known: Mapping[str, Outcome], log: Log | None = None
+    ) -> tuple[pa.Table, dict[str, Outcome]]:
         """A table with headers, and the outcomes of its files."""
         index = build_url_index_from_assets(table, self.bands)
         hrefs = list(dict.fromkeys(asset.href for assets in index.values() for asset in assets.values()))
         new = [href for href in hrefs if href not in known]
-        read = read_headers(new, backend=self.backend, max_concurrent=self.max_concurrent, progress=self.progress)
+        read = read_headers(
+            new, backend=self.backend, max_concurrent=self.max_concurrent, progress=self.progress, log=log
+        )
         fresh = {href: assemble.placed_or_error(href, outcome) for href, outcome in zip(new, read, strict=True)}
         outcomes = {href: fresh[href] if href in fresh else known[href] for href in hrefs}
         return enriched(table, index, bands_with_assets(table, self.bands), outcomes), outcomes

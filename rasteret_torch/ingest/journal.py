@@ -1,0 +1,160 @@
+"""The headers of an unfinished build, written down one by one, so that a kill costs only what was under way."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import hashlib
+import json
+import uuid
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+
+from rasteret_torch.tiff.model import GroundControlPoint, Layout, TiffHeader
+
+_SUFFIX = ".heads"
+_LAYOUT = [one.name for one in fields(Layout) if one.name not in ("dtype", "offsets", "counts", "jpeg_tables")]
+_PLAIN = ("crs", "nodata", "scales", "offsets", "band_names", "pixel_is_point", "file_size", "etag", "status")
+
+
+@dataclass(slots=True)
+class Log:
+    """Takes down headers as they come, a line each: checksum, key and JSON. A line that a kill cut short is skipped.
+
+    Attributes:
+        file: where to.
+        known: headers that an earlier, interrupted run took down.
+        keep: whether it is of use after this part of the build.
+    """
+
+    file: FileIO
+    known: Mapping[str, TiffHeader]
+    keep: bool = False
+
+    def find(self, href: str) -> TiffHeader | None:
+        """The header of a file, where it was read before."""
+        return self.known.get(_key(href)) if self.known else None
+
+    def add(self, href: str, header: TiffHeader) -> None:
+        """One more, on its way to the disk when this returns: in one write, which a kill cannot tear from others."""
+        line = f"{_key(href)} {json.dumps(recorded(header))}"
+        self.file.write(f"{zlib.crc32(line.encode()):08x} {line}\n".encode())
+
+
+@dataclass(slots=True)
+class Journal:
+    """The headers of one build in one folder.
+
+    Attributes:
+        folder: of the files.
+        known: by the hash of the href (which may be signed), those of earlier runs.
+    """
+
+    folder: Path
+    known: dict[str, TiffHeader] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for file in self.folder.glob(f"*{_SUFFIX}"):
+            for line in file.read_bytes().splitlines():
+                self.known.update(_read(line))
+
+    @contextmanager
+    def part(self) -> Iterator[Log]:
+        """What takes down the headers of one part of the build; forgotten when that is done, unless to be kept."""
+        path = self.folder / f"{uuid.uuid4().hex}{_SUFFIX}"
+        with FileIO(path, "x") as file:
+            log = Log(file, self.known)
+            yield log
+        if not log.keep:
+            path.unlink(missing_ok=True)
+
+
+def _key(href: str) -> str:
+    return hashlib.sha256(href.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _read(line: bytes) -> dict[str, TiffHeader]:
+    check, _, rest = line.partition(b" ")
+    if check != f"{zlib.crc32(rest):08x}".encode():
+        return {}
+    key, _, text = rest.partition(b" ")
+    try:
+        return {key.decode(): restored(json.loads(text))}
+    except (ValueError, KeyError, TypeError):  # of another version of this package: the file is read again
+        return {}
+
+
+def recorded(header: TiffHeader) -> dict[str, Any]:
+    """A header as JSON, exactly."""
+    return {
+        "levels": [_of_layout(one) for one in header.levels],
+        "masks": [None if one is None else _of_layout(one) for one in header.masks],
+        "transform": None if header.transform is None else list(header.transform[:6]),
+        "color_map": None if header.color_map is None else _of_array(header.color_map),
+        "datetime": None if header.datetime is None else header.datetime.isoformat(),
+        "last_modified": None if header.last_modified is None else header.last_modified.isoformat(),
+        "gcps": [[one.row, one.col, one.x, one.y, one.z] for one in header.gcps],
+        **{name: getattr(header, name) for name in _PLAIN},
+    }
+
+
+def restored(record: Mapping[str, Any]) -> TiffHeader:
+    """The header of `recorded`.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none.
+    """
+    plain = {name: _tuple(record[name]) for name in _PLAIN}
+    return TiffHeader(
+        levels=tuple(_layout(one) for one in record["levels"]),
+        masks=tuple(None if one is None else _layout(one) for one in record["masks"]),
+        transform=None if record["transform"] is None else Affine(*record["transform"]),
+        color_map=None if record["color_map"] is None else _array(record["color_map"], "uint16").reshape(3, -1),
+        datetime=_moment(record["datetime"]),
+        last_modified=_moment(record["last_modified"]),
+        gcps=tuple(GroundControlPoint(*one) for one in record["gcps"]),
+        **plain,
+    )
+
+
+def _of_layout(layout: Layout) -> dict[str, Any]:
+    tables = None if layout.jpeg_tables is None else base64.b64encode(layout.jpeg_tables).decode()
+    own = {"dtype": layout.dtype.str, "jpeg_tables": tables}
+    own |= {"offsets": _of_array(layout.offsets), "counts": _of_array(layout.counts)}
+    return own | {name: getattr(layout, name) for name in _LAYOUT}
+
+
+def _layout(record: Mapping[str, Any]) -> Layout:
+    tables = record["jpeg_tables"]
+    return Layout(
+        dtype=np.dtype(record["dtype"]),
+        offsets=_array(record["offsets"], "uint64"),
+        counts=_array(record["counts"], "uint64"),
+        jpeg_tables=None if tables is None else base64.b64decode(tables),
+        **{name: _tuple(record[name]) for name in _LAYOUT},
+    )
+
+
+def _of_array(array: NDArray[Any]) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+def _array(text: str, dtype: str) -> NDArray[Any]:
+    return np.frombuffer(base64.b64decode(text), dtype).copy()
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _moment(text: str | None) -> dt.datetime | None:
+    return None if text is None else dt.datetime.fromisoformat(text)
