@@ -65,7 +65,7 @@ class LoaderCounts:
 
     @property
     def mb_per_s(self) -> float:
-        """Megabytes (10^6) fetched or read from disk a second."""
+        """Megabytes (10^6) fetched, or read from local files, a second."""
         return self.read.nbytes_fetched / _MB / self.elapsed_s if self.elapsed_s else 0.0
 
     @property

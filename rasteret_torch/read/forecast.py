@@ -13,7 +13,6 @@ from rasteret_torch.read.options import ReadOptions
 from rasteret_torch.read.plan import ChipPlan, LayerPlan
 from rasteret_torch.read.spans import TileBytes, requests_for
 from rasteret_torch.read.tiles import tiles_of
-from rasteret_torch.read.validity import alpha_sample
 from rasteret_torch.store import is_local
 from rasteret_torch.store.policy import MIB
 from rasteret_torch.tiff import prefix_nbytes, tile_span
@@ -248,12 +247,7 @@ def _layers(plan: ChipPlan) -> Iterable[LayerPlan]:
 
 def _add_tiles(layer: LayerPlan, needed: dict[TileKey, _Tile], *, whole: bool) -> None:
     """Notes the tiles of a layer, of its alpha sample and of its mask."""
-    alpha = alpha_sample(layer.header, layer.level)
-    samples = layer.samples if alpha is None or alpha in layer.samples else (*layer.samples, alpha)
-    images: list[tuple[Layout, bool, tuple[int, ...]]] = [(layer.layout, False, samples)]
-    if layer.mask is not None:
-        images.append((layer.mask, True, (0,)))
-    for layout, is_mask, wanted in images:
+    for layout, is_mask, wanted in layer.images:
         for ref in tiles_of(layout, layer.window, wanted):
             key = TileKey(layer.href, layer.level, is_mask, ref.index)
             rows = ref.rows if whole else min(ref.paste.rows.stop, ref.rows)

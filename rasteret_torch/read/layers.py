@@ -16,7 +16,7 @@ from rasteret_torch.geo import Window
 from rasteret_torch.read.plan import ChipPlan, LayerPlan
 from rasteret_torch.read.resample import Pixels
 from rasteret_torch.read.tiles import Paste, TileRef
-from rasteret_torch.read.validity import alpha_sample, fill_value, is_nodata
+from rasteret_torch.read.validity import fill_value, is_nodata
 from rasteret_torch.tiff import Tile
 
 
@@ -95,7 +95,7 @@ class LayerJob:
         self._positions: dict[int | None, list[int]] = {None: list(range(len(plan.samples)))}
         for position, sample in enumerate(plan.samples):
             self._positions.setdefault(sample, []).append(position)
-        self.alpha_sample = alpha_sample(plan.header, plan.level)
+        self.alpha_sample = plan.alpha
         self.alpha: NDArray[Any] | None = None
         if self.alpha_sample is not None and self.alpha_sample not in plan.samples:
             self.alpha = np.empty((height, width), plan.layout.dtype)
@@ -109,12 +109,6 @@ class LayerJob:
             self.data = canvas.data[plan.bands[0] : plan.bands[0] + len(plan.bands)]
         else:
             self.data = np.empty((len(plan.samples), height, width), plan.layout.dtype)
-
-    @property
-    def read_samples(self) -> tuple[int, ...]:
-        """Samples to fetch: the ones asked for, and alpha."""
-        extra = () if self.alpha is None or self.alpha_sample is None else (self.alpha_sample,)
-        return (*self.plan.samples, *extra)
 
     def paste(self, tile: Tile, ref: TileRef) -> None:
         """Copies what the window needs of a tile."""

@@ -41,7 +41,6 @@ from rasteret_torch.store import (
     runtime,
 )
 from rasteret_torch.tiff import Tile, tile_span
-from rasteret_torch.tiff.model import Layout
 
 
 class ChipPixels(NamedTuple):
@@ -169,7 +168,7 @@ class Pipeline:
             header = plan.header
             stamp = ObjectStamp(header.file_size, header.etag)
             version = hash((header.file_size, header.etag, header.last_modified))
-            for layout, is_mask, samples in _images(job):
+            for layout, is_mask, samples in plan.images:
                 for ref in tiles_of(layout, plan.window, samples):
                     key = TileKey(plan.href, plan.level, is_mask, ref.index, version)
                     need = needs.get(key)
@@ -307,6 +306,7 @@ class Pipeline:
         """Reads and decodes tiles of local files in one thread task."""
         self.stats.requests += len(needs)
         tiles = await self._lane.run(read_local, needs, self.stats)
+        self.stats.nbytes_fetched += sum(need.read_nbytes for need in needs)
         self._keep(zip(needs, tiles, strict=True))
 
     async def _read_kept(self, disk: DiskCache, href: str, needs: list[TileNeed]) -> None:
@@ -328,13 +328,6 @@ class Pipeline:
                 self.cache.put(need.key, tile)
             if not need.is_short:
                 self._land(need, tile)
-
-
-def _images(job: LayerJob) -> list[tuple[Layout, bool, tuple[int, ...]]]:
-    """What must be read for a layer: (image, whether it is the mask, samples)."""
-    mask = job.plan.mask
-    image = (job.plan.layout, False, job.read_samples)
-    return [image] if mask is None else [image, (mask, True, (0,))]
 
 
 def _paste(found: Iterable[tuple[TileNeed, Tile]]) -> None:

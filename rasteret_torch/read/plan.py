@@ -21,7 +21,7 @@ from rasteret_torch.read.axis import Axis, Resampling
 from rasteret_torch.read.options import LevelChoice
 from rasteret_torch.read.place import ground, place
 from rasteret_torch.read.placement import Aligned, Placement
-from rasteret_torch.read.validity import fill_value
+from rasteret_torch.read.validity import alpha_sample, fill_value
 from rasteret_torch.tiff.model import Layout, TiffHeader
 
 ItemSources = Sequence[Source]  # one per requested band, of one item
@@ -65,6 +65,19 @@ class LayerPlan:
     def mask(self) -> Layout | None:
         """Its mask image."""
         return self.header.masks[self.level]
+
+    @property
+    def alpha(self) -> int | None:
+        """The sample that hides pixels, 0-based; None where none does."""
+        return alpha_sample(self.header, self.level)
+
+    @property
+    def images(self) -> tuple[tuple[Layout, bool, tuple[int, ...]], ...]:
+        """What is read: (image, whether it is the mask, samples); alpha comes with the samples asked for."""
+        alpha = self.alpha
+        unasked = alpha is not None and alpha not in self.samples
+        image = self.layout, False, (*self.samples, alpha) if unasked and alpha is not None else self.samples
+        return (image,) if self.mask is None else (image, (self.mask, True, (0,)))
 
 
 class ItemPlan(Protocol):

@@ -11,7 +11,7 @@ class ReadStats:
 
     Attributes:
         requests: remote requests and local reads.
-        nbytes_fetched: bytes that came, gaps of coalesced requests included.
+        nbytes_fetched: bytes that came from stores and local files, gaps of coalesced requests included.
         nbytes_used: compressed bytes of the tiles that were decoded.
         tiles: tiles decoded.
         cache_hits: tiles taken from memory.
