@@ -47,7 +47,7 @@ def test_scripts(name, tmp_path, monkeypatch, capsys):
 @pytest.mark.filterwarnings("ignore")
 def test_lightning_goes_on_from_its_checkpoint(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    short = ["--epochs", "1", "--length", "90"]  # six steps; the checkpoint is of the fifth
+    short = ["--epochs", "1", "--length", "90", "--chip", "48"]  # six steps; the checkpoint is of the fifth
     words = r"loss \d\.\d+, val IoU \d\.\d+"
     whole = run("lightning_module.py", short, monkeypatch, capsys)
     resumed = run("lightning_module.py", [*short, "--resume", "runs/last.ckpt"], monkeypatch, capsys)

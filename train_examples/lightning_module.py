@@ -50,6 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--length", type=int, default=320, help="training chips an epoch")
+    parser.add_argument("--chip", type=int, default=96, help="side of a chip, px")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("runs"))
     parser.add_argument("--resume", type=Path, help="a checkpoint of this script")
@@ -59,7 +60,7 @@ def main() -> None:
     data = rt.RasteretDataModule(
         build_index(),
         BANDS,
-        patch_size=96,
+        patch_size=options.chip,
         batch_size=16,
         length=options.length,
         num_workers=options.workers,

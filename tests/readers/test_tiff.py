@@ -122,13 +122,15 @@ SPARSE_WITHOUT_NODATA = (
     "arcgis93_geodataxform_gcp.tif",
     "packages__core__data__sparse.tiff",
 )
+# Hundreds of millions of pixels, whose masks say nothing that smaller ones do not.
+LARGE = ("bug1488.tif", "_Map.tif")
 
 
 @pytest.mark.slow
 def test_masks_and_places_of_the_corpus_equal_rasterio(shared_data):
     wrong, checked = [], 0
     for path in sorted((shared_data / "geotiff").rglob("*.tif*")):
-        if path.stat().st_size > 3_000_000 or path.name.endswith(SPARSE_WITHOUT_NODATA):
+        if path.name.endswith((*SPARSE_WITHOUT_NODATA, *LARGE)):
             continue
         try:
             raster = rt.read_tiff(path)
