@@ -106,6 +106,7 @@ def survey(
         InputError: no item has a place, or a resolution is needed.
     """
     transforms, _, crs_ids = runtime.grids(bands[0])
+    crs_ids = np.where(np.isnan(transforms).any(axis=1), -1, crs_ids)  # a CRS alone, of another band, is no place
     numbers = np.unique(crs_ids[crs_ids >= 0])
     if not len(numbers):
         raise InputError(f"no item has a georeferenced header of band {bands[0]!r}; see collection.describe()")

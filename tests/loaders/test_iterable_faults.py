@@ -83,17 +83,28 @@ def test_judged_chips_are_not_replaced(damaged):
 # What could not be read when the index was built ----------------------------------------------------------------------
 
 
-@pytest.fixture
-def half_indexed(tmp_path) -> rt.Collection:
-    """Three items of two bands; the second band of the second item is no TIFF."""
+def half_indexed_collection(tmp_path, broken) -> rt.Collection:
+    """Three items of two bands; the second band of one is no TIFF."""
     for value in range(1, 4):
         data = np.full((1, 64, 64), value, "uint8")
         for band in ("a", "b"):
             write_tiff(tmp_path / f"x{value}_2020010{value}_{band}.tif", data, origin=(5000.0 * value, 0.0))
-    (tmp_path / "x2_20200102_b.tif").write_bytes(bytes(4096))
+    (tmp_path / f"x{broken}_2020010{broken}_b.tif").write_bytes(bytes(4096))
     regex = r"x\d_(?P<date>\d{8})_(?P<band>[ab])"
-    with pytest.warns(UserWarning, match="x2_20200102"):
+    with pytest.warns(UserWarning, match=f"x{broken}_2020"):
         return rt.build_from_files(tmp_path, filename_regex=regex, progress=False, max_error_fraction=1.0)
+
+
+@pytest.fixture
+def half_indexed(tmp_path) -> rt.Collection:
+    """The second item is broken."""
+    return half_indexed_collection(tmp_path, 2)
+
+
+def test_an_item_without_a_place_may_come_first(tmp_path):
+    broken = half_indexed_collection(tmp_path, 1)
+    assert sorted(int(s["image"].max()) for s in stream(broken, "raise", bands=["b"])) == [2] * 4 + [3] * 4
+    assert rt.RasteretGeoDataset(broken, ["b"]).res == (10.0, 10.0)
 
 
 @pytest.mark.parametrize("sampler", ["grid", "rows"])
