@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from rasteret_torch.read.arrow_shapes import Shapes, described, geometry_name, s
 
 MAX_SEGMENT_SHARE = 1 / 64  # edges are split this finely before they are projected: straight lines become curves
 GEOMETRY_ID = "geometry_id"
+_HEX_WKB = re.compile("0[01][0-9A-Fa-f]{8}")  # as PostGIS and DuckDB print it
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +87,8 @@ def as_areas(value: Any, *, crs: Any = None, column: str | None = None) -> Areas
         raise InputError(f"geometries {bad[:5].tolist()} are null or empty; drop them")
     if not np.isfinite(shapely.total_bounds(shapes)).all():
         raise InputError("the geometries have coordinates that are not finite; drop them")
-    return Areas(shapes, resolve_crs(parsed.crs, crs, assume_lonlat=parsed.assume_lonlat), parsed.columns)
+    columns = parsed.columns if parsed.columns is not None and parsed.columns.num_columns else None
+    return Areas(shapes, resolve_crs(parsed.crs, crs, assume_lonlat=parsed.assume_lonlat), columns)
 
 
 def resolve_crs(stated: CRS | None, given: Any, *, assume_lonlat: bool) -> CRS:
@@ -194,6 +197,9 @@ def pandas_columns(frame: Any, geometry: str | None) -> pa.Table:
     """The other columns of a (Geo)DataFrame, further geometries as WKB; a named index is a column, too."""
     rest = frame.drop(columns=[] if geometry is None else [geometry])
     rest = rest.reset_index() if rest.index.name is not None else rest
+    names = [str(name) for name in rest.columns]
+    if len(set(names)) < len(names):
+        raise InputError(f"the table has columns {names}, some of one name; rename or drop them")
     columns = {}
     for name in rest.columns:
         values = rest[name]
@@ -258,9 +264,10 @@ def _one(value: Any) -> BaseGeometry | None:
         if isinstance(value, bytes | bytearray | memoryview):
             return shapely.from_wkb(bytes(value))
         if isinstance(value, str):
-            return shapely.from_wkt(value)
+            return shapely.from_wkb(value) if _HEX_WKB.match(value) else shapely.from_wkt(value)
         if isinstance(value, dict):
-            return shape(value["geometry"] if value.get("type") == "Feature" else value)
+            found = value["geometry"] if value["type"] == "Feature" else value
+            return None if found is None else shape(found)
         if hasattr(value, "__geo_interface__"):
             return _one(value.__geo_interface__)
     except (shapely.errors.ShapelyError, KeyError, TypeError, ValueError, AttributeError) as error:

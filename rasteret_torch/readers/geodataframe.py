@@ -70,9 +70,10 @@ def get_gdf(
     columns[GEOMETRY] = asked.areas.shapes[number]
     frame = pd.DataFrame({name: list(values) for name, values in columns.items()})
     frame["datetime"] = pd.to_datetime(frame["datetime"], utc=True)
-    if asked.areas.columns is not None:
-        kept = [name for name in asked.areas.columns.column_names if name != GEOMETRY_ID]
-        own = _exactly(beside(asked.areas.columns.select(kept), list(frame.columns)))
+    given = asked.areas.columns
+    kept = [] if given is None else [name for name in given.column_names if name != GEOMETRY_ID]
+    if given is not None and kept:
+        own = _exactly(beside(given.select(kept), list(frame.columns)))
         frame = pd.concat([frame, own.iloc[number].reset_index(drop=True)], axis=1)
     return gpd.GeoDataFrame(frame, geometry=GEOMETRY, crs=asked.areas.crs)
 

@@ -36,13 +36,18 @@ def save_per_geometry(
         The paths of each geometry_id, ascending in time.
 
     Raises:
-        InputError: no such variable, other dimensions than those of `get_xarray`, or dtypes that differ.
+        InputError: no Dataset, no such variable, other dimensions than those of `get_xarray`, dtypes that differ, or a
+            file in the folder's place.
         NotGeoreferencedError: the coordinates y, x or spatial_ref are gone.
         MissingDependencyError: rasterio is not installed.
     """
+    if not isinstance(ds, xr.Dataset):
+        raise InputError(f"{type(ds).__name__} is no Dataset; pass what get_xarray gives (an array has to_dataset())")
     names = [str(name) for name in ds.data_vars] if data_var is None else [data_var]
     _check(ds, names)
     folder = Path(output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; pass a folder for the results")
     folder.mkdir(parents=True, exist_ok=True)
     written: dict[Any, list[Path]] = {}
     taken: set[Path] = set()

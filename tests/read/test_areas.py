@@ -5,6 +5,7 @@ import json
 import duckdb
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -133,6 +134,8 @@ def test_geometry_ids():
         (pa.array([1, 2]), "no geometries"),
         (pa.array([b"nonsense"]), "no geometry"),
         ({"type": "Feature"}, "no geometry"),
+        ({"type": "Feature", "geometry": None}, "null or empty"),
+        (pd.concat([frame(), frame()[["n"]]], axis=1), "of one name"),
         (shapely.box(0, 0, float("inf"), 1), "finite"),
     ],
     ids=str,
@@ -180,7 +183,8 @@ def test_point_columns():
         as_points([(np.nan, 1.0)])
 
 
-def test_json_text():
+def test_text():
+    assert as_areas(shapely.to_wkb(SHAPE, hex=True)).shapes[0].equals(SHAPE)
     assert as_areas(json.dumps(mapping(SHAPE))).shapes[0].equals(SHAPE)
     with pytest.raises(InputError, match="no GeoJSON"):
         as_areas('{"type": ')

@@ -57,6 +57,14 @@ def test_items_of_several_crs_keep_their_own(two_zones):
     assert same.array.iloc[0].shape == same.array.iloc[1].shape
 
 
+@pytest.mark.parametrize("own", [[], ["geometry_id"]])
+def test_geometries_without_columns(naip, own):
+    plots = PLOTS.assign(geometry_id=["a", "b"])[["geometry", *own]]
+    frame = naip.get_gdf(plots, "R", date_range="2012")
+    assert frame.columns.tolist()[-1] == "geometry"
+    assert frame.geometry_id.tolist() == (["a", "b", "b"] if own else [0, 1, 1])
+
+
 def test_nothing_there(naip):
     with pytest.raises(EmptySelectionError, match="none of the 24 items"):
         naip.get_gdf((0, 0, 1, 1), "R")

@@ -70,6 +70,11 @@ def test_the_input_keeps_its_columns(naip):
     np.testing.assert_allclose(table.column("point_x").to_numpy(), [-99.17, -99.16])
 
 
+def test_points_without_columns(naip):
+    points = gpd.GeoDataFrame(geometry=gpd.points_from_xy([-99.17], [47.02]), crs=4326)
+    assert naip.sample_points(points, "R", date_range="2012").column_names == list(COLUMNS)
+
+
 def test_text_of_polars_goes_along(naip):
     points = pl.DataFrame({"lon": [-99.17], "lat": [47.02], "label": ["a"], "tags": [["x", "y"]]})
     table = naip.sample_points(points, "R", date_range="2012")

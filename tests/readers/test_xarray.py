@@ -147,6 +147,11 @@ def test_saving_refuses_what_has_no_place(naip, tmp_path):
         rt.save_per_geometry(ds.drop_vars("spatial_ref"), tmp_path)
     with pytest.raises(InputError, match="data_var="):
         rt.save_per_geometry(ds.assign(F=ds.R.astype("float32")), tmp_path)
+    with pytest.raises(InputError, match="to_dataset"):
+        rt.save_per_geometry(ds.R, tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is a file"):
+        rt.save_per_geometry(ds, tmp_path / "file")
 
 
 def test_names_stay_in_the_folder(naip, tmp_path):
