@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 
 class ByteBudget:
@@ -20,17 +18,12 @@ class ByteBudget:
         """What could be asked for at once."""
         return self._free
 
-    @asynccontextmanager
-    async def hold(self, nbytes: int) -> AsyncIterator[None]:
-        """Waits until `nbytes` are free and holds them; a request above the limit goes alone."""
-        nbytes = min(nbytes, self._limit)
-        await self._take(nbytes)
-        try:
-            yield
-        finally:
-            self._give(nbytes)
+    def hold(self, nbytes: int) -> Held:
+        """Waits until `nbytes` are free and holds them (`async with`); a request above the limit goes alone."""
+        return Held(self, min(nbytes, self._limit))
 
-    async def _take(self, nbytes: int) -> None:
+    async def take(self, nbytes: int) -> None:
+        """Waits until `nbytes` are free and counts them as used."""
         if not self._queue and nbytes <= self._free:
             self._free -= nbytes
             return
@@ -41,12 +34,13 @@ class ByteBudget:
         except asyncio.CancelledError:
             if turn.cancelled():
                 self._queue.remove((nbytes, turn))
-                self._give(0)  # the one behind may fit where this one did not
+                self.give(0)  # the one behind may fit where this one did not
             else:
-                self._give(nbytes)  # granted in the same turn of the loop in which it was cancelled
+                self.give(nbytes)  # granted in the same turn of the loop in which it was cancelled
             raise
 
-    def _give(self, nbytes: int) -> None:
+    def give(self, nbytes: int) -> None:
+        """Counts `nbytes` as free, and lets those go on who waited for them."""
         self._free += nbytes
         while self._queue and self._queue[0][0] <= self._free:
             granted, turn = self._queue.popleft()
@@ -55,3 +49,19 @@ class ByteBudget:
                 return  # its owner is about to remove it and call again
             self._free -= granted
             turn.set_result(None)
+
+
+class Held:
+    """Bytes of a budget while they are in use; a generator would cost every request four times as much."""
+
+    __slots__ = ("_budget", "_nbytes")
+
+    def __init__(self, budget: ByteBudget, nbytes: int) -> None:
+        self._budget = budget
+        self._nbytes = nbytes
+
+    async def __aenter__(self) -> None:
+        await self._budget.take(self._nbytes)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._budget.give(self._nbytes)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig  # these exist for type checkers only
 
 MAX_STORES = 128
+_MAX_PLACES = 4096
 _CONNECT_TIMEOUT_S = 5.0
 # Paths that the native store sends as written once they are decoded: characters that it leaves alone, and escapes that
 # it makes again. Anything else (%2F, %2B, "//", "..") must reach the server by another way, see `_http_store`.
@@ -58,6 +59,7 @@ class CloudStores:
         self._settings = settings
         self._policy = policy
         self._stores: OrderedDict[tuple[str, ...], NativeStore] = OrderedDict()
+        self._places: dict[str, tuple[NativeStore, str]] = {}  # of the open stores: parsing takes as long as asking
 
     def resolve(self, href: str) -> tuple[NativeStore, str]:
         """(store, path within it).
@@ -66,6 +68,15 @@ class CloudStores:
             UntrustedUriError: a place that may not be read.
             FetchError: the store cannot be configured.
         """
+        place = self._places.get(href)
+        if place is None:
+            place = self._place(href)
+            if len(self._places) >= _MAX_PLACES:
+                self._places.clear()
+            self._places[href] = place
+        return place
+
+    def _place(self, href: str) -> tuple[NativeStore, str]:
         location = parse(self._settings.rewrite(href))
         signer = self._settings.signer
         blob = signer.container_of(location) if signer else None
@@ -140,6 +151,7 @@ class CloudStores:
                 raise FetchError(f"No store can be made for {redact(href)}: {redact(reason)}.") from None
             while len(self._stores) >= MAX_STORES:
                 self._stores.popitem(last=False)
+                self._places.clear()
             self._stores[key] = store
         self._stores.move_to_end(key)
         return store
