@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from rasteret_torch.errors import InputError
-from rasteret_torch.store.location import Location, parse
+from rasteret_torch.store.location import BUCKET_SCHEMES, Location, parse, scheme_of
 from rasteret_torch.store.rewriting import check_patterns, rewritten
 
 DEFAULT_REGION = "us-west-2"  # of most open Earth observation buckets
@@ -64,7 +64,8 @@ class CloudConfig:
         region: of the buckets.
         url_patterns: URL prefix to replacement, e.g. an https prefix to the `s3://bucket/` behind it; of those with an
             href's origin and the beginning of its path the longest counts.
-        buckets: further buckets that may charge.
+        buckets: further buckets that may charge. Where any are named, keys are used for these and those of
+            `url_patterns` only, and other buckets are read as anybody reads them.
     """
 
     provider: Provider
@@ -85,9 +86,17 @@ class CloudConfig:
 
     def pays_for(self, bucket: str) -> bool:
         """Whether requests to this S3 bucket may be charged to the caller."""
-        named = [parse(target).authority for target in self.url_patterns.values() if target.startswith("s3://")]
-        named += self.buckets
+        named = self._named
         return self.requester_pays and (not named or bucket in named)
+
+    def signs_for(self, bucket: str) -> bool:
+        """Whether keys may be used for this bucket."""
+        return not self.buckets or bucket in self._named
+
+    @property
+    def _named(self) -> tuple[str, ...]:
+        targets = [target for target in self.url_patterns.values() if scheme_of(target) in BUCKET_SCHEMES]
+        return (*(parse(target).authority for target in targets), *self.buckets)
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,9 @@ class CloudSettings:
     def s3_options(self, bucket: str) -> dict[str, Any]:
         """Keyword arguments for the S3 store of one bucket."""
         options: dict[str, Any] = {"region": self._region(), **dict(self.s3)}
+        if self.cloud is not None and not self.cloud.signs_for(bucket):
+            plain = {name: value for name, value in options.items() if not _is_key(name.lower())}
+            return {**plain, "skip_signature": True}
         pays = self.cloud is not None and self.cloud.pays_for(bucket)
         if pays:
             options["request_payer"] = True
@@ -130,6 +142,8 @@ class CloudSettings:
         provider = self.cloud.provider if self.cloud else "aws"
         if self.provider is None or self.signer is not None or scheme not in _SCHEME_OF_PROVIDER[provider]:
             return False
+        if self.cloud is not None and not self.cloud.signs_for(bucket):
+            return False
         named = getattr(self.provider, "buckets", ())
         return not named or bucket in named
 
@@ -150,6 +164,11 @@ class CloudSettings:
 def secret_names(options: Mapping[str, Any]) -> list[str]:
     """The options of a store whose values are secret."""
     return sorted(name for name in options if _is_secret(name.lower()))
+
+
+def _is_key(name: str) -> bool:
+    """Whether an option is a part of credentials, secret or not."""
+    return _is_secret(name) or name.endswith("access_key_id") or name in ("request_payer", "aws_request_payer")
 
 
 def _is_secret(name: str) -> bool:

@@ -93,6 +93,24 @@ def test_requester_pays_is_said_and_signed_only_where_asked_for(range_server: Ra
     assert "example" not in str(headers.get("authorization", "")).replace("AKIAEXAMPLE", "")
 
 
+@pytest.mark.parametrize("source", ["options", "provider", "environment"])
+def test_keys_are_used_for_the_buckets_that_are_named(
+    range_server: RangeServer, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    range_server.fixed |= {"/mine/a.tif": BODY, "/other/a.tif": BODY, "/behind/a.tif": BODY}
+    config = CloudConfig("aws", True, buckets=("mine",), url_patterns={"https://x.example/": "s3://behind/"})
+    options = {"endpoint": range_server.url().rstrip("/"), **(KEYS if source == "options" else {})}
+    if source == "environment":
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "example")
+    provider = (lambda: {**KEYS, "expires_at": None}) if source == "provider" else None
+    backend = create_backend(provider, cloud_config=config, default_s3_config=options)
+    for href in ("s3://mine/a.tif", "s3://other/a.tif", "https://x.example/a.tif"):
+        assert get(backend, href, 3, 5, ObjectStamp(200)) == BODY[3:8]
+    assert ["authorization" in hit.headers for hit in range_server.hits] == [True, False, True]
+    assert ["x-amz-request-payer" in hit.headers for hit in range_server.hits] == [True, False, True]
+
+
 def test_a_failing_provider_is_a_typed_error(range_server: RangeServer) -> None:
     def provide() -> dict[str, str]:
         raise RuntimeError("token hunter2 expired")
