@@ -24,8 +24,11 @@ from rasteret_torch.loaders.recipe import ChipRead, PlannedChip, Sample, SampleR
 from rasteret_torch.loaders.seeding import seeded
 from rasteret_torch.loaders.sources import ChipSource
 from rasteret_torch.read import ChipPixels, Failures, Pipeline, ReadOptions
+from rasteret_torch.store.policy import MIB
 
 _TRANSFORMS = 42  # purpose of a key
+_SMALL_NBYTES = 16 * MIB  # batches that take less together are read further ahead, up to
+_SMALL_TIMES = 4  # times as many: they differ more in what they cost
 
 
 @dataclass(slots=True)
@@ -50,6 +53,7 @@ class ChipReader:
         ledger: gets a line for each sample that failed.
         failed: samples that failed in this process so far.
         last: what was wrong with the last of them.
+        nbytes: of the pixels of the largest batch so far.
     """
 
     source: ChipSource
@@ -61,7 +65,15 @@ class ChipReader:
     ledger: list[BadSample] = field(default_factory=list)
     failed: int = 0
     last: RasteretTorchError | None = None
+    nbytes: int = 0
     _counting: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def lookahead(self) -> int:
+        """Batches that should be under way beside the one in use."""
+        least = self.options.lookahead
+        small = _SMALL_NBYTES // self.nbytes if self.nbytes else 0
+        return max(least, min(_SMALL_TIMES * least, small))
 
     def begin(self, numbers: Numbers, epoch: int, *, batched: bool) -> Reading:
         """Plans samples and starts to read them, into one batch or each for itself."""
@@ -136,6 +148,8 @@ class Reading:
             RasteretTorchError: what reading said, or that too many samples failed.
         """
         self._found = self._reads.result()
+        nbytes = sum(read.image.data.nbytes for read in self._found)
+        self._reader.nbytes = max(self._reader.nbytes, nbytes)
         for slot, error in sorted(self._failures.items()):
             if self._chosen[slot].chip.error is None:  # it was counted when it was planned
                 self._reader.count(error, self._chosen[slot].number, self._epoch)

@@ -283,7 +283,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
             return reader.begin(numbers, mark.epoch, batched=self.batch_size is not None)
 
         def top_up() -> None:
-            for group in itertools.islice(groups, self.read_options.lookahead + 1 - len(under_way)):
+            for group in itertools.islice(groups, reader.lookahead + 1 - len(under_way)):
                 under_way.append((group, planner.submit(begin, group)))
 
         try:
