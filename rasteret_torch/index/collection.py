@@ -150,7 +150,7 @@ class Collection(Endings):
         Args:
             bbox: (xmin, ymin, xmax, ymax) in lon/lat (CRS84) that the item's box touches; xmin > xmax crosses the
                 antimeridian.
-            geometries: shapes in lon/lat (shapely, WKB, GeoJSON, boxes, a GeoDataFrame), any of which the footprint
+            geometries: shapes, in lon/lat unless they state a CRS (see `as_areas`), any of which the footprint
                 intersects.
             date_range: (start, end) dates or times, UTC, either None; a date-only end includes that whole day.
             cloud_cover_lt: `eo:cloud_cover` below this many percent.

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rasteret_torch.errors import EmptySelectionError, InputError, SplitNotFoundError
 from rasteret_torch.geo import Bounds
 from rasteret_torch.index import dates
+from rasteret_torch.index.areas import lonlat_shapes
 
 Mask = NDArray[np.bool_]
 _ROW = "__row_of_the_collection"
@@ -123,8 +124,8 @@ def by_bbox(bbox: Any) -> Filter:
 
 
 def by_geometries(geometries: Any) -> Filter:
-    """Items whose footprint intersects any of the geometries (CRS84)."""
-    shapes = np.asarray(shapes_of(geometries), object)
+    """Items whose footprint intersects any of the geometries, in lon/lat (CRS84) unless they say otherwise."""
+    shapes = lonlat_shapes(geometries)
     return Filter(
         f"ground in common with the {len(shapes)} geometries", lambda t: _intersecting(t, shapes), _extent_words
     )
@@ -229,46 +230,3 @@ def bounds_of(value: Any) -> Bounds:
     if not np.isfinite([xmin, ymin, xmax, ymax]).all() or ymin > ymax:
         raise InputError(f"box {value} must be finite with ymin <= ymax; pass (xmin, ymin, xmax, ymax)")
     return xmin, ymin, xmax, ymax
-
-
-def shapes_of(geometries: Any) -> list[shapely.Geometry]:
-    """Shapely geometries of what people pass: shapely, WKB, GeoJSON, boxes, Arrow WKB arrays, a GeoDataFrame, lists.
-
-    Raises:
-        InputError: not geometries, or none.
-    """
-    shapes = list(_each_shape(geometries))
-    if not shapes:
-        raise InputError("geometries is empty; leave it out to keep all items")
-    return shapes
-
-
-def _each_shape(value: Any) -> Iterable[shapely.Geometry]:
-    if isinstance(value, shapely.Geometry):
-        yield value
-    elif isinstance(value, bytes | bytearray | memoryview):
-        yield shapely.from_wkb(bytes(value))
-    elif isinstance(value, dict):
-        yield from _geojson(value)
-    elif isinstance(value, pa.Array | pa.ChunkedArray):
-        yield from shapely.from_wkb(np.asarray(value.to_pylist(), object))
-    elif hasattr(value, "geometry") and hasattr(value, "columns"):  # a GeoDataFrame
-        yield from value.geometry
-    elif isinstance(value, tuple) and len(value) == 4 and all(np.isscalar(side) for side in value):
-        yield shapely.box(*bounds_of(value))
-    elif isinstance(value, str) or not isinstance(value, Iterable):
-        raise InputError(f"{str(value)[:80]!r} is not a geometry; pass shapely, GeoJSON, WKB or a box in CRS84")
-    else:
-        for part in value:
-            yield from _each_shape(part)
-
-
-def _geojson(value: dict[str, Any]) -> Iterable[shapely.Geometry]:
-    if value.get("type") == "FeatureCollection":
-        for feature in value.get("features", ()):
-            yield from _geojson(feature)
-        return
-    try:
-        yield shapely.geometry.shape(value["geometry"] if value.get("type") == "Feature" else value)
-    except (KeyError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError) as error:
-        raise InputError(f"{str(value)[:80]} is not a GeoJSON geometry") from error

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from rasteret_torch.errors import CRSMismatchError, DatasetNotFoundError, InputError
 from rasteret_torch.geo import same_crs
+from rasteret_torch.index.areas import Areas, as_areas, project_shape
 from rasteret_torch.loaders.targets import BACKGROUND, ChipPlace, Classes, ClassName, VectorTargets
 from rasteret_torch.read import ChipPixels, ChipPlan
-from rasteret_torch.read.areas import Areas, as_areas, project_shape
 from rasteret_torch.read.burn import paint
 
 PARQUET, GEOJSON, IPC = (".parquet", ".geoparquet"), (".geojson", ".json"), (".arrow", ".feather")

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from rasteret_torch.geo import crs_label
 from rasteret_torch.index import Collection
-from rasteret_torch.read.areas import GEOMETRY_ID
+from rasteret_torch.index.areas import GEOMETRY_ID
 from rasteret_torch.read.steps import times_of
 from rasteret_torch.readers.layout import (
     AreaRead,

@@ -19,8 +19,8 @@ from shapely.geometry.base import BaseGeometry
 
 from rasteret_torch.errors import CRSMismatchError, InputError
 from rasteret_torch.geo import Bounds, Grid, project_points, same_crs
+from rasteret_torch.index.areas import project_shape
 from rasteret_torch.read import ChipPlan, plan_chip
-from rasteret_torch.read.areas import project_shape
 from rasteret_torch.read.burn import Mask, burn, check_polygon
 from rasteret_torch.readers.request import Request, Rows
 

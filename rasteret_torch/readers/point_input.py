@@ -12,8 +12,8 @@ import shapely
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import parse_crs
 from rasteret_torch.geo.crs import CRS84
-from rasteret_torch.read.areas import Areas, as_areas, as_table, pandas_columns, resolve_crs
-from rasteret_torch.read.arrow_shapes import geometry_name
+from rasteret_torch.index.areas import Areas, as_areas, as_table, pandas_columns, resolve_crs
+from rasteret_torch.index.arrow_shapes import geometry_name
 
 _LONLAT_NAMES = (("lon", "lat"), ("longitude", "latitude"), ("lng", "lat"))
 _POINT = 0  # shapely's type id

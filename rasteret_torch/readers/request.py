@@ -17,9 +17,9 @@ from rasteret_torch.errors import CRSMismatchError, EmptySelectionError, InputEr
 from rasteret_torch.geo import Bounds, parse_crs, project_bounds
 from rasteret_torch.geo.crs import CRS84
 from rasteret_torch.index import Collection
+from rasteret_torch.index.areas import Areas, as_areas
 from rasteret_torch.read import Pipeline, Resampling, pipeline
 from rasteret_torch.read.access import backend_for
-from rasteret_torch.read.areas import Areas, as_areas
 from rasteret_torch.readers.options import AreaOptions
 
 Rows = NDArray[np.int64]

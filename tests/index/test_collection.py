@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import duckdb
 import geopandas as gpd
 import numpy as np
 import pyarrow as pa
@@ -78,10 +79,20 @@ def test_geometries_are_exact(dated):
 
 def test_geometries_may_be_arrow(dated):
     assert len(dated.subset(geometries=dated.geometry)) == 3
-    with pytest.raises(InputError, match="not a geometry"):
-        dated.subset(geometries="POINT (1 2)")
-    with pytest.raises(InputError, match="empty"):
+    with pytest.raises(InputError, match="no geometry"):
+        dated.subset(geometries="somewhere")
+    with pytest.raises(InputError, match="at least one"):
         dated.subset(geometries=[])
+
+
+def test_geometries_may_state_their_crs(dated):
+    second = shapely.from_wkb(dated.geometry.to_pylist()[1]).centroid.buffer(1e-4)
+    frame = gpd.GeoSeries([second], crs=4326).to_frame("outline").set_geometry("outline").to_crs(3857)
+    relation = duckdb.from_arrow(dated.to_table()).filter("id = 'scene_20200219'").project("geometry")
+    assert [ids(dated.subset(geometries=given)) for given in (frame, pa.table(frame.to_arrow()))] == [
+        ["scene_20200219"]
+    ] * 2
+    assert "scene_20200219" in ids(dated.subset(geometries=relation))
 
 
 def test_empty_selections_name_what_there_is(dated):

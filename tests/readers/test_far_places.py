@@ -2,6 +2,7 @@
 
 import warnings
 
+import geopandas as gpd
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -13,7 +14,7 @@ from rasterio.warp import transform_geom
 from scenes import DATED, write_tiff
 
 import rasteret_torch as rt
-from rasteret_torch.errors import InputError
+from rasteret_torch.errors import EmptySelectionError, InputError
 
 FIJI = (179.99, -17.02, -179.99, -17.0)
 
@@ -35,6 +36,16 @@ def test_a_box_across_the_antimeridian(fiji):
     assert abs(pixels.shape[2] - width) < 5
     ds = fiji.get_xarray(FIJI, "B1")
     assert ds.sizes["time"] == 1
+
+
+def test_items_of_places_at_the_antimeridian(fiji):
+    (footprint,) = fiji.runtime.bounds()
+    here = gpd.GeoSeries([shapely.box(*footprint)], crs=32760)
+    for place in (FIJI, (-179.995, -17.02, -179.99, -17.0), shapely.box(180.001, -17.02, 180.01, -17.0), here):
+        assert len(fiji.subset(geometries=place)) == 1
+    for place in ((170.0, -17.02, 171.0, -17.0), (0.0, -17.02, 1.0, -17.0)):
+        with pytest.raises(EmptySelectionError):
+            fiji.subset(geometries=place)
 
 
 def test_points_on_both_sides_of_the_antimeridian(fiji):

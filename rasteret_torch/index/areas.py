@@ -19,8 +19,8 @@ from shapely.geometry.base import BaseGeometry
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import parse_crs, project_points, same_crs
 from rasteret_torch.geo.crs import CRS84
+from rasteret_torch.index.arrow_shapes import Shapes, described, geometry_name, shapes_of_column
 from rasteret_torch.index.foreign import plain_table
-from rasteret_torch.read.arrow_shapes import Shapes, described, geometry_name, shapes_of_column
 
 MAX_SEGMENT_SHARE = 1 / 64  # edges are split this finely before they are projected: straight lines become curves
 GEOMETRY_ID = "geometry_id"
@@ -89,6 +89,37 @@ def as_areas(value: Any, *, crs: Any = None, column: str | None = None) -> Areas
         raise InputError("the geometries have coordinates that are not finite; drop them")
     columns = parsed.columns if parsed.columns is not None and parsed.columns.num_columns else None
     return Areas(shapes, resolve_crs(parsed.crs, crs, assume_lonlat=parsed.assume_lonlat), columns)
+
+
+def lonlat_shapes(value: Any) -> Shapes:
+    """Geometries of what people pass, in lon/lat (CRS84); those that state no CRS are in lon/lat.
+
+    Those that go on beyond 180 degrees are there twice, once on either side.
+
+    Raises:
+        InputError: as `as_areas`.
+    """
+    parsed = _parsed(value, None)
+    lonlat = parse_crs(CRS84)
+    areas = as_areas(parsed.shapes, crs=parsed.crs or lonlat)
+    shapes = np.empty(len(areas), object)
+    moved = [project_shape(one, areas.crs, lonlat) for one in areas.shapes]
+    shapes[:] = moved if same_crs(areas.crs, lonlat) else [_whole(one) for one in moved]
+    west, _, east, _ = shapely.bounds(shapes).T
+    return np.concatenate([shapes, _turned(shapes[east > 180.0], -360.0), _turned(shapes[west < -180.0], 360.0)])
+
+
+def _turned(shapes: Any, degrees: float) -> Any:
+    """The same further east."""
+    return shapely.transform(shapes, lambda xy: xy + np.array([degrees, 0.0]))
+
+
+def _whole(lonlat: BaseGeometry) -> BaseGeometry:
+    """What a projection tore apart at the antimeridian goes on beyond 180 degrees."""
+    rings = shapely.get_rings(shapely.get_parts(lonlat))
+    if not any(np.abs(np.diff(shapely.get_coordinates(ring)[:, 0])).max() > 180.0 for ring in rings):
+        return lonlat
+    return shapely.transform(lonlat, lambda xy: np.column_stack([xy[:, 0] % 360.0, xy[:, 1]]))
 
 
 def resolve_crs(stated: CRS | None, given: Any, *, assume_lonlat: bool) -> CRS:

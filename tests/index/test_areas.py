@@ -14,7 +14,7 @@ import shapely
 from shapely.geometry import mapping
 
 from rasteret_torch.errors import InputError
-from rasteret_torch.read.areas import as_areas
+from rasteret_torch.index.areas import as_areas
 from rasteret_torch.readers.point_input import as_points
 
 BOX = (9.0, 45.0, 9.1, 45.2)
