@@ -16,10 +16,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from compare import HERE, source
+from compare import source
 from data import folder_argument
 from engines.ours_geodataset import collection_of
 from peers import peers_argument, python_of
+from rounds import HERE
 from workloads import train
 
 OURS = """
