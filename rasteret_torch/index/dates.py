@@ -15,6 +15,7 @@ from rasteret_torch.errors import InputError
 Micros = NDArray[np.int64]
 # The span that pandas' nanosecond timestamps (TorchGeo's index) can hold: what an item without a date covers.
 TIME_MIN_US, TIME_MAX_US = -9_223_372_036_854_775, 9_223_372_036_854_775
+DAY_US = 86_400_000_000
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
 _PARTIAL = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?")
@@ -39,6 +40,13 @@ def day_text(us: int) -> str:
     return moment(int(us)).date().isoformat()
 
 
+def moment_text(us: int) -> str:
+    """The UTC time, `2020-02-19T10:30:00Z`, for messages; only the date at the very beginning or end of a day."""
+    if us % DAY_US in (0, DAY_US - 1) or us <= TIME_MIN_US or us >= TIME_MAX_US:
+        return day_text(us)
+    return moment(int(us)).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
+
+
 def period(year: int, month: int | None = None, day: int | None = None) -> tuple[int, int]:
     """First and last microsecond of a year, a month or a day, UTC."""
     start = dt.datetime(year, month or 1, day or 1, tzinfo=dt.UTC)
@@ -48,7 +56,7 @@ def period(year: int, month: int | None = None, day: int | None = None) -> tuple
         last = start.replace(day=calendar.monthrange(year, month)[1])
     else:
         last = start.replace(month=12, day=31)
-    return micros(start), micros(last) + 86_400_000_000 - 1
+    return micros(start), micros(last) + DAY_US - 1
 
 
 def interval(value: Any) -> tuple[int, int]:

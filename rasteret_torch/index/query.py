@@ -149,6 +149,8 @@ def _intersecting(table: pa.Table, shapes: NDArray[Any]) -> Mask:
 def by_dates(date_range: Any) -> Filter:
     """Items whose time touches the range; a date-only end includes that day."""
     start, end = dates.range_of(date_range)
+    words = f"a time in {dates.moment_text(start)} to {dates.moment_text(end)}"
+    is_fine = (dates.moment_text(start), dates.moment_text(end)) != (dates.day_text(start), dates.day_text(end))
 
     def keep(table: pa.Table) -> Mask:
         first, last = time_columns(table)
@@ -160,12 +162,11 @@ def by_dates(date_range: Any) -> Filter:
         if not len(first):
             return "the collection is empty"
         closest = int(np.argmin(np.minimum(np.abs(first - end), np.abs(last - start))))
-        return (
-            f"the nearest is of {dates.day_text(int(first[closest]))}, "
-            f"all are of {dates.day_text(int(first.min()))} to {dates.day_text(int(last.max()))}"
-        )
+        text = dates.moment_text if is_fine else dates.day_text
+        shown = (text(int(us)) for us in (first[closest], first.min(), last.max()))
+        return "the nearest is of {}, all are of {} to {}".format(*shown)
 
-    return Filter(f"a time in {dates.day_text(start)} to {dates.day_text(end)}", keep, nearest)
+    return Filter(words, keep, nearest)
 
 
 def by_cloud_cover(limit: float, column: str = "eo:cloud_cover") -> Filter:

@@ -213,7 +213,16 @@ def plan_chip(
     return ChipPlan(grid, dtype, fills, planned, whole_tiles=whole_tiles)
 
 
-def plan_window(href: str, header: TiffHeader, window: Window, *, level: int, samples: Sequence[int]) -> ChipPlan:
+def plan_window(
+    href: str,
+    header: TiffHeader,
+    window: Window,
+    *,
+    level: int,
+    samples: Sequence[int],
+    item_id: str | None = None,
+    names: Sequence[str] = (),
+) -> ChipPlan:
     """Plans a pixel window of one file, georeferenced or not. It may stick out of the image.
 
     Args:
@@ -222,6 +231,7 @@ def plan_window(href: str, header: TiffHeader, window: Window, *, level: int, sa
         window: pixels of the level.
         level: 0 is full resolution.
         samples: 0-based.
+        item_id, names: of item and bands, for errors; none where a file is read without an index.
     """
     layout = header.levels[level]
     transform = header.level_transform(level)
@@ -232,7 +242,7 @@ def plan_window(href: str, header: TiffHeader, window: Window, *, level: int, sa
     if inside is not None:
         layers = (
             LayerPlan(
-                item_id=href,
+                item_id=item_id or href,
                 href=href,
                 header=header,
                 level=level,
@@ -244,6 +254,7 @@ def plan_window(href: str, header: TiffHeader, window: Window, *, level: int, sa
                 ),
                 window=inside,
                 resampling="nearest",
+                names=tuple(names),
             ),
         )
     fills = (fill_value(layout.dtype, header.nodata),) * len(samples)

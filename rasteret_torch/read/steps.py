@@ -10,12 +10,11 @@ import numpy as np
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection
-from rasteret_torch.index.dates import TIME_MAX_US, TIME_MIN_US
+from rasteret_torch.index.dates import DAY_US, TIME_MAX_US, TIME_MIN_US
 
 GroupBy = Literal["item", "date"]
 MosaicOrder = Literal["index", "latest", "least_cloud"]
 CLOUD_COVER = "eo:cloud_cover"
-DAY_US = 86_400_000_000
 
 
 def steps_of(

@@ -156,7 +156,7 @@ def _file_patches(pairs: Pairs, at: Ints, members: Sequence[tuple[int, Source]],
     cols, rows = pixel_positions(source, pairs.x[at], pairs.y[at])
     inside = (cols >= 0) & (rows >= 0) & (cols < layout.width) & (rows < layout.height)
     at, cols, rows = at[inside], cols[inside], rows[inside]
-    samples = [checked_sample(member) for _, member in members]
+    samples, names = [checked_sample(member) for _, member in members], [member.band for _, member in members]
     assert transform is not None
     res = float(np.hypot(transform.a, transform.d)), float(np.hypot(transform.b, transform.e))
     for part in _by_tile(layout, cols, rows):
@@ -165,7 +165,9 @@ def _file_patches(pairs: Pairs, at: Ints, members: Sequence[tuple[int, Source]],
         window = Window(top, left, bottom - top + 1, right - left + 1).clip((layout.height, layout.width))
         assert window is not None
         yield Patch(
-            plan_window(source.href, source.header, window, level=0, samples=samples),
+            plan_window(
+                source.href, source.header, window, level=0, samples=samples, item_id=source.item_id, names=names
+            ),
             tuple(band for band, _ in members),
             at[part],
             cols[part] - window.col,

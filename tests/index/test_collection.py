@@ -98,6 +98,10 @@ def test_geometries_may_state_their_crs(dated):
 def test_empty_selections_name_what_there_is(dated):
     with pytest.raises(EmptySelectionError, match=r"nearest is of 2021-06-30, all are of 2020-01-01 to 2021-06-30"):
         dated.subset(date_range=("2030-01-01", "2031-01-01"))
+    with pytest.raises(
+        EmptySelectionError, match=r"in 2020-01-02T06:00:00Z to 2020-01-02; the nearest is of 2020-01-01,"
+    ):
+        dated.subset(date_range=("2020-01-02T06:00", "2020-01-02"))
     with pytest.raises(EmptySelectionError, match=r"the items lie within \(9"):
         dated.subset(bbox=(0, 0, 1, 1))
     with pytest.raises(EmptySelectionError, match="at once"):

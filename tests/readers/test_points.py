@@ -14,7 +14,8 @@ from affine import Affine
 from scenes import UTM, write_tiff
 
 import rasteret_torch as rt
-from rasteret_torch.errors import EmptySelectionError, InputError
+from rasteret_torch.errors import CorruptTileError, EmptySelectionError, InputError
+from rasteret_torch.tiff import tile_span
 
 UTM14 = "EPSG:26914"
 COLUMNS = ["point_index", "point_x", "point_y", "record_id", "datetime", "band", "value", "raster_crs"]
@@ -92,6 +93,16 @@ def test_nodata_is_null_and_latest_falls_through(dated):
     assert latest[0]["value"] == every[0]["value"]
     clear = dated.sample_points(transform @ (2.5, 2.5), "B1", geometry_crs=UTM, match="latest").to_pylist()
     assert clear[0]["record_id"] == "scene_20210630"
+
+
+def test_a_damaged_tile_names_its_item(dated):
+    source = dated.runtime.source(1, "B2")
+    first = tile_span(source.header.image, 0, source.header.file_size)
+    with open(source.href, "r+b") as file:
+        file.seek(first.start)
+        file.write(bytes(len(first)))
+    with pytest.raises(CorruptTileError, match=r"item 'scene_20200219', band B1, B2, tile 0 of"):
+        dated.sample_points(dated.runtime.grid(0, "B1").transform @ (2.5, 2.5), ["B1", "B2"], geometry_crs=UTM)
 
 
 def test_a_point_without_any_valid_pixel_has_one_null_row(tmp_path):
