@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from tqdm import tqdm
 
-from rasteret_torch.errors import DeadlineExceededError, RasteretTorchError, TiffError
+from rasteret_torch.errors import DeadlineExceededError, InputError, RasteretTorchError, TiffError
 from rasteret_torch.ingest.journal import Log
 from rasteret_torch.store import Fetcher, FetchPolicy, ObjectStamp, StorageBackend, fetcher, redact, runtime
 from rasteret_torch.tiff.model import TiffHeader
@@ -42,7 +42,15 @@ def read_headers(
 
     Returns:
         For each href its header, stamped with size, ETag and modification time, or the error that it met.
+
+    Raises:
+        InputError: `backend` is none.
     """
+    if backend is not None and not isinstance(backend, StorageBackend):
+        raise InputError(
+            f"backend is of type {type(backend).__name__}, which has no get_range and get_ranges; pass what "
+            "create_backend gives, or an object with both"
+        )
     unique = list(dict.fromkeys(hrefs))
     if not unique:
         return []
@@ -74,9 +82,12 @@ async def _read_all(
                     log.add(href, outcome)
                 bar.update()
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(max_concurrent, len(hrefs))):
-                group.create_task(work(queue))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(max_concurrent, len(hrefs))):
+                    group.create_task(work(queue))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None  # a mistake in a user's own backend comes as it is
     return outcomes
 
 

@@ -20,6 +20,7 @@ from rasteret_torch.errors import (
     RasteretTorchError,
 )
 from rasteret_torch.index import Collection, load, locate, snapshot
+from rasteret_torch.index import schema as s
 from rasteret_torch.index.pruning import condition
 from rasteret_torch.index.remote import remote
 from rasteret_torch.ingest import catalog, workspace
@@ -106,9 +107,9 @@ def build(
         return load(entry.path, name=name)
     wanted = _bands(entry, bands)
     if entry.table and stac_api is None:
-        return _from_table(
-            entry, wanted, name, bbox, date_range, backend=backend, workspace_dir=workspace_dir, force=force
-        )
+        options: dict[str, Any] = {"backend": backend, "workspace_dir": workspace_dir, "force": force, "engine": engine}
+        options |= {"max_concurrent": max_concurrent, "progress": progress, "max_error_fraction": max_error_fraction}
+        return _from_table(entry, wanted, (bbox, date_range), name=name, **options)
     search = search_of(entry.collection, bbox, date_range, _query(entry, query), 100)
     listing = Listing(str(stac_api or entry.stac_api), search, is_static=entry.static, max_items=max_items)
     work = Work(listing, wanted, entry.id, backend, max_concurrent, progress, max_error_fraction, engine_of(engine))
@@ -160,16 +161,11 @@ def _query(entry: Dataset, query: Query | None) -> Query | None:
 def _from_table(
     entry: Dataset,
     bands: Bands,
-    name: str,
-    bbox: Sequence[float] | None,
-    date_range: Any,
-    *,
-    backend: StorageBackend | None,
-    workspace_dir: str | Path | None,
-    force: bool,
+    where: tuple[Sequence[float] | None, Any],
+    **options: Any,
 ) -> Collection:
-    """Rows of a published table that lie in the box and the time."""
-    path, filesystem = _place(entry, backend)
+    """Rows of a published table that lie in the box and the time; headers are read where it holds none."""
+    path, filesystem = _place(entry, options["backend"])
     try:
         schema = ds.dataset(path, filesystem=filesystem, format="parquet", partitioning="hive").schema
     except RasteretTorchError:
@@ -180,16 +176,15 @@ def _from_table(
         raise IndexCorruptError(f"{entry.table} is not readable as Parquet ({error})") from error
     return build_from_table(
         path,
-        name=name,
         data_source=entry.id,
         column_map=entry.column_map,
         href_column=entry.href_column or None,
         band_index_map=entry.band_index_map or None,
         filesystem=filesystem,
-        filter_expr=condition(schema, bbox, date_range),
+        filter_expr=condition(schema, *where),
         band_codes=bands.required or None,
-        workspace_dir=workspace_dir,
-        force=force,
+        enrich_cog=not any(s.is_header_field(column) for column in schema),
+        **options,
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rasteret_torch.errors import InputError
+from rasteret_torch.errors import IndexCorruptError, InputError, SchemaVersionError
 from rasteret_torch.index import Collection, load, locate, snapshot
 from rasteret_torch.ingest.shards import Shards
 
@@ -75,7 +75,10 @@ def _known(path: Path, build_hash: str) -> Collection | None:
     """
     if not path.exists():
         return None
-    manifest = snapshot.read_manifest(path)
+    try:
+        manifest = snapshot.read_manifest(path)
+    except (IndexCorruptError, SchemaVersionError) as error:
+        raise type(error)(f"{error}; force=True replaces it") from error
     if manifest is not None and manifest.build_hash == build_hash:
         return load(path)
     raise InputError(

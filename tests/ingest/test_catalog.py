@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import rasterio
 from ingest_items import scenes, stac_item, write_tiff
@@ -101,6 +103,16 @@ def test_choosing_bands(stac_api: StacApi, range_server: RangeServer) -> None:
         rt.build("sentinel-2-l2a", **options)
     with pytest.raises(InputError, match="always asks"):
         rt.build("pc/usda-cdl", query="a = 1", **options)
+
+
+def test_a_table_without_headers_gets_them(tmp_path: Path) -> None:
+    pixels = write_tiff(tmp_path / "a.tif")
+    table = pa.table({"id": ["a"], "datetime": [2024], "path": [str(tmp_path / "a.tif")]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    rt.register(id="acme/tiles", table=str(tmp_path / "t.parquet"), href_column="path", band_index_map={"R": 0})
+    built = rt.build("acme/tiles", name="tiles", progress=False)
+    raster = built.read_window("a", (500_000.0, 5_299_360.0, 500_640.0, 5_300_000.0), 10.0, ["R"])
+    assert np.array_equal(raster.data, pixels)
 
 
 def test_users_add_their_own(stac_api: StacApi, range_server: RangeServer, tmp_path: Path) -> None:

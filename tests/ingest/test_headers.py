@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from scenes import write_tiff
 
-from rasteret_torch.errors import DeadlineExceededError, NotATiffError, ObjectNotFoundError
+from rasteret_torch.errors import DeadlineExceededError, InputError, NotATiffError, ObjectNotFoundError
 from rasteret_torch.ingest import read_headers
 from rasteret_torch.tiff.model import TiffHeader
 
@@ -94,3 +94,18 @@ def test_server_faults_stay_with_their_file(range_server):
     assert isinstance(good, TiffHeader)
     assert isinstance(gone, ObjectNotFoundError)
     assert "secret" not in str(gone)
+
+
+def test_backends_that_are_none(tmp_path):
+    with pytest.raises(InputError, match="type str, which has no get_range"):
+        read_headers(["s3://mine/a.tif"], backend="s3")
+
+    class Broken:
+        async def get_range(self, url, start, length):
+            raise ZeroDivisionError
+
+        async def get_ranges(self, url, ranges):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        read_headers(["s3://mine/a.tif", "s3://mine/b.tif"], backend=Broken())
