@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from rasteret_torch.errors import BandNotFoundError, InputError, ObjectNotFoundError
+from rasteret_torch.errors import BandNotFoundError, InputError, ObjectNotFoundError, UnsupportedTiffError
 from rasteret_torch.index import Collection, as_collection, dates, locate, snapshot
 from rasteret_torch.ingest import assemble, workspace
 from rasteret_torch.ingest.assemble import Asset, Item
@@ -20,6 +20,7 @@ from rasteret_torch.store import CloudConfig, StorageBackend, create_backend, is
 from rasteret_torch.tiff.model import TiffHeader
 
 Paths = str | Path | Sequence[str | Path]
+MAX_SAMPLES = 1024  # that become bands unasked; a few bytes of header can claim 65 535, each of them a column
 _SUFFIXES = (".tif", ".tiff", ".gtiff", ".btf")
 
 
@@ -103,7 +104,8 @@ def build_from_files(
             if log is not None:
                 log.keep = True  # until the collection is saved
         outcomes = {
-            one.href: assemble.placed_or_error(one.href, outcome) for one, outcome in zip(names, found, strict=True)
+            one.href: _nameable_or_error(one.href, assemble.placed_or_error(one.href, outcome), naming)
+            for one, outcome in zip(names, found, strict=True)
         }
         tally = assemble.Tally()
         tally.add(outcomes.values())
@@ -200,6 +202,18 @@ def _items(names: Sequence[FileName], naming: Naming, outcomes: Mapping[str, Out
     present = dict.fromkeys(band for item in items for band in item.assets)
     order = list(naming.bands) if naming.bands is not None else _present(names) if naming.by_name else []
     return items, [band for band in order if band in present] + [band for band in present if band not in order]
+
+
+def _nameable_or_error(href: str, outcome: Outcome, naming: Naming) -> Outcome:
+    """The header of a file whose samples make columns, or the error that there are too many to be meant."""
+    if not isinstance(outcome, TiffHeader) or isinstance(naming.bands, Mapping):
+        return outcome
+    if outcome.image.samples <= max(MAX_SAMPLES, len(naming.bands or ())):
+        return outcome
+    return UnsupportedTiffError(
+        f"{redact(href)} has {outcome.image.samples} samples, more than the {MAX_SAMPLES} that become bands by "
+        "themselves; pass bands= as a mapping of name to 0-based sample for those you want"
+    )
 
 
 def _usual_samples(outcomes: Mapping[str, Outcome]) -> int:

@@ -168,7 +168,7 @@ def _xml_items(xml: bytes) -> list[tuple[str, int, str]]:
     def refuse(*_: object) -> None:
         raise ValueError("it declares entities")
 
-    parser = expat.ParserCreate()
+    parser = expat.ParserCreate("utf-8")  # whatever it declares: Python would go and look for a codec of that name
     parser.StartElementHandler, parser.CharacterDataHandler, parser.EndElementHandler = start, text, end
     parser.EntityDeclHandler = refuse
     parser.Parse(xml, True)

@@ -212,6 +212,16 @@ def test_one_bad_file_is_one_row(tmp_path):
         build(tmp_path, max_error_fraction=0.1)
 
 
+def test_a_file_of_too_many_samples_names_none_by_itself(tmp_path):
+    write_tiff(tmp_path / "scene_20200101.tif")
+    hostile = write_tiff(tmp_path / "scene_20200102.tif", bands=1025, shape=(16, 16), compress="none")
+    with pytest.warns(UserWarning, match="1 of 2 files could not be indexed"):
+        collection = build(tmp_path)
+    assert collection.bands == ["B1"]
+    assert "1025 samples" in collection.value(1, "error")
+    assert build(hostile, bands={"last": 1024}).bands == ["last"]
+
+
 def test_bad_input_is_one_sentence(tmp_path):
     (tmp_path / "a.tif").write_text("this is text")
     with pytest.raises(NotATiffError, match=r"a\.tif"):

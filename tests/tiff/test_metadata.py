@@ -90,6 +90,12 @@ def test_hostile_xml_is_noted_and_left_unread(xml: bytes) -> None:
     assert "42112" in result.notes[0]
 
 
+@pytest.mark.parametrize("encoding", ["no-such", "rot13", "utf-16", "idna"])
+def test_the_encoding_that_xml_declares_is_not_asked(encoding: str) -> None:
+    xml = f'<?xml version="1.0" encoding="{encoding}"?><G><Item sample="0" role="scale">2</Item></G>'
+    assert band_metadata(fields(Tag.GDAL_METADATA, xml.encode()), 1).scales == (2.0,)
+
+
 def test_dates_and_colours() -> None:
     assert date_time(fields(Tag.DATE_TIME, b"2020:02:19 10:20:30\0")) == dt.datetime(2020, 2, 19, 10, 20, 30)
     assert date_time(fields(Tag.DATE_TIME, b"yesterday")) is None
