@@ -6,29 +6,36 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from rasteret_torch.ingest.catalog import Dataset, list_datasets, register, register_local
-from rasteret_torch.ingest.enrich import (
-    add_band_metadata_columns,
-    build_url_index_from_assets,
-    enrich_table_with_cog_metadata,
-)
-from rasteret_torch.ingest.files import build_from_files
-from rasteret_torch.ingest.headers import read_headers
-from rasteret_torch.ingest.table import build_collection_from_table, build_from_table
 
 if TYPE_CHECKING:
     from rasteret_torch.ingest.builders import CollectionBuilder, RecordTableBuilder, StacCollectionBuilder
+    from rasteret_torch.ingest.enrich import (
+        add_band_metadata_columns,
+        build_url_index_from_assets,
+        enrich_table_with_cog_metadata,
+    )
+    from rasteret_torch.ingest.files import build_from_files
+    from rasteret_torch.ingest.headers import read_headers
     from rasteret_torch.ingest.named import StoredCollection, build, list_collections
     from rasteret_torch.ingest.stac import build_from_stac
+    from rasteret_torch.ingest.table import build_collection_from_table, build_from_table
 
-# These load an HTTP client, which takes a quarter of a second.
+# Who reads a collection builds none: these take a quarter of a second, most of it for an HTTP client.
 _LATER = {
     "CollectionBuilder": "builders",
     "RecordTableBuilder": "builders",
     "StacCollectionBuilder": "builders",
     "StoredCollection": "named",
+    "add_band_metadata_columns": "enrich",
     "build": "named",
+    "build_collection_from_table": "table",
+    "build_from_files": "files",
     "build_from_stac": "stac",
+    "build_from_table": "table",
+    "build_url_index_from_assets": "enrich",
+    "enrich_table_with_cog_metadata": "enrich",
     "list_collections": "named",
+    "read_headers": "headers",
 }
 __all__ = [
     "CollectionBuilder",
