@@ -72,17 +72,23 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
             yield name, getattr(node, "lineno", 0)
 
 
+def all_imports() -> Iterator[tuple[Path, str, int]]:
+    for path in MODULES:
+        for name, line in imports(parsed(path)):
+            yield path, name, line
+
+
+@functools.cache
 def type_checking_lines(tree: ast.Module) -> set[int]:
     """Lines under `if TYPE_CHECKING:`, which never run."""
     blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
     return {line for block in blocks for line in range(block.lineno, (block.end_lineno or block.lineno) + 1)}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=relative)
-def test_imports_flow_one_way(path: Path) -> None:
-    folder = folder_of(path)
-    allowed = (MAY_IMPORT | FACES)[folder] | {folder}
-    for name, line in imports(parsed(path)):
+def test_imports_flow_one_way() -> None:
+    for path, name, line in all_imports():
+        folder = folder_of(path)
+        allowed = (MAY_IMPORT | FACES)[folder] | {folder}
         parts = name.split(".")
         if parts[0] == "rasteret_torch" and len(parts) > 1:
             assert parts[1] in allowed, f"{relative(path)}:{line} imports {name}; {folder} may import {sorted(allowed)}"
@@ -92,53 +98,45 @@ def test_every_folder_is_in_the_table() -> None:
     assert {folder_of(path) for path in MODULES} <= set(MAY_IMPORT | FACES)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=relative)
-def test_torch_and_gdal_stay_where_they_belong(path: Path) -> None:
-    tree = parsed(path)
-    quiet = type_checking_lines(tree)
-    for name, line in imports(tree):
+def test_torch_and_gdal_stay_where_they_belong() -> None:
+    for path, name, line in all_imports():
         top = name.split(".")[0]
-        if top in TORCH and line not in quiet:
+        if top in TORCH and line not in type_checking_lines(parsed(path)):
             assert folder_of(path) in TORCH_ONLY_IN, f"{relative(path)}:{line} imports {name}"
         if top in NO_GDAL:
             assert GDAL_WRITERS.fullmatch(relative(path)), f"{relative(path)}:{line} imports {name}"
 
 
-@pytest.mark.parametrize(
-    "path",
+def test_imports_stand_at_the_top() -> None:
     # Commands and the COG writer load what they need when they run.
-    [path for path in MODULES if folder_of(path) != "cli" and not GDAL_WRITERS.fullmatch(relative(path))],
-    ids=relative,
-)
-def test_imports_stand_at_the_top(path: Path) -> None:
-    tree = parsed(path)
-    inside = [node for function in ast.walk(tree) if _is_function(function) for node in ast.walk(function)]
-    late = [f"{relative(path)}:{node.lineno}" for node in inside if isinstance(node, (ast.Import, ast.ImportFrom))]
-    assert not late
+    early = [path for path in MODULES if folder_of(path) != "cli" and not GDAL_WRITERS.fullmatch(relative(path))]
+    for path in early:
+        functions = [node for node in ast.walk(parsed(path)) if _is_function(node)]
+        inside = [node for function in functions for node in ast.walk(function)]
+        late = [f"{relative(path)}:{node.lineno}" for node in inside if isinstance(node, (ast.Import, ast.ImportFrom))]
+        assert not late
 
 
 def _is_function(node: ast.AST) -> bool:
     return isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=relative)
-def test_async_is_a_narrow_strip(path: Path) -> None:
-    coroutines = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.AsyncFunctionDef)]
-    if coroutines:
-        assert ASYNC_IN.fullmatch(relative(path)), f"{relative(path)}:{coroutines[0].lineno} has async def"
+def test_async_is_a_narrow_strip() -> None:
+    for path in MODULES:
+        coroutines = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.AsyncFunctionDef)]
+        if coroutines:
+            assert ASYNC_IN.fullmatch(relative(path)), f"{relative(path)}:{coroutines[0].lineno} has async def"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=relative)
-def test_sizes_and_names(path: Path) -> None:
-    text = path.read_text()
-    assert len(text.splitlines()) <= MAX_LINES
-    assert path.stem.strip("_") not in VAGUE
-    assert path.parent.name not in VAGUE
-    for node in ast.walk(parsed(path)):
-        if _is_function(node):
-            assert isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-            lines = _code_lines(node)
-            assert lines <= 60, f"{relative(path)}:{node.lineno} {node.name} has {lines} lines"
+def test_sizes_and_names() -> None:
+    for path in MODULES:
+        lines = len(path.read_text().splitlines())
+        assert lines <= MAX_LINES, f"{relative(path)} has {lines} lines"
+        assert not {path.stem.strip("_"), path.parent.name} & VAGUE, f"{relative(path)} says nothing of what it holds"
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                lines = _code_lines(node)
+                assert lines <= 60, f"{relative(path)}:{node.lineno} {node.name} has {lines} lines"
 
 
 def _code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
@@ -147,14 +145,13 @@ def _code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
 
 
-@pytest.mark.parametrize("path", MODULES, ids=relative)
-def test_nothing_catches_everything(path: Path) -> None:
-    for node in ast.walk(parsed(path)):
-        if isinstance(node, ast.ExceptHandler):
-            caught = [] if node.type is None else [ast.unparse(part) for part in _alternatives(node.type)]
-            where = f"{relative(path)}:{node.lineno}"
-            assert caught, f"{where} has a bare except"
-            assert not {"Exception", "BaseException"} & set(caught) or _reraises(node), f"{where} catches {caught}"
+def test_nothing_catches_everything() -> None:
+    handlers = ((p, node) for p in MODULES for node in ast.walk(parsed(p)) if isinstance(node, ast.ExceptHandler))
+    for path, node in handlers:
+        caught = [] if node.type is None else [ast.unparse(part) for part in _alternatives(node.type)]
+        where = f"{relative(path)}:{node.lineno}"
+        assert caught, f"{where} has a bare except"
+        assert not {"Exception", "BaseException"} & set(caught) or _reraises(node), f"{where} catches {caught}"
 
 
 def _alternatives(node: ast.expr) -> list[ast.expr]:
