@@ -19,8 +19,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import shapely
 from affine import Affine
 
@@ -183,16 +186,37 @@ def opened(path: Path) -> dict[str, Any]:
         "source_us": round(float(np.median(near)) * 1e6, 1),
         "source_us_first_of_row_group": round(float(np.median(far)) * 1e6),
         "pickle_bytes": len(pickle.dumps(collection)),
-        "pickle_bytes_of_half": len(pickle.dumps(collection.where(rt_field() < 50))),
+        "pickle_bytes_of_half": len(pickle.dumps(collection.where(pc.field("eo:cloud_cover") < 50))),
         "load_of_a_place_s": round(part_s, 3),
         "items_of_the_place": part,
+        **queried(path, box),
     }
 
 
-def rt_field() -> Any:
-    import pyarrow.compute as pc  # noqa: PLC0415
+def queried(path: Path, box: tuple[float, float, float, float]) -> dict[str, Any]:
+    """What PyArrow and DuckDB read of the Parquet for the ids of a place: its row groups are in order of space."""
+    west, south, east, north = box
+    sides = {name: pc.field("bbox", name) for name in ("xmin", "ymin", "xmax", "ymax")}
+    touches = (sides["xmin"] <= east) & (sides["xmax"] >= west) & (sides["ymin"] <= north) & (sides["ymax"] >= south)
+    before = read_nbytes()
+    rows = ds.dataset(path, format="parquet").to_table(columns=["id"], filter=touches).num_rows
+    by_arrow = read_nbytes() - before
+    sql = f"bbox.xmin <= {east} and bbox.xmax >= {west} and bbox.ymin <= {north} and bbox.ymax >= {south}"
+    before = read_nbytes()
+    found = duckdb.sql(f"select id from read_parquet('{path}/*.parquet') where {sql}").fetchall()
+    assert len(found) == rows
+    return {
+        "query_items": rows,
+        "query_mib_of_pyarrow": round(by_arrow / 2**20, 1),
+        "query_mib_of_duckdb": round((read_nbytes() - before) / 2**20, 1),
+        "index_mib": round(sum(file.stat().st_size for file in path.iterdir()) / 2**20),
+    }
 
-    return pc.field("eo:cloud_cover")
+
+def read_nbytes() -> int:
+    """Bytes that this process has read."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("rchar:"))
 
 
 def timed[R](call: Callable[[], R]) -> tuple[R, float]:

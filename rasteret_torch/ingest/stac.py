@@ -17,7 +17,7 @@ from rasteret_torch.ingest.stac_build import Work, rows, same_bands
 from rasteret_torch.ingest.stac_items import bands_of_arguments
 from rasteret_torch.ingest.stac_listing import Listing
 from rasteret_torch.ingest.stac_search import Query, search_of
-from rasteret_torch.store import CloudConfig, StorageBackend, create_backend
+from rasteret_torch.store import CloudConfig, StorageBackend, create_backend, is_local
 
 _HEADERS_UNKEPT = 512  # of a shard, where an interrupted build leaves nothing behind
 
@@ -67,7 +67,7 @@ def build_from_stac(
         band_index_map: band to 0-based sample of its file, for multi-band files.
         bands: which bands to take.
         data_source: what the collection says it comes from; default the collection id.
-        static_catalog: `stac_api` is a catalog of files, walked and filtered here.
+        static_catalog: `stac_api` is a catalog of files, walked and filtered here; a path always is.
         workspace_dir: saves the collection as `workspace_dir/name`, and loads it from there when built again.
         force: replaces a collection of that name.
         update: adds items that are not yet in the collection of that name (and tries failed ones again).
@@ -99,7 +99,7 @@ def build_from_stac(
     listing = Listing(
         str(stac_api),
         search,
-        is_static=static_catalog,
+        is_static=static_catalog or is_local(str(stac_api)),
         headers=tuple(sorted((stac_headers or {}).items())),
         local_root=None if local_root is None else locate.absolute(local_root),
         max_items=max_items,

@@ -43,9 +43,12 @@ class Listing:
     @property
     def root(self) -> Path | None:
         """The folder whose files the documents may name."""
-        if self.local_root is not None or not is_local(self.stac_api):
-            return self.local_root
-        return locate.absolute(local_path(self.stac_api)).parent
+        return self._own_folder if self.local_root is None else self.local_root
+
+    @property
+    def _own_folder(self) -> Path | None:
+        """The folder of a local catalog's root document."""
+        return locate.absolute(local_path(self.stac_api)).parent if is_local(self.stac_api) else None
 
     def pages(self, backend: StorageBackend | None) -> Iterator[tuple[Page, int | None]]:
         """(items, how many there are in all, where that is told) of each page.
@@ -69,7 +72,7 @@ class Listing:
         return JsonClient(self.stac_api, dict(self.headers))
 
     def _static(self, backend: StorageBackend | None) -> Iterator[tuple[Page, int | None]]:
-        documents = Documents(self._client(), backend, self.root)
+        documents = Documents(self._client(), backend, self._own_folder or self.root, self.root)
         for page in itertools.batched(static_items(documents, self.stac_api, self.search), _STATIC_PAGE):
             yield list(page), None
 

@@ -17,7 +17,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from rasteret_torch.errors import FetchError, InputError
+from rasteret_torch.errors import FetchError, InputError, UntrustedUriError
 from rasteret_torch.geo import Bounds
 from rasteret_torch.index import dates, locate
 from rasteret_torch.ingest.stac_http import Ask, JsonClient
@@ -40,12 +40,14 @@ class Documents:
     Attributes:
         client: for http and https.
         backend: for buckets.
-        root: the folder whose files may be read.
+        root: the folder whose files may be read: the catalog's own, where it is local.
+        other: another such folder.
     """
 
     client: JsonClient
     backend: StorageBackend | None
     root: Path | None
+    other: Path | None = None
 
     def read(self, href: str) -> Record:
         """One document.
@@ -53,7 +55,10 @@ class Documents:
         Raises:
             RasteretTorchError: it cannot be read, or is no JSON object.
         """
-        check_uri(href, self.root)
+        try:
+            check_uri(href, self.root)
+        except UntrustedUriError:
+            check_uri(href, self.other)
         if scheme_of(href) in HTTP_SCHEMES:
             return self.client.fetch(Ask(href))
         if is_local(href):

@@ -12,7 +12,13 @@ from ingest_items import scenes
 from servers import RangeServer
 
 import rasteret_torch as rt
-from rasteret_torch.errors import EmptySelectionError, FetchError, InputError, ObjectNotFoundError
+from rasteret_torch.errors import (
+    EmptySelectionError,
+    FetchError,
+    InputError,
+    ObjectNotFoundError,
+    UntrustedUriError,
+)
 from rasteret_torch.ingest.stac_static import resolve
 
 
@@ -139,3 +145,15 @@ def test_broken_catalogs(tmp_path: Path) -> None:
 )
 def test_hrefs_relative_to_their_document(href: str, base: str, expected: str) -> None:
     assert resolve(href, base) == expected
+
+
+def test_rasters_in_another_folder_than_their_catalog(tmp_path: Path) -> None:
+    items = scenes(tmp_path / "rasters", f"{tmp_path}/rasters/", 2, ("red",))
+    root = tmp_path / "catalog" / "items.json"
+    _write(root, {"type": "FeatureCollection", "features": items})
+    with pytest.raises(UntrustedUriError, match="local_root"):
+        build(root)
+    found = rt.build_from_stac(  # a path is a static catalog, said or not
+        name="own", stac_api=root, collection=None, local_root=tmp_path / "rasters", progress=False
+    )
+    assert found.to_table()["status"].to_pylist() == ["ok"] * 2
