@@ -41,7 +41,25 @@ def _parse(value: Any) -> CRS:
         raise InputError(f"{str(value)[:80]!r} is not a CRS that PROJ knows; pass an EPSG code or WKT") from error
 
 
-@functools.lru_cache(maxsize=512)
+def _remembered[**P, T](function: Callable[P, T]) -> Callable[P, T]:
+    """Results by the identity of CRSs, below that by value: hashing one means writing its WKT, and takes 50 us."""
+    by_value = functools.lru_cache(maxsize=512)(function)
+    known: dict[tuple[int, ...], tuple[Any, T]] = {}  # which holds on to the CRSs, so that ids stay theirs
+
+    @functools.wraps(function)
+    def remembered(*crss: P.args, **none: P.kwargs) -> T:
+        key = tuple(map(id, crss))
+        found = known.get(key)
+        if found is None:
+            if len(known) >= _MOST_PAIRS:
+                known.clear()
+            found = known[key] = (crss, by_value(*crss))
+        return found[1]
+
+    return remembered
+
+
+@_remembered
 def crs_label(crs: CRS) -> str:
     """`"EPSG:32643"` where a code means exactly this CRS, else its WKT2."""
     own = crs.to_json_dict().get("id", {})
@@ -86,21 +104,10 @@ def plane_of(crs: CRS) -> CRS:
     return crs.to_2d() if len(crs.axis_info) == 3 and not crs.is_geocentric else crs
 
 
-def _remembered[T](function: Callable[[CRS, CRS], T]) -> Callable[[CRS, CRS], T]:
-    """Results by the identity of two CRSs, below that by value: hashing one means writing its WKT, and takes 50 us."""
-    by_value = functools.lru_cache(maxsize=512)(function)
-    known: dict[tuple[int, int], tuple[CRS, CRS, T]] = {}  # which holds on to the CRSs, so that ids stay theirs
-
-    @functools.wraps(function)
-    def remembered(one: CRS, other: CRS) -> T:
-        found = known.get((id(one), id(other)))
-        if found is None:
-            if len(known) >= _MOST_PAIRS:
-                known.clear()
-            found = known[id(one), id(other)] = (one, other, by_value(one, other))
-        return found[2]
-
-    return remembered
+@_remembered
+def wkt_of(crs: CRS) -> str:
+    """Its WKT2, written once."""
+    return str(crs.to_wkt())
 
 
 @_remembered

@@ -24,6 +24,7 @@ from rasteret_torch.errors import (
     RasteretTorchError,
 )
 from rasteret_torch.geo import Bounds, Grid, parse_crs
+from rasteret_torch.geo.crs import wkt_of
 from rasteret_torch.index import boxes, contents, dates, mapped, places, query
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.headers import header_of, is_single_plane
@@ -252,7 +253,7 @@ class RuntimeIndex:
         """
         names = tuple(self._headers) if band is None else (band,) if isinstance(band, str) else tuple(band)
         target = None if crs is None else parse_crs(crs)
-        key = "" if target is None else target.to_wkt(), names
+        key = "" if target is None else wkt_of(target), names
         if key not in self._known_bounds:
             grids = [self.grids(name) for name in names]
             bounds = places.bounds_of_grids(grids, self.crs_list, target, self.count)
@@ -296,7 +297,7 @@ class RuntimeIndex:
         return places.TimeIndex(self.start_us, self.end_us)
 
     def _tree(self, crs: object) -> boxes.BoxIndex:
-        key = "" if crs is None else parse_crs(crs).to_wkt()
+        key = "" if crs is None else wkt_of(parse_crs(crs))
         if key not in self._trees:
             every = query.bbox_columns(self._light("bbox")) if crs is None else self.bounds(parse_crs(crs))
             self._trees[key] = boxes.BoxIndex(every)
