@@ -259,12 +259,13 @@ class RasteretIterableDataset(IterableDataset[Sample]):
     def __iter__(self) -> Iterator[Sample]:
         """Samples, or batches, of the current epoch from the current position on."""
         worker = get_worker_info()
+        worker_pipeline(self.read_options, self.backend)  # a worker watches its trainer from now on: no task may come
         start = self._own or Standing(self.mark)
-        number, count = (0, 1) if worker is None else (worker.id, worker.num_workers)
         if worker is None:
             self.aim(Mark(start.mark.epoch))
         self._own, self._handed = None, start
         steps = self.cut(start.mark.position).steps
+        number, count = (0, 1) if worker is None else (worker.id, worker.num_workers)
         return self._ahead(start.mark, steps_of_worker(steps, number, count, start.next_step))
 
     def _ahead(self, mark: Mark, steps: range) -> Iterator[Sample]:

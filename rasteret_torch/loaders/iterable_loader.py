@@ -151,6 +151,9 @@ class RasteretDataLoader(DataLoader[Sample]):
             except RasteretTorchError:
                 self._take_bad(self.dataset.bad_samples)  # read in this process; those of a worker went with its error
                 raise
+            except RuntimeError:
+                self._iterator = None  # persistent workers of whom one has died: the next epoch starts others
+                raise
             waited = time.perf_counter() - asked
             if found is None:
                 self.counts = self.counts.after(elapsed_s=waited, wait_s=waited)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from torchgeo.samplers import (
 )
 
 from rasteret_torch.errors import InputError
+from rasteret_torch.loaders.orphans import end_with_parent
 from rasteret_torch.loaders.queries import Sample
 
 PatchSize = int | tuple[int, int]  # side, or (height, width), px
@@ -100,6 +102,11 @@ def stack_chips(samples: Sequence[Sample]) -> Sample:
     return batch
 
 
+def watch(worker: int) -> None:
+    """Has a worker end with the process it works for, also before its first task."""
+    end_with_parent(os.getpid())
+
+
 def patch_loader(
     dataset: GeoDataset, sampler: Sampler[Any], batch_size: int, workers: int, drop_last: bool = False
 ) -> DataLoader[Sample]:
@@ -113,5 +120,6 @@ def patch_loader(
         drop_last=drop_last,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
+        worker_init_fn=watch,
         multiprocessing_context="forkserver" if workers > 0 else None,  # a forked child could not use the network
     )

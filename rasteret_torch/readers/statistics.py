@@ -33,8 +33,8 @@ class StatsOptions:
         max_pixels: pixels of each band to look at; a band that has more is sampled in blocks (tiles, mostly) that are
             drawn with a chance proportional to their size. None looks at all.
         seed: of the draw.
-        level: overview to read, 0 for full resolution. Overviews cost less, but those made by averaging show narrower
-            distributions.
+        level: overview to read, 0 for full resolution; every file must have it, else some would count more than others.
+            Overviews cost less, but those made by averaging show narrower distributions.
         bins: of the histograms.
         percentiles: to keep, in percent. They are exact for integers of up to 16 bits; others are taken from a million
             pixels.
@@ -97,7 +97,7 @@ def stats(
     Raises:
         BandNotFoundError, SplitNotFoundError: the collection has no such thing.
         EmptySelectionError: no pixel looked at is valid.
-        InputError: a band of complex numbers, or no item has a header of it.
+        InputError: a band of complex numbers, no item has a header of it, or a file does not have the level.
         StoreError, TiffError: a file that cannot be read.
     """
     if read.on_error == "replace":
@@ -200,8 +200,14 @@ class _Survey:
 
     def _sizes(self, row: int) -> tuple[int, int, int, int]:
         """(height, width) of the level of an item that is read, and of its blocks."""
-        header = self.runtime.source(row, self.band).header
-        layout = header.levels[min(self.options.level, len(header.levels) - 1)]
+        source = self.runtime.source(row, self.band)
+        levels, level = source.header.levels, self.options.level
+        if level >= len(levels):
+            raise InputError(
+                f"item {source.item_id!r}, band {self.band!r}: level={level}, but it has {len(levels) - 1} overviews; "
+                "choose a level that every file has, or 0"
+            )
+        layout = levels[level]
         return layout.height, layout.width, _side(layout.tile_height), _side(layout.tile_width)
 
 
@@ -229,9 +235,8 @@ def _jobs(runtime: RuntimeIndex, surveys: list[_Survey], level: int) -> Iterator
             source = runtime.source(row, surveys[number].band)
             reads.setdefault((source.href, block.window), []).append((number, source, block.weight))
         for (href, window), members in reads.items():
-            header = members[0][1].header
-            at = min(level, len(header.levels) - 1)
-            plan = plan_window(href, header, window, level=at, samples=[source.sample for _, source, _ in members])
+            samples = [source.sample for _, source, _ in members]
+            plan = plan_window(href, members[0][1].header, window, level=level, samples=samples)
             yield _Job(plan, [(number, weight) for number, _, weight in members])
 
 

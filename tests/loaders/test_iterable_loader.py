@@ -201,6 +201,7 @@ def test_a_killed_worker_is_an_error(scenes):
     with pytest.raises(RuntimeError, match="worker"):
         for _ in batches:
             pass
+    assert "image" in next(iter(loader))  # the next epoch has other workers
 
 
 def only_image(sample):
@@ -251,9 +252,30 @@ if __name__ == "__main__":
 """
 
 
-def test_workers_end_with_a_killed_trainer(scenes, tmp_path):
+_KILLED_EARLY = """
+import os, signal, sys
+import rasteret_torch as rt
+from rasteret_torch.loaders.iterable_loader import worker_context
+
+context = worker_context()
+
+class Last(context.Process):
+    def start(self):
+        super().start()
+        print("running", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    context.Process = Last
+    dataset = rt.RasteretIterableDataset(sys.argv[1], sampler="grid", patch_size=32)
+    next(iter(rt.RasteretDataLoader(dataset, num_workers=1, multiprocessing_context=context)))
+"""
+
+
+@pytest.mark.parametrize("program", [_INTERRUPTED, pytest.param(_KILLED_EARLY, marks=pytest.mark.slow)])
+def test_workers_end_with_a_killed_trainer(scenes, tmp_path, program):
     script = tmp_path / "train.py"
-    script.write_text(_INTERRUPTED)
+    script.write_text(program)
     command = [sys.executable, str(script), str(scenes.save(tmp_path / "saved")), "1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     with process.stdout as out:

@@ -100,6 +100,8 @@ def test_overviews_are_read_where_asked_for(tmp_path):
     one = build(tmp_path).stats(options=StatsOptions(level=2)).bands[0]
     assert one.pixels == 128 * 128
     assert one.mean == pytest.approx(second.mean())
+    with pytest.raises(InputError, match="'scene_20200101', band 'B1': level=3, but it has 2 overviews"):
+        build(tmp_path).stats(options=StatsOptions(level=3))
 
 
 def test_values_that_are_not_finite_are_not_valid(tmp_path):
