@@ -75,8 +75,8 @@ def load(
 
 def _load(place: parquet.Place, name: str, wanted: parquet.Wanted) -> Collection:
     stored = parquet.read(place, wanted)
-    if isinstance(stored.layer, mapped.Layer):  # a saved collection that is not read as a whole was checked before
-        _check_ids(stored.layer.table, str(place))
+    if not stored.is_checked:
+        _check_ids(stored.layer.column("id"), str(place))
     if not wanted.is_all and not stored.layer.num_rows:
         raise EmptySelectionError(
             f"no item of {place} lies in bbox={wanted.bbox} and date_range={wanted.date_range}; load it without them, "
@@ -111,14 +111,13 @@ def as_collection(arrow: Any, *, name: str = "", data_source: str = "") -> Colle
         canonical.check_required(table.schema, "this table")
         layer = mapped.Layer(canonical.canonical(table))
     stamp = s.read_stamp(layer.table.schema)
-    _check_ids(layer.table, "this table")
+    _check_ids(layer.table.column("id"), "this table")
     titles = name or stamp.get("name", ""), data_source or stamp.get("data_source", "")
     about = About(*titles, None, stats.read(layer.table.schema))
     return Collection(mapped.Root([layer]), about=about)
 
 
-def _check_ids(table: pa.Table, what: str) -> None:
-    ids = table.column("id")
+def _check_ids(ids: pa.ChunkedArray, what: str) -> None:
     if ids.null_count:
         raise InputError(f"{what} has {ids.null_count} rows without id; give each item a unique one")
     counts = ids.value_counts() if len(ids) else None

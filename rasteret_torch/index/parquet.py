@@ -13,7 +13,7 @@ import pyarrow.dataset as ds
 from pyarrow.fs import LocalFileSystem
 
 from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, RasteretTorchError
-from rasteret_torch.index import canonical, locate, mapped, pruning, snapshot, trust
+from rasteret_torch.index import canonical, geometries, locate, mapped, pruning, snapshot, trust
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.deferred import StoredLayer
 from rasteret_torch.index.remote import Remote, hub_errors, remote
@@ -21,6 +21,8 @@ from rasteret_torch.store.location import is_local
 
 _IN_MEMORY_NBYTES = 128 << 20  # decoded; a larger table is written to an Arrow file batch by batch, and mapped
 DEFERRED_NBYTES = 8 << 20  # on disk; of a larger collection of ours only what is asked for is read
+FOREIGN_NBYTES = 64 << 20  # the same of one of other makers
+_GROUP_NBYTES = 512 << 20  # decoded; what is read at once of a deferred collection
 _READ = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True))
 # From elsewhere, where a file is not hashed before it is read, its pages are checked as they come.
 _READ_REMOTE = ds.ParquetFileFormat(
@@ -62,6 +64,11 @@ class Stored:
     layer: mapped.Columns
     schema: pa.Schema
     manifest: snapshot.Manifest | None
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether ids were looked at when it was written."""
+        return self.manifest is not None and not isinstance(self.layer, mapped.Layer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +146,7 @@ def reopen(path: str, content_hash: str, folder: str | None = None) -> mapped.Co
     # A recipe comes from a process of this user, which has checked the collection; the hash says that it is the same.
     gone = isinstance(place, Path) and not place.exists()
     stored = None if gone else read(place, Wanted(root="/"), folder)
-    if stored is None or stored.manifest is None or stored.manifest.content_hash != content_hash:
+    if stored is None or _version(place, stored.manifest) != content_hash:
         raise IndexCorruptError(
             f"the collection at {place} is gone, or holds other rows than when it was pickled; load it"
         )
@@ -201,12 +208,33 @@ def _deferred(
     opened: Opened, place: Place, manifest: snapshot.Manifest | None, folder: str | None
 ) -> StoredLayer | None:
     """The layer of a large saved collection, of which nothing is read yet; None for all others."""
-    if manifest is None or opened.condition is not None or not isinstance(place, Path):
+    if opened.condition is not None or not isinstance(place, Path):
         return None
-    if sum(part.nbytes for part in manifest.files) <= DEFERRED_NBYTES:
+    files = [Path(file) for file in opened.dataset.files]
+    is_small = sum(file.stat().st_size for file in files) <= (FOREIGN_NBYTES if manifest is None else DEFERRED_NBYTES)
+    if is_small or (manifest is None and not _is_like_ours(opened.dataset)):
         return None
-    files = [place / part.name for part in manifest.files]
-    return StoredLayer(files, (str(place), manifest.content_hash), opened.local, mapped.Shared(folder))
+    return StoredLayer(files, (str(place), _version(place, manifest)), opened.local, mapped.Shared(folder))
+
+
+def _is_like_ours(dataset: ds.FileSystemDataset) -> bool:
+    """Whether each column of a table of other makers can be read by itself, and row group by row group."""
+    stored = dataset.schema
+    plain = canonical.canonical(stored.empty_table()).schema.names == stored.names
+    if not plain or not geometries.is_lonlat(stored) or not any(map(s.is_header_field, stored)):
+        return False
+    parts = list(dataset.get_fragments())
+    same = all(part.physical_schema.equals(stored) for part in parts)  # no column comes from the name of a folder
+    return same and all(group.total_byte_size <= _GROUP_NBYTES for part in parts for group in part.row_groups)
+
+
+def _version(place: Place, manifest: snapshot.Manifest | None) -> str:
+    """What tells the rows at a place from others: the hash of a manifest, else the stamps of local files."""
+    if manifest is not None or not isinstance(place, Path):
+        return "" if manifest is None else manifest.content_hash
+    files = sorted(place.rglob("*.parquet")) if place.is_dir() else [place]
+    stamps = [(file.name, status.st_size, status.st_mtime_ns) for file in files for status in [file.stat()]]
+    return f"files:{snapshot.fingerprint({'files': stamps})}"
 
 
 def _pruned(dataset: ds.FileSystemDataset, condition: pc.Expression | None) -> ds.FileSystemDataset:

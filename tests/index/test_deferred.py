@@ -8,13 +8,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import rasterio
 from scenes import DATED, write_dated
 
 import rasteret_torch as rt
-from rasteret_torch.errors import IndexCorruptError, NotATiffError
+from rasteret_torch.errors import IndexCorruptError, InputError, NotATiffError, UntrustedUriError
 from rasteret_torch.index import Collection, mapped, parquet, snapshot
 from rasteret_torch.index.deferred import StoredLayer
 
@@ -121,5 +123,37 @@ def test_another_collection_in_its_place_is_refused(saved: Path) -> None:
     packed = pickle.dumps(rt.load(saved))
     rt.load(saved).head(2).save(saved)
     mapped._roots.clear()
+    with pytest.raises(IndexCorruptError, match="other rows"):
+        pickle.loads(packed)
+
+
+@pytest.mark.parametrize("form", ["file", "folder"])
+def test_large_tables_of_other_makers(form: str, saved: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without a manifest: plain Parquet, one file or several."""
+    table = whole(saved, monkeypatch).to_table().replace_schema_metadata(None)
+    table = table.filter(pc.equal(table["status"], "ok"))
+    place = tmp_path / "far" / "foreign" / "a.parquet"
+    place.parent.mkdir(parents=True)
+    pq.write_table(table.slice(0, 4), place, row_group_size=2)
+    if form == "folder":
+        pq.write_table(table.slice(4), place.with_name("b.parquet"))
+        place = place.parent
+    eager = rt.load(place, root="/")
+    monkeypatch.setattr(parquet, "FOREIGN_NBYTES", 0)
+    lazy = rt.load(place, root="/")
+    assert isinstance(lazy._root._layers[0], StoredLayer)
+    assert isinstance(eager._root._layers[0], mapped.Layer)
+    assert lazy.to_table().equals(eager.to_table())
+    assert lazy.runtime.content_hash == eager.runtime.content_hash
+    packed = pickle.dumps(lazy.head(2))
+    monkeypatch.setattr(mapped, "_roots", type(mapped._roots)())
+    assert pickle.loads(packed).to_table().equals(eager.head(2).to_table())
+    with pytest.raises(UntrustedUriError):
+        rt.load(place).to_table()
+    twice = pa.concat_tables([table, table])
+    pq.write_table(twice, place if place.is_file() else place / "b.parquet")
+    with pytest.raises(InputError, match="more than once"):
+        rt.load(place)
+    monkeypatch.setattr(mapped, "_roots", type(mapped._roots)())
     with pytest.raises(IndexCorruptError, match="other rows"):
         pickle.loads(packed)
