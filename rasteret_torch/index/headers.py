@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Protocol
@@ -231,13 +232,21 @@ def is_single_plane(layout: Layout) -> bool:
 
 
 def transform_of(values: Sequence[float] | None) -> Affine | None:
-    """The affine map of rasteret's four numbers (scale_x, translate_x, scale_y, translate_y), or of six."""
+    """The affine map of rasteret's four numbers (scale_x, translate_x, scale_y, translate_y), or of six.
+
+    Raises:
+        IndexCorruptError: one that maps no pixel to a place of its own.
+    """
     if values is None or len(values) == 0:
         return None
     if len(values) == 4:
         scale_x, x, scale_y, y = values
-        return Affine(scale_x, 0.0, x, 0.0, scale_y, y)
-    return Affine(*values[:6])
+        transform = Affine(scale_x, 0.0, x, 0.0, scale_y, y)
+    else:
+        transform = Affine(*values[:6])
+    if not all(map(math.isfinite, transform[:6])) or transform.a * transform.e == transform.b * transform.d:
+        raise IndexCorruptError(f"the transform {list(values[:6])} of a header is no map; build the index again")
+    return transform
 
 
 def _transform_list(transform: Affine) -> list[float]:

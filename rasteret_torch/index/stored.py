@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from rasteret_torch.errors import IndexCorruptError
 from rasteret_torch.index import compact
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.headers import Table
@@ -49,13 +50,13 @@ class RecordColumn:
             if not _is_constant(child):
                 varying[name] = child
             elif len(child) and child[0].is_valid:
-                self._same[name] = child[0].as_py()
+                self._same[name] = _value(child[0])
         self._varying = _struct(varying, structs) if varying else None
 
     def __getitem__(self, row: int) -> dict[str, Any] | None:
         if not self._valid[row]:
             return None
-        return {**self._same, **({} if self._varying is None else self._varying[row].as_py())}
+        return {**self._same, **({} if self._varying is None else _value(self._varying[row]))}
 
     def tables(self, row: int) -> tuple[Table, Table]:
         """(offsets, counts) of one entry."""
@@ -63,6 +64,18 @@ class RecordColumn:
         if self._short and self._short[0][row] >= 0:
             return compact.offsets_of(int(self._short[0][row]), int(self._short[1][row]), counts), counts
         return self._tables[0][row], counts
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    """A value as Python has it.
+
+    Raises:
+        IndexCorruptError: Python has no such value: a time beyond the year 9999.
+    """
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError) as error:
+        raise IndexCorruptError(f"a header of the index has a value out of range ({error}); build it again") from error
 
 
 def _is_constant(array: pa.Array) -> bool:

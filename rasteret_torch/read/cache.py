@@ -22,7 +22,7 @@ class TileKey(NamedTuple):
     level: int
     is_mask: bool
     tile: int
-    version: int = 0  # of the file: tiles of one that was written anew are other tiles
+    version: int = 0  # of the file and its header: of one written anew, or by another index, tiles are others
 
 
 class Kept(Protocol):

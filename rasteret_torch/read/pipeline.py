@@ -167,9 +167,10 @@ class Pipeline:
             plan = job.plan
             header = plan.header
             stamp = ObjectStamp(header.file_size, header.etag)
-            version = hash((header.file_size, header.etag, header.last_modified))
             for layout, is_mask, samples in plan.images:
+                form = hash((header.file_size, header.etag, header.last_modified, layout.form))
                 for ref in tiles_of(layout, plan.window, samples):
+                    version = hash((form, layout.offsets.item(ref.index)))
                     key = TileKey(plan.href, plan.level, is_mask, ref.index, version)
                     need = needs.get(key)
                     if need is None:

@@ -106,6 +106,11 @@ class Layout:
         """Bytes of one decompressed tile of `rows` pixel rows, as stored (before widening); rows are byte-aligned."""
         return rows * -(-self.tile_width * self.samples_per_tile * self.bits // 8)
 
+    @property
+    def form(self) -> tuple[object, ...]:
+        """All but where tiles lie: what, with its bytes, decides the pixels of a tile."""
+        return (*_BEFORE_TABLES(self), *_AFTER_TABLES(self))
+
     def with_tables(self, offsets: NDArray[np.uint64], counts: NDArray[np.uint64]) -> Layout:
         """The same image with other tile tables; `dataclasses.replace` takes seven times as long."""
         return _layout(*_BEFORE_TABLES(self), offsets, counts, *_AFTER_TABLES(self))

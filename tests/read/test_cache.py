@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pytest
 from tiffs import write_tiff
 
 import rasteret_torch as rt
+from rasteret_torch.errors import CorruptTileError
 from rasteret_torch.read.cache import TileCache, TileKey
 
 
@@ -67,3 +71,21 @@ def test_a_file_that_is_written_anew_is_read_anew(tmp_path: Path) -> None:
         write_tiff(path, np.full((1, rows, 8), value, np.uint8))
         for _ in range(2):
             assert (rt.read_tiff(path).data == value).all()
+
+
+@pytest.mark.parametrize("lie", ["turned", "wide", "plain"])
+def test_what_one_index_says_of_a_file_is_not_read_by_another(tmp_path: Path, lie: str) -> None:
+    pixels = np.arange(64 * 64, dtype=np.uint16).reshape(1, 64, 64)
+    options = {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate", "predictor": 2}
+    path = write_tiff(tmp_path / "a_20200101.tif", pixels, **options)
+    honest = rt.build_from_files(path, filename_regex=r"a_(?P<date>\d{8})", progress=False)
+    row = honest.to_table().to_pylist()[0]
+    image = row["B1_metadata"]
+    step = {"turned": -1, "wide": 2, "plain": 1}[lie]
+    image |= {name: image[name][::step] for name in ("tile_offsets", "tile_byte_counts")}
+    image |= {"tile_width": 32} if lie == "wide" else {"predictor": 1} if lie == "plain" else {}
+    liar = rt.as_collection(pa.Table.from_pylist([row], schema=honest.to_table().schema))
+    bounds = (1000.0, 5000.0 - 640, 1640.0, 5000.0)
+    with contextlib.suppress(CorruptTileError):
+        assert (liar.read_window(row["id"], bounds, 10, "B1").data != pixels).any()
+    np.testing.assert_array_equal(honest.read_window(row["id"], bounds, 10, "B1").data, pixels)
