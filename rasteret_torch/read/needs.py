@@ -77,7 +77,12 @@ def located(error: RasteretTorchError, job: LayerJob, key: TileKey) -> RasteretT
     names = f"band {', '.join(job.plan.names)}, " if job.plan.names else ""
     where = redact(key.href)
     said = str(error).removeprefix(f"{where}, ")  # the store names the URL too
-    return type(error)(f"{item}{names}{image} {key.tile}{level} of {where}: {said}")
+    cure = ""
+    if isinstance(error, CorruptTileError):
+        cure = "; the file is damaged" + (
+            ", or was changed after it was indexed: see collection.check()" if item else ""
+        )
+    return type(error)(f"{item}{names}{image} {key.tile}{level} of {where}: {said}{cure}")
 
 
 def bundles[T](items: Iterable[T], nbytes_of: Callable[[T], int]) -> Iterable[list[T]]:

@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 import pytest
 import rasterio
 import torch
-from kornia.augmentation import RandomHorizontalFlip
 from lightning.pytorch import LightningModule, Trainer
 from tiffs import write_tiff
 from torch import nn
@@ -19,7 +18,6 @@ from torch.nn import functional
 import rasteret_torch as rt
 from rasteret_torch.cli.naip import NdviClasses
 from rasteret_torch.errors import BandNotFoundError, InputError, SplitLeakError, SplitNotFoundError
-from rasteret_torch.loaders.device import augmented
 from rasteret_torch.loaders.measure import balancing_weights
 from rasteret_torch.loaders.patches import RandomPatches
 
@@ -190,27 +188,6 @@ def test_mean_and_std_travel_in_the_checkpoint(split_scenes, tmp_path):
     fresh = module_of(split_scenes, seed=9)
     trainer_of(tmp_path).test(Pixelwise(), fresh, ckpt_path=tmp_path / "model.ckpt", verbose=False, weights_only=False)
     assert torch.equal(fresh.mean, data.mean)
-
-
-def test_augmentations_move_the_masks_with_the_image():
-    image = torch.arange(16.0).reshape(1, 1, 4, 4)
-    batch = {"image": image, "mask": image[0].long(), "mask_valid": (image[0] > 3).byte(), "bounds": torch.zeros(1, 9)}
-    data = rt.RasteretDataModule("unused", train_aug=[RandomHorizontalFlip(p=1.0)])
-    out = augmented(data.train_aug, batch)
-    assert torch.equal(out["image"], image.flip(-1))
-    assert torch.equal(out["mask"], batch["mask"].flip(-1))
-    assert torch.equal(out["mask_valid"], batch["mask_valid"].flip(-1))
-    assert out["mask"].dtype == torch.int64
-    assert out["mask_valid"].dtype == torch.uint8
-    assert torch.equal(out["bounds"], batch["bounds"])
-
-
-def test_steps_of_a_time_series_move_together_and_float_masks_keep_their_values():
-    image = torch.rand(2, 3, 2, 4, 4)
-    batch = {"image": image, "mask": image[:, 0, 0] + 0.25, "mask_valid": (image[:, :, 0] > 0.5).byte()}
-    data = rt.RasteretDataModule("unused", train_aug=[RandomHorizontalFlip(p=1.0)])
-    out = augmented(data.train_aug, batch)
-    assert all(torch.equal(out[key], batch[key].flip(-1)) for key in batch)
 
 
 def test_a_path_names_the_collection(split_scenes, tmp_path):
