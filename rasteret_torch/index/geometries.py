@@ -17,6 +17,7 @@ from shapely import GeometryType
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import parse_crs, project_points, same_crs
 from rasteret_torch.geo.crs import CRS84
+from rasteret_torch.index import foreign
 
 Shapes = NDArray[Any]  # [N] shapely geometries or None
 _GEO = b"geo"  # GeoParquet 1.1, "File metadata"
@@ -60,9 +61,10 @@ def lonlat_wkb(table: pa.Table, name: str = "geometry") -> pa.ChunkedArray:
         InputError: the type or CRS of the column is none that is read.
     """
     column, schema = table.column(name), table.schema
-    storage = column.type.storage_type if isinstance(column.type, pa.BaseExtensionType) else column.type
-    if storage != column.type:
-        column = pa.chunked_array([chunk.storage for chunk in column.chunks], storage)
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
+    column = foreign.plain_column(column)
+    storage = column.type
     is_wkb = pa.types.is_binary(storage) or pa.types.is_large_binary(storage)
     if is_wkb and is_lonlat(schema, name):
         return column if pa.types.is_binary(storage) else column.cast(pa.binary())
