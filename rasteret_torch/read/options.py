@@ -30,8 +30,8 @@ class ReadOptions:
             none. Only objects whose ETag the index knows are kept, so that no changed file is answered with old bytes.
         disk_cache_nbytes: its size, beyond which what was not used for longest goes.
         decode_threads: threads that decode; None takes the process's share of the cores.
-        lookahead: batches planned and fetched ahead of the one in use (iterable loading); up to four times as many while
-            they take less than 16 MiB together.
+        lookahead: batches planned and fetched ahead of the one in use (iterable loading); up to four times as many
+            while they take less than 16 MiB together.
         level: "auto" reads the overview that suits the resolution, a number forces that level (0: full resolution).
         on_error: "raise"; "nodata" leaves what failed invalid; "replace" takes another sample (where a model trains).
         max_bad_samples: failed samples of a process tolerated by "nodata" and "replace" before an error ends the run.
