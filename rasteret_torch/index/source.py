@@ -24,3 +24,11 @@ class Source:
     href: str
     sample: int
     header: TiffHeader
+
+    @property
+    def file(self) -> tuple[str, str]:
+        """Equal for bands that one read of one file gives.
+
+        A header of one sample is that of its band alone: rows of rasteret hold the tiles of a planar file band by band.
+        """
+        return self.href, "" if self.header.image.samples > 1 else self.band

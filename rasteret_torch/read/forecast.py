@@ -249,7 +249,7 @@ def _add_tiles(layer: LayerPlan, needed: dict[TileKey, _Tile], *, whole: bool) -
     """Notes the tiles of a layer, of its alpha sample and of its mask."""
     for layout, is_mask, wanted in layer.images:
         for ref in tiles_of(layout, layer.window, wanted):
-            key = TileKey(layer.href, layer.level, is_mask, ref.index)
+            key = TileKey(layer.href, layer.level, is_mask, ref.index, layout.offsets.item(ref.index))
             rows = ref.rows if whole else min(ref.paste.rows.stop, ref.rows)
             if key in needed:
                 needed[key].rows = max(needed[key].rows, rows)

@@ -133,9 +133,9 @@ class PlacedItem:
     @functools.cached_property
     def layers(self) -> tuple[LayerPlan, ...]:
         """One layer per file of the item that touches the grid; bands of a file share it, equal grounds a placement."""
-        files: dict[str, list[tuple[int, Source]]] = {}
+        files: dict[tuple[str, str], list[tuple[int, Source]]] = {}
         for band, source in enumerate(self.sources):
-            files.setdefault(source.href, []).append((band, source))
+            files.setdefault(source.file, []).append((band, source))
         placements = self.placements
         layers: list[LayerPlan] = []
         for members in files.values():

@@ -138,10 +138,10 @@ def _patches(request: Request, pairs: Pairs, known: NDArray[np.bool_] | None, re
     starts = np.flatnonzero(np.r_[True, pairs.row[1:] != pairs.row[:-1]]) if len(pairs.row) else np.empty(0, np.int64)
     for start, stop in zip(starts, np.r_[starts[1:], len(pairs.row)], strict=True):
         row = int(pairs.row[start])
-        files: dict[str, list[tuple[int, Source]]] = {}
+        files: dict[tuple[str, str], list[tuple[int, Source]]] = {}
         for band, name in enumerate(request.bands):
             source = request.collection.runtime.source(row, name)
-            files.setdefault(source.href, []).append((band, source))
+            files.setdefault(source.file, []).append((band, source))
         at = np.arange(start, stop)
         for members in files.values():
             bands = [band for band, _ in members]

@@ -230,13 +230,14 @@ class _Job(NamedTuple):
 def _jobs(runtime: RuntimeIndex, surveys: list[_Survey], level: int) -> Iterator[_Job]:
     """Reads of one file each, with all bands that look at the same pixels of it; item by item."""
     for row, group in itertools.groupby(_by_row([survey.blocks() for survey in surveys]), lambda entry: entry[1].row):
-        reads: dict[tuple[str, Window], list[tuple[int, Source, float]]] = {}
+        reads: dict[tuple[tuple[str, str], Window], list[tuple[int, Source, float]]] = {}
         for number, block in group:
             source = runtime.source(row, surveys[number].band)
-            reads.setdefault((source.href, block.window), []).append((number, source, block.weight))
-        for (href, window), members in reads.items():
+            reads.setdefault((source.file, block.window), []).append((number, source, block.weight))
+        for (_, window), members in reads.items():
             samples = [source.sample for _, source, _ in members]
-            plan = plan_window(href, members[0][1].header, window, level=level, samples=samples)
+            first = members[0][1]
+            plan = plan_window(first.href, first.header, window, level=level, samples=samples)
             yield _Job(plan, [(number, weight) for number, _, weight in members])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import rasterio
 from rasterio.windows import Window
@@ -43,3 +44,24 @@ def test_items_of_one_ground_share_their_placement(tmp_path: Path) -> None:
     first, twin, other, _ = (step[0].layers[0].placement for step in steps)
     assert twin is first
     assert other is not first
+
+
+def test_planar_files_whose_rows_hold_the_tiles_of_one_band(tmp_path: Path) -> None:
+    """As in collections of rasteret."""
+    path = write_tiff(tmp_path / "a_20200101.tif", IMAGE, interleave="band", tiled=True, blockxsize=16, blockysize=16)
+    collection = rt.build_from_files(path, filename_regex=r"a_(?P<date>\d{8})", progress=False)
+    row = collection.to_table().to_pylist()[0]
+    names = collection.bands
+    for number, name in enumerate(names):
+        image = row[f"{name}_metadata"]
+        each = len(image["tile_offsets"]) // len(names)
+        for table in ("tile_offsets", "tile_byte_counts"):
+            image[table] = image[table][number * each : (number + 1) * each]
+    rows = rt.as_collection(pa.Table.from_pylist([row], schema=collection.to_table().schema))
+    with rasterio.open(path) as file:
+        bounds, center = tuple(file.bounds), file.xy(3, 4)
+    np.testing.assert_array_equal(rows.read_window(row["id"], bounds, 10, names).data, IMAGE)
+    points = rows.sample_points([center], names, geometry_crs=CRS)
+    assert points["value"].to_pylist() == IMAGE[:, 3, 4].tolist()
+    stats = rows.stats(names, progress=False)
+    np.testing.assert_allclose([stats[name].mean for name in names], IMAGE.mean(axis=(1, 2)))
