@@ -5,10 +5,13 @@ from __future__ import annotations
 import ctypes
 import datetime as dt
 import errno
+import fcntl
+import glob
 import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -26,6 +29,7 @@ MANIFEST = "_manifest.json"  # Parquet tools pass over names that begin with an 
 _PART_ROWS = 1_000_000
 _ROW_GROUP_ROWS = 8192  # what is read at once of a large collection, one band of it
 _PACKED = {"tile_offsets", "tile_byte_counts", compact.START, "last_modified"}
+_ABANDONED_S = 60.0  # after which a folder aside is of a writer that was killed, unless it is locked
 _HASHED_NBYTES = 32 << 20  # of a larger collection the pages are checked as they are read
 
 
@@ -81,8 +85,10 @@ def write(
     path = Path(os.path.abspath(path))
     check_free(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _clear_abandoned(path)
     aside = path.parent / f".{path.name}.{uuid.uuid4().hex[:12]}.part"
     aside.mkdir()
+    lock = _locked(aside)
     try:
         files = _write_parts(aside, s.stamp_schema(schema, {"name": name, "data_source": data_source}), batches)
         seal = trust.seal([one.sha256 for one in files])
@@ -92,8 +98,37 @@ def write(
         _swap(aside, path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
     _sync_folder(path.parent)
     return path
+
+
+def _clear_abandoned(path: Path) -> None:
+    """Removes what writers left aside that were killed; the system gives up their locks."""
+    for old in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        try:
+            is_young = time.time() - old.stat().st_mtime < _ABANDONED_S
+        except OSError:
+            continue  # its writer has just finished
+        lock = None if is_young else _locked(old)
+        if lock is not None:
+            shutil.rmtree(old, ignore_errors=True)
+            os.close(lock)
+
+
+def _locked(folder: Path) -> int | None:
+    """A lock on a folder; None where another process holds it, or the file system knows none."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
 
 
 def writing(path: Path) -> tuple[int, int] | None:

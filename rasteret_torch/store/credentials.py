@@ -91,7 +91,8 @@ class CloudConfig:
 
     def signs_for(self, bucket: str) -> bool:
         """Whether keys may be used for this bucket."""
-        return not self.buckets or bucket in self._named
+        container = bucket.partition("@")[0]  # abfs://container@account.dfs.core.windows.net
+        return not self.buckets or bucket in self._named or container in self._named
 
     @property
     def _named(self) -> tuple[str, ...]:
@@ -134,6 +135,8 @@ class CloudSettings:
         """Keyword arguments for the Google or Azure store of one bucket or container."""
         if self.provides_for(scheme, bucket):
             return {"credential_provider": self.provider}
+        if self.cloud is not None and not self.cloud.signs_for(bucket):
+            return {"skip_signature": True}
         variables = _GCP_CREDENTIAL_VARIABLES if scheme == "gs" else _AZURE_CREDENTIAL_VARIABLES
         return {} if _any_set(variables) else {"skip_signature": True}
 

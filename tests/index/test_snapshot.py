@@ -1,5 +1,6 @@
 """Saved collections: whole or not there, and refused when damaged."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -233,3 +234,17 @@ def test_a_large_collection_is_mapped(dated, tmp_path, monkeypatch):
     assert pa.total_allocated_bytes() - before < 100_000
     assert again.to_table().equals(load(path).to_table())
     assert again.runtime.source(1, "nir").sample == 1
+
+
+def test_what_killed_writers_left_is_removed(dated, tmp_path):
+    left, held, young = (tmp_path / f".saved.{name}.part" for name in ("left", "held", "young"))
+    for folder in (left, held, young):
+        folder.mkdir()
+        (folder / "part-00000.parquet").write_bytes(b"half")
+    for folder in (left, held):
+        os.utime(folder, (0, 0))
+    lock = os.open(held, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    dated.save(tmp_path / "saved")
+    os.close(lock)
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith(".saved")} == {held.name, young.name}

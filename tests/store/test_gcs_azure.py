@@ -18,6 +18,7 @@ from servers import RangeServer, free_ports
 from rasteret_torch.cloud import CloudConfig, create_backend
 from rasteret_torch.errors import AccessDeniedError, ObjectChangedError, ObjectNotFoundError, StoreError
 from rasteret_torch.store import FetchPolicy, ObjectStamp, StorageBackend, fetcher, runtime
+from rasteret_torch.store.credentials import CloudSettings
 
 POLICY = FetchPolicy(range_timeout_s=10, attempts=2, backoff_s=0.01)
 BODY = bytes(range(200))
@@ -140,3 +141,13 @@ def test_azurite(azurite: str, monkeypatch: pytest.MonkeyPatch) -> None:
         get("az://public/none.tif", create_backend())
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", KEY)
     assert get("az://private/folder/a.tif", create_backend(region="with keys")) == BODY[3:8]
+
+
+def test_keys_are_used_for_the_containers_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "c2VjcmV0")
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT", "file.json")
+    for provider, scheme in (("azure", "abfs"), ("gcp", "gs")):
+        settings = CloudSettings(CloudConfig(provider, buckets=("mine",)))
+        assert settings.other_options(scheme, "other") == {"skip_signature": True}
+        assert settings.other_options(scheme, "mine@account.dfs.core.windows.net") == {}
+        assert CloudSettings(CloudConfig(provider)).other_options(scheme, "other") == {}
