@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +33,8 @@ _OWN_NAMES = {
     "planar_configuration": "planar",
     "bits_per_sample": "bits",
 }
-_LAYOUT_TYPES = [(name, kind) for name, kind in s.LAYOUT_FIELDS if name not in ("dtype", *s.TILE_TABLES)]
+_MADE = ("dtype", "jpeg_tables", *s.TILE_TABLES)
+_LAYOUT_TYPES = [(name, kind) for name, kind in s.LAYOUT_FIELDS if name not in _MADE]
 _described = attrgetter(*(_OWN_NAMES.get(name, name) for name, _ in _LAYOUT_TYPES))
 _FILE_VALUES: dict[str, Callable[[TiffHeader], Any]] = {
     "transform": lambda one: None if one.transform is None else _transform_list(one.transform),
@@ -101,6 +103,9 @@ def _layout_columns(layouts: Sequence[Layout | None]) -> dict[str, pa.Array]:
     values = zip(*rows, strict=True) if rows else [()] * len(_LAYOUT_TYPES)
     columns = {name: pa.array(column, kind) for (name, kind), column in zip(_LAYOUT_TYPES, values, strict=True)}
     columns["dtype"] = pa.array([None if one is None else _dtype_name(one.dtype) for one in layouts], pa.string())
+    columns["jpeg_tables"] = pa.array(
+        [None if one is None else _base64(one.jpeg_tables) for one in layouts], pa.string()
+    )
     columns["tile_offsets"] = _table_column([None if one is None else one.offsets for one in layouts])
     columns["tile_byte_counts"] = _table_column([None if one is None else one.counts for one in layouts])
     return columns
@@ -217,7 +222,7 @@ def _layout_of(record: Record, tables: tuple[Table, Table]) -> Layout:
         tiled=record.get("tiled") is not False,
         extra_samples=extra,
         subsampling=(int(sampling[0]), int(sampling[1])),
-        jpeg_tables=record.get("jpeg_tables"),
+        jpeg_tables=_bytes_of(record.get("jpeg_tables")),
         lerc_parameters=tuple(record.get("lerc_parameters") or ()),
         leader=_or(record.get("leader"), 0),
     )
@@ -252,6 +257,14 @@ def transform_of(values: Sequence[float] | None) -> Affine | None:
 def _transform_list(transform: Affine) -> list[float]:
     a, b, c, d, e, f = transform[:6]
     return [a, c, e, f] if b == 0 and d == 0 else [a, b, c, d, e, f]
+
+
+def _base64(data: bytes | None) -> str | None:
+    return None if data is None else base64.b64encode(data).decode("ascii")
+
+
+def _bytes_of(text: str | None) -> bytes | None:
+    return None if text is None else base64.b64decode(text, validate=True)
 
 
 @functools.lru_cache(64)  # NumPy takes its time over the name of a dtype

@@ -42,7 +42,7 @@ LAYOUT_FIELDS: tuple[tuple[str, pa.DataType], ...] = (
     ("fill_order", pa.int32()),
     ("tiled", pa.bool_()),
     ("subsampling", _INTS),
-    ("jpeg_tables", pa.binary()),
+    ("jpeg_tables", pa.string()),  # Base64: tools that show rows as JSON refuse bytes in a struct
     ("lerc_parameters", _INTS),
     ("leader", pa.int32()),
 )
