@@ -71,8 +71,8 @@ class Survey:
         if not len(known) or (each_row and len(known) < len(self.bounds)):
             missing = np.setdiff1d(np.arange(len(self.bounds)), known)
             raise InputError(
-                f"item {self.runtime.ids[missing[0]]!r} has no place (no header, or no georeferencing) in "
-                f"band {self.bands[0]!r}; leave such items out with collection.where(...)"
+                f"item {self.runtime.ids[missing[0]]!r} has no place (no header, or no georeferencing) in band "
+                f"{self.bands[0]!r}; leave such items out: collection.where(pyarrow.compute.field('status') == 'ok')"
             )
         rows = known if each_row else self._distinct(known, each_time)
         return Ground(self.bounds[rows], rows, self.res, chip_px, self._cell_px(int(known[0])))

@@ -20,6 +20,7 @@ from rasteret_torch.errors import (
     DeadlineExceededError,
     EmptySelectionError,
     ErrorBudgetExceededError,
+    InputError,
     StoreError,
     TiffError,
 )
@@ -135,6 +136,12 @@ def test_series_and_queries_keep_the_step_of_an_item_that_is_not_indexed(half_in
     assert len(dataset.bad_samples) == 1
     by_item = rt.RasteretGeoDataset(half_indexed, ["a", "b"], read=rt.ReadOptions(on_error="replace"))
     assert by_item[10000.0:10320.0, -320.0:0.0]["mask_valid"].all()
+
+
+def test_rows_must_have_a_place_under_any_policy(half_indexed):
+    with pytest.raises(InputError, match=r"x2_20200102.*leave such items out: collection.where\(.*'status'\) == 'ok'"):
+        stream(half_indexed, "nodata", bands=["b"], sampler="rows")
+    assert len(stream(half_indexed.where(pc.field("status") == "ok"), "raise", bands=["b"], sampler="rows")) == 2
 
 
 def test_items_without_a_place_are_not_in_the_index_of_queries(half_indexed):
