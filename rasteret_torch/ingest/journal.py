@@ -23,7 +23,8 @@ from rasteret_torch.tiff.model import GroundControlPoint, Layout, TiffHeader
 
 _SUFFIX = ".heads"
 _LAYOUT = [one.name for one in fields(Layout) if one.name not in ("dtype", "offsets", "counts", "jpeg_tables")]
-_PLAIN = ("crs", "nodata", "scales", "offsets", "band_names", "pixel_is_point", "file_size", "etag", "status")
+_OWN_FORM = ("levels", "masks", "transform", "color_map", "datetime", "last_modified", "gcps")
+_PLAIN = [one.name for one in fields(TiffHeader) if one.name not in _OWN_FORM]
 
 
 @dataclass(slots=True)
