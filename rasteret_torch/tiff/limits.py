@@ -8,6 +8,7 @@ import numpy as np
 
 from rasteret_torch.errors import CorruptTiffError, CorruptTileError
 from rasteret_torch.tiff.model import Layout, TiffHeader
+from rasteret_torch.tiff.support import pixel_dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,10 @@ def check_header(header: TiffHeader, limits: HeaderLimits = DEFAULT_LIMITS) -> N
         raise CorruptTiffError(f"header has more than {limits.ifds} images; rebuild the index")
     for level, mask in zip(header.levels, header.masks, strict=True):
         check_layout(level, limits)
+        _check_dtype(level)
         if mask is not None:
             check_layout(mask, limits)
+            _check_dtype(mask)
             if (mask.width, mask.height) != (level.width, level.height):
                 raise CorruptTiffError(
                     f"mask is {mask.width}x{mask.height} px for an image of {level.width}x{level.height} px"
@@ -59,6 +62,15 @@ def check_header(header: TiffHeader, limits: HeaderLimits = DEFAULT_LIMITS) -> N
     for level in header.levels[1:]:
         if (level.samples, level.dtype) != (header.image.samples, header.image.dtype):
             raise CorruptTiffError("an overview has other samples or another dtype than the image; rebuild the index")
+
+
+def _check_dtype(layout: Layout) -> None:
+    """Checks that the dtype is that of such samples; rows of rasteret name float16 as it is."""
+    is_half = (layout.dtype, layout.bits, layout.sample_format) == (np.dtype(np.float16), 16, 3)
+    if layout.dtype != pixel_dtype(layout.sample_format, layout.bits) and not is_half:
+        raise CorruptTiffError(
+            f"{layout.bits}-bit samples of SampleFormat {layout.sample_format} are no {layout.dtype}; rebuild the index"
+        )
 
 
 def check_layout(layout: Layout, limits: HeaderLimits = DEFAULT_LIMITS) -> None:

@@ -259,6 +259,8 @@ def test_check_header_refuses_what_no_parser_made(files: list[bytes]) -> None:
         dataclasses.replace(header.image, offsets=header.image.offsets[:-1]),
         dataclasses.replace(header.image, tile_width=2**14, tile_height=2**14),
         dataclasses.replace(header.image, tile_height=0),
+        dataclasses.replace(header.image, dtype=np.dtype("float64")),
+        dataclasses.replace(header.image, bits=header.image.bits * 2),
     ):
         with pytest.raises(CorruptTiffError):
             check_header(dataclasses.replace(header, levels=(image, *header.levels[1:])))
