@@ -21,6 +21,8 @@ from rasteret_torch.store import redact
 from rasteret_torch.tiff.model import TiffHeader
 
 _NAMED = 3  # failures told in a warning
+STAC_VERSION = "1.1.0"
+LINKS = pa.list_(pa.struct([("href", pa.string()), ("rel", pa.string())]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ def items_table(items: Sequence[Item], bands: Sequence[str], outcomes: Mapping[s
     }
     for name in dict.fromkeys(name for item in items for name in item.columns):
         columns.setdefault(name, pa.array([item.columns.get(name) for item in items], pa.string()))
+    columns |= {name: column for name, column in stac_columns(len(items)).items() if name not in columns}
     assets = {band: [item.assets.get(band) for item in items] for band in bands}
     columns |= header_columns(
         {band: [None if one is None else outcomes[one.href] for one in found] for band, found in assets.items()}
@@ -196,6 +199,15 @@ def calendar_columns(starts_us: Sequence[int]) -> dict[str, pa.Array]:
     return {
         "year": pa.array([moment.year for moment in moments], pa.int32()),
         "month": pa.array([moment.month for moment in moments], pa.int32()),
+    }
+
+
+def stac_columns(count: int) -> dict[str, pa.Array]:
+    """What STAC readers want of every item beside what a collection needs: that it is a STAC item, and its links."""
+    return {
+        "type": pa.repeat(pa.scalar("Feature"), count),
+        "stac_version": pa.repeat(pa.scalar(STAC_VERSION), count),
+        "links": pa.array([[]] * count, LINKS),
     }
 
 

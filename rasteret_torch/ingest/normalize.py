@@ -16,6 +16,7 @@ from rasteret_torch.errors import InputError
 from rasteret_torch.geo import crs_label, epsg_of, parse_crs
 from rasteret_torch.index import canonical, dates, geometries, places, query
 from rasteret_torch.index import schema as s
+from rasteret_torch.ingest import assemble
 from rasteret_torch.ingest.stac_json import is_raster
 from rasteret_torch.store import rewriting
 
@@ -56,7 +57,7 @@ def normalized(table: pa.Table, shape: Shape) -> pa.Table:
         table = table.append_column("geometry", _geometry_of_boxes(table))
     table = canonical.canonical(table)
     table = _with_crs(table)
-    return _with_calendar(table, shape.data_source)
+    return _with_stac(_with_calendar(table, shape.data_source))
 
 
 def _with_footprints(table: pa.Table, column_map: Mapping[str, str]) -> pa.Table:
@@ -200,6 +201,12 @@ def _with_calendar(table: pa.Table, data_source: str) -> pa.Table:
             table = table.append_column(name, part(table.column("datetime")).cast(pa.int32()))
     if "collection" not in table.column_names:
         table = table.append_column("collection", pa.array([data_source] * table.num_rows, pa.string()))
+    return table
+
+
+def _with_stac(table: pa.Table) -> pa.Table:
+    for name, column in assemble.stac_columns(table.num_rows).items():
+        table = table if name in table.column_names else table.append_column(name, column)
     return table
 
 

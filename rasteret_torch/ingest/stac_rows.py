@@ -23,7 +23,7 @@ from rasteret_torch.store import redact
 from rasteret_torch.tiff.model import TiffHeader
 
 _OWN = {"id", "datetime", "start_datetime", "end_datetime", "geometry", "bbox", "assets", "crs", "year", "month"}
-_OWN |= {"collection", "status", "error", "links"}
+_OWN |= {"collection", "status", "error", "links", "type", "stac_version"}
 _SAME = 1e-6  # of a pixel: items print transforms with fewer digits than files hold
 
 
@@ -76,6 +76,7 @@ def rows_of(
             **assemble.crs_columns([_fallback_crs(item, placed) for item in items]),
             **assemble.calendar_columns([item.at_us for item in items]),
             "collection": pa.array([item.collection or data_source for item in items], pa.string()),
+            **assemble.stac_columns(len(items)),
             **_properties(items),
         }
     )

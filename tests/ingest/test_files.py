@@ -163,6 +163,17 @@ def test_partial_dates_cover_their_period(tmp_path, name, date_format, start, en
     assert period(c) == (dt.datetime.fromisoformat(start), dt.datetime.fromisoformat(end))
 
 
+def test_rows_are_stac_items(tmp_path):
+    """As pystac and rustac want them; columns of the user's own of these names stay."""
+    write_dated(tmp_path)
+    table = load(build(tmp_path).save(tmp_path / "saved")).to_table()
+    assert set(table.column("type").to_pylist()) == {"Feature"}
+    assert set(table.column("stac_version").to_pylist()) == {"1.1.0"}
+    assert table.column("links").to_pylist() == [[]] * len(table)
+    own = build(tmp_path, filename_regex=r"(?P<type>[a-z]+)_(?P<date>\d{8})\.tif", bands=["B1"])
+    assert "Feature" not in own.column("type").to_pylist()
+
+
 def test_start_and_stop(tmp_path):
     write_tiff(tmp_path / "x_20200101_20200131.tif")
     c = build(tmp_path, filename_regex=r"x_(?P<start>\d{8})_(?P<stop>\d{8})")
