@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.read import ChipPixels, ChipPlan, Pipeline
+from rasteret_torch.read.machine import memory_nbytes
 from rasteret_torch.readers.layout import AreaRead
 from rasteret_torch.readers.request import Request
 from rasteret_torch.store.policy import MIB
@@ -155,7 +155,7 @@ def check_fits(nbytes: int, what: str) -> None:
     Raises:
         InputError: saying how large it would be.
     """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = memory_nbytes()
     if nbytes > memory:
         raise InputError(
             f"{what} would take {nbytes / 2**30:.1f} GiB, and this machine has {memory / 2**30:.1f} GiB; read fewer "
