@@ -11,8 +11,8 @@ from rasteret_torch.store.policy import MIB
 START_NBYTES = 256 * MIB  # random chips of an archive reuse next to nothing: more would be memory for no use
 MOST_NBYTES = 1024 * MIB
 _MEMORY_SHARE = 8  # of the machine's memory, one part for the caches of all its processes
-_REGRETS_TO_GROW = 8.0
-_REGRET_FADES = 0.25  # with every tile that no larger cache would have had
+_SHARE_THAT_PAYS = 0.2
+_RECENT = 512  # tiles asked for; more than one chip of a time series, whose tiles are all there or all gone
 
 
 class TileKey(NamedTuple):
@@ -43,7 +43,7 @@ class TileCache[T: Kept]:
     """Decoded tiles, bounded in bytes. A tile decoded only down to some row serves requests that end above it.
 
     The bound starts at `max_nbytes` and doubles, up to `most_nbytes`, while that pays: while more than a fifth of the
-    tiles that are missing were here not long ago and would still be in the larger cache.
+    tiles asked for were here not long ago and would still be in the larger cache.
 
     Attributes:
         max_nbytes: the bound as it is now.
@@ -58,8 +58,8 @@ class TileCache[T: Kept]:
         self._tiles: OrderedDict[TileKey, T] = OrderedDict()
         self._dropped: OrderedDict[TileKey, int] = OrderedDict()  # sizes of what the largest cache would still have
         self._dropped_nbytes = 0
-        self._regret = 0.0
-        self._has_grown = False
+        self._missed = 0.0  # share of the tiles asked for of late that were here and are gone
+        self._known = 0.0  # share of those that are or were here
 
     def __len__(self) -> int:
         return len(self._tiles)
@@ -67,17 +67,15 @@ class TileCache[T: Kept]:
     def get(self, key: TileKey, rows: int) -> T | None:
         """The tile, when at least `rows` of its rows are there."""
         tile = self._tiles.get(key)
-        if tile is None:
-            self._miss(key)
-            return None
-        if tile.rows < rows:
+        self._note(is_here=tile is not None, was_here=key in self._dropped)
+        if tile is None or tile.rows < rows:
             return None
         self._tiles.move_to_end(key)
         return tile
 
     def is_reused(self, key: TileKey) -> bool:
         """Whether a tile that is not here (far enough down) is worth decoding whole, since others will ask for it."""
-        return self._has_grown or key in self._tiles or key in self._dropped
+        return self._known > _SHARE_THAT_PAYS or key in self._tiles or key in self._dropped
 
     def put(self, key: TileKey, tile: T) -> None:
         """Keeps a tile, dropping the ones used longest ago."""
@@ -106,15 +104,12 @@ class TileCache[T: Kept]:
         while self._dropped_nbytes > self.most_nbytes - self.max_nbytes:
             self._dropped_nbytes -= self._dropped.popitem(last=False)[1]
 
-    def _miss(self, key: TileKey) -> None:
-        """Grows after so many misses that a larger cache would have saved."""
-        if key not in self._dropped:
-            self._regret = max(0.0, self._regret - _REGRET_FADES)
-            return
-        self._regret += 1.0
-        if self._regret >= _REGRETS_TO_GROW:
-            self._regret = 0.0
-            self._has_grown = True
+    def _note(self, *, is_here: bool, was_here: bool) -> None:
+        """Grows where too many of the tiles asked for of late would be here if the cache were larger."""
+        self._missed += (was_here - self._missed) / _RECENT
+        self._known += ((is_here or was_here) - self._known) / _RECENT
+        if self._missed > _SHARE_THAT_PAYS and self.max_nbytes < self.most_nbytes:
+            self._missed = 0.0
             self.max_nbytes = min(self.most_nbytes, 2 * self.max_nbytes)
 
 
