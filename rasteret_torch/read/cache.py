@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from rasteret_torch.read.machine import memory_nbytes
 from rasteret_torch.store.policy import MIB
 
-START_NBYTES = 256 * MIB  # random chips of an archive reuse next to nothing: more would be memory for no use
+START_NBYTES = 128 * MIB  # random chips of an archive reuse next to nothing: more would be memory for no use
 MOST_NBYTES = 1024 * MIB
 _MEMORY_SHARE = 8  # of the machine's memory, one part for the caches of all its processes
 _SHARE_THAT_PAYS = 0.2

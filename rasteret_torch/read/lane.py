@@ -26,6 +26,7 @@ class Lane:
     def __init__(self, threads: int | None) -> None:
         self._count = threads or core_count()
         self._threads = ThreadPoolExecutor(self._count, thread_name_prefix="rasteret-decode")
+        self._finishers = ThreadPoolExecutor(self._count, thread_name_prefix="rasteret-finish")
         self._done: deque[tuple[asyncio.Future[Any], Future[Any]]] = deque()
         self._asked = 0  # jobs that were not brought back yet; written by the loop alone
         self._is_woken = False
@@ -43,16 +44,26 @@ class Lane:
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
         """Starts a function in a thread; to be called on the event loop."""
+        return self._run(self._threads, function, arguments)
+
+    def finish(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+        """As `run`, ahead of all that waits there: what is short, and completes a batch that others queue behind."""
+        return self._run(self._finishers, function, arguments)
+
+    def _run(
+        self, threads: ThreadPoolExecutor, function: Callable[..., Any], arguments: tuple[Any, ...]
+    ) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
         result = loop.create_future()
         self._asked += 1
-        job = self._threads.submit(_unless_cancelled, result, function, arguments)
+        job = threads.submit(_unless_cancelled, result, function, arguments)
         job.add_done_callback(functools.partial(self._note, loop, result))
         return result
 
     def close(self) -> None:
         """Ends the threads, and what has not begun."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._finishers):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def _note(self, loop: asyncio.AbstractEventLoop, result: asyncio.Future[Any], job: Future[Any]) -> None:
         """In the thread that did a job: wakes the loop, unless others who will do so are at work."""

@@ -157,7 +157,7 @@ class Pipeline:
                 errors.setdefault(job.canvas.plan, job.error)
                 self.stats.bad_layers += 1
             share = max(1, len(per_canvas) // (4 * self._lane.count))
-            await asyncio.gather(*(self._lane.run(_merge, part) for part in itertools.batched(per_canvas, share)))
+            await asyncio.gather(*(self._lane.finish(_merge, part) for part in itertools.batched(per_canvas, share)))
         unread.clear()
 
     def _needs(self, jobs: Iterable[LayerJob]) -> dict[TileKey, TileNeed]:
@@ -213,7 +213,7 @@ class Pipeline:
                     else:
                         remote.setdefault(need.key.href, []).append(need)
             self.stats.cache_hits += len(here)
-            tasks += [self._lane.run(_paste, part) for part in itertools.batched(here, _PASTES)]
+            tasks += [self._lane.finish(_paste, part) for part in itertools.batched(here, _PASTES)]
             tasks += [asyncio.create_task(self._read_local(part)) for part in bundles(local, _nbytes)]
             tasks += self._remote_tasks(remote)
             if tasks:
@@ -238,7 +238,7 @@ class Pipeline:
                 await asyncio.gather(*self._remote_tasks({need.key.href: [need]}))
             return
         self.stats.cache_hits += 1
-        await self._lane.run(need.paste, tile)
+        await self._lane.finish(need.paste, tile)
 
     def _land(self, need: TileNeed, tile: Tile | None) -> None:
         """Ends the flight of a tile: those who joined get it, or learn that it did not come."""

@@ -45,6 +45,20 @@ def test_a_lone_result_is_not_kept_waiting() -> None:
     lane.close()
 
 
+def test_what_finishes_a_batch_is_not_behind_the_next_one() -> None:
+    async def last_of_many() -> float:
+        began = time.monotonic()
+        queue = [lane.run(_slow, number, 0.05) for number in range(20)]
+        await lane.finish(_slow, 1, 0.0)
+        waited = time.monotonic() - began
+        await asyncio.gather(*queue)
+        return waited
+
+    lane = Lane(1)
+    assert runtime.run(last_of_many()) < 0.5
+    lane.close()
+
+
 def test_errors_come_back_too() -> None:
     async def failing() -> None:
         await lane.run(_fails)
