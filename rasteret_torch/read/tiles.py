@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from rasteret_torch.geo import Window
 from rasteret_torch.tiff.model import Layout
@@ -38,36 +36,28 @@ class TileRef:
     plane_sample: int | None
 
 
-class _Tiling(NamedTuple):
-    """What of a layout decides where its tiles lie."""
-
-    height: int
-    tile_height: int
-    tile_width: int
-    across: int
-    down: int
-    is_planar: bool
-    is_tiled: bool
-
-
 def tiles_of(layout: Layout, window: Window, samples: Sequence[int]) -> tuple[TileRef, ...]:
     """The tiles that hold `samples` of the pixels of `window` (inside the image), in file order per sample."""
-    height, width, is_planar = layout.tile_height, layout.tile_width, layout.planes > 1
-    tiling = _Tiling(
-        layout.height, height, width, layout.tiles_across, layout.tiles_down, is_planar, is_tiled=layout.tiled
-    )
-    few = window.height * window.width <= _CHIP_TILES * height * width
-    return (_shared_refs if few else _refs)(tiling, window, tuple(samples) if is_planar else (None,))
+    planes: tuple[int | None, ...] = tuple(samples) if layout.planes > 1 else (None,)
+    tile = layout.tile_height, layout.tile_width
+    if window.height * window.width > _CHIP_TILES * tile[0] * tile[1]:
+        return _refs(layout, window, planes)
+    key = layout.height, layout.width, *tile, layout.tiled, window, planes
+    found = _known.get(key)
+    if found is None:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        found = _known[key] = _refs(layout, window, planes)
+    return found
 
 
-def _refs(tiling: _Tiling, window: Window, planes: tuple[int | None, ...]) -> tuple[TileRef, ...]:
-    height, width = tiling.tile_height, tiling.tile_width
+def _refs(layout: Layout, window: Window, planes: tuple[int | None, ...]) -> tuple[TileRef, ...]:
+    height, width = layout.tile_height, layout.tile_width
     refs: list[TileRef] = []
     for plane in planes:
         for row in range(window.row // height, -(-window.stop_row // height)):
             top = max(window.row, row * height)
             bottom = min(window.stop_row, (row + 1) * height)
-            stored = height if tiling.is_tiled else min(height, tiling.height - row * height)
             for col in range(window.col // width, -(-window.stop_col // width)):
                 left = max(window.col, col * width)
                 right = min(window.stop_col, (col + 1) * width)
@@ -77,10 +67,10 @@ def _refs(tiling: _Tiling, window: Window, planes: tuple[int | None, ...]) -> tu
                     slice(top - window.row, bottom - window.row),
                     slice(left - window.col, right - window.col),
                 )
-                index = ((plane or 0) * tiling.down + row) * tiling.across + col
-                refs.append(TileRef(index, stored, paste, plane))
+                refs.append(TileRef(layout.tile_index(row, col, plane or 0), layout.tile_rows(row), paste, plane))
     return tuple(refs)
 
 
-_CHIP_TILES = 64
-_shared_refs = functools.lru_cache(maxsize=2048)(_refs)  # bands and dates of a chip mostly share their tiling
+_CHIP_TILES = 64  # windows of more are not remembered: strips can be thousands
+_MOST_KNOWN = 2048
+_known: dict[tuple[object, ...], tuple[TileRef, ...]] = {}  # bands and dates of a chip mostly lie in tiles alike
