@@ -19,15 +19,16 @@ Shapes = NDArray[np.object_]
 
 GEOMETRY_NAMES = ("geometry", "geom", "wkb_geometry", "wkb")
 _EXTENSION_NAME, _EXTENSION_METADATA = b"ARROW:extension:name", b"ARROW:extension:metadata"
-# GeoArrow's native layouts, by name: the kind of geometry and how many levels of lists stand over its coordinates.
+# GeoArrow's native layouts, by name: the kind of geometry.
 _NATIVE = {
-    "geoarrow.point": (shapely.GeometryType.POINT, 0),
-    "geoarrow.multipoint": (shapely.GeometryType.MULTIPOINT, 1),
-    "geoarrow.linestring": (shapely.GeometryType.LINESTRING, 1),
-    "geoarrow.multilinestring": (shapely.GeometryType.MULTILINESTRING, 2),
-    "geoarrow.polygon": (shapely.GeometryType.POLYGON, 2),
-    "geoarrow.multipolygon": (shapely.GeometryType.MULTIPOLYGON, 3),
+    "geoarrow.point": shapely.GeometryType.POINT,
+    "geoarrow.multipoint": shapely.GeometryType.MULTIPOINT,
+    "geoarrow.linestring": shapely.GeometryType.LINESTRING,
+    "geoarrow.multilinestring": shapely.GeometryType.MULTILINESTRING,
+    "geoarrow.polygon": shapely.GeometryType.POLYGON,
+    "geoarrow.multipolygon": shapely.GeometryType.MULTIPOLYGON,
 }
+_OF_DEPTH = ("geoarrow.point", "geoarrow.linestring", "geoarrow.polygon", "geoarrow.multipolygon")
 
 
 class GeometryField(NamedTuple):
@@ -51,7 +52,7 @@ def geometry_name(schema: pa.Schema, wanted: str | None) -> str | None:
         if wanted not in schema.names:
             raise InputError(f"there is no geometry column {wanted!r}; the table has {schema.names}")
         return wanted
-    primary = _geoparquet(schema).get("primary_column")
+    primary = geoparquet(schema).get("primary_column")
     tagged = [field.name for field in schema if described(schema, field.name).encoding]
     for name in (primary, *tagged, *GEOMETRY_NAMES):
         if name in schema.names:
@@ -68,10 +69,14 @@ def described(schema: pa.Schema, name: str) -> GeometryField:
         encoding, text = field.type.extension_name, field.type.__arrow_ext_serialize__()
     if not encoding.startswith(("geoarrow.", "ogc.")):
         encoding = ""
-    stated = _json(text).get("crs") if encoding else None
-    column = _geoparquet(schema).get("columns", {}).get(name)
-    if stated is None and isinstance(column, dict):
-        stated = column.get("crs", CRS84)  # GeoParquet: a CRS that is left out is lon/lat, one that is null is unknown
+    stated = _json(text).get("crs") or None if encoding else None
+    columns = geoparquet(schema).get("columns")
+    column = columns.get(name) if isinstance(columns, dict) else None
+    if isinstance(column, dict):
+        if stated is None:
+            stated = column.get("crs", CRS84)  # GeoParquet: a CRS left out is lon/lat, one that is null is unknown
+        native = f"geoarrow.{column.get('encoding', '')}".lower()
+        encoding = native if not encoding and native in _NATIVE else encoding
     return GeometryField(encoding, None if stated is None else _crs(stated))
 
 
@@ -87,7 +92,7 @@ def shapes_of_column(column: pa.ChunkedArray | pa.Array, encoding: str, name: st
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     if encoding in _NATIVE:
-        return _native(array, encoding)
+        return native_shapes(array, encoding)
     try:
         if _is_text(array.type):
             return np.asarray(shapely.from_wkt(np.asarray(array.to_pylist(), object)), object)
@@ -98,24 +103,47 @@ def shapes_of_column(column: pa.ChunkedArray | pa.Array, encoding: str, name: st
     raise InputError(f"column {name!r} of type {array.type} holds no geometries; export them as WKB")
 
 
-def _native(array: pa.Array, encoding: str) -> Shapes:
-    kind, depth = _NATIVE[encoding]
-    if array.null_count:
-        raise InputError(f"{array.null_count} geometries are null; drop them")
+def native_shapes(array: pa.Array, encoding: str) -> Shapes:
+    """The geometries of nested lists of coordinates (GeoArrow's native layouts); None where they are null.
+
+    Args:
+        array: of a column.
+        encoding: the layout; any other goes by the depth of the lists (multipoints then read as lines).
+
+    Raises:
+        InputError: a layout that is none of the six.
+    """
+    absent = array.is_null().to_numpy(zero_copy_only=False)
+    if absent.all():
+        return np.full(len(array), None)
     offsets: list[NDArray[np.int64]] = []
-    for _ in range(depth):
-        starts = array.offsets.to_numpy()
-        offsets.insert(0, (starts - starts[0]).astype(np.int64))
-        array = array.flatten()
-    return np.asarray(shapely.from_ragged_array(kind, _coordinates(array), tuple(offsets) or None), object)
+    array = array.take(pa.array(np.arange(len(array))))  # lists of a slice begin somewhere
+    while pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        offsets.insert(0, array.offsets.to_numpy().astype(np.int64))
+        array = array.values
+    if len(offsets) >= len(_OF_DEPTH):
+        raise InputError("the geometry column nests lists deeper than a MultiPolygon; pass WKB")
+    kind = _NATIVE[encoding if encoding in _NATIVE else _OF_DEPTH[len(offsets)]]
+    try:
+        shapes = shapely.from_ragged_array(kind, _coordinates(array), tuple(offsets) or None)
+    except (ValueError, IndexError, AssertionError, TypeError, shapely.errors.ShapelyError) as error:
+        raise InputError(f"the geometry column is no {encoding or 'GeoArrow layout'} ({error}); pass WKB") from error
+    shapes[absent] = None
+    return np.asarray(shapes, object)
 
 
 def _coordinates(array: pa.Array) -> NDArray[np.float64]:
-    """[N, 2] x and y of separated or interleaved coordinates."""
-    if pa.types.is_struct(array.type):
-        return np.column_stack([np.asarray(array.field(side), np.float64) for side in ("x", "y")])
-    size = array.type.list_size
-    return np.ascontiguousarray(np.asarray(array.flatten(), np.float64).reshape(-1, size)[:, :2])
+    """[N, 2] x and y of separated or interleaved coordinates.
+
+    Raises:
+        InputError: the values are no coordinates.
+    """
+    if pa.types.is_struct(array.type) and {"x", "y"} <= {field.name for field in array.type}:
+        return np.column_stack([array.field(side).to_numpy(zero_copy_only=False) for side in ("x", "y")])
+    if pa.types.is_fixed_size_list(array.type):
+        values = array.values.to_numpy(zero_copy_only=False)
+        return np.ascontiguousarray(np.asarray(values, np.float64).reshape(-1, array.type.list_size)[:, :2])
+    raise InputError(f"a geometry column of type {str(array.type)[:80]} is not read; pass WKB, WKT or a GeoDataFrame")
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -126,7 +154,8 @@ def _is_binary(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
-def _geoparquet(schema: pa.Schema) -> dict[str, Any]:
+def geoparquet(schema: pa.Schema) -> dict[str, Any]:
+    """What the GeoParquet metadata of a table says; {} where it has none."""
     return _json((schema.metadata or {}).get(b"geo", b""))
 
 
