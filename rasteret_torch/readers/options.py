@@ -52,7 +52,8 @@ class AreaOptions:
             own grid are never resampled.
         scaled: gives what pixels measure, as floats: scale times number plus offset, which the index has for each band
             (from the TIFF, else from the STAC item); NaN where nothing is valid.
-        read: how bytes are fetched and what happens when that fails.
+        read: how bytes are fetched and what happens when that fails. `on_error="nodata"` leaves pixels that cannot be
+            read invalid, and items whose headers could not be read out, with a warning.
         backend: byte source; None takes what the catalog says of the collection's `data_source`, else nothing but URLs.
         cloud_config: makes a backend; instead of `backend`.
         progress: shows a progress bar.

@@ -65,7 +65,8 @@ class Request:
         """Rows that may have pixels in `bounds` (in the CRS of the areas), ascending in time.
 
         Raises:
-            RasteretTorchError: an item there that could not be indexed, or has no place of its own.
+            RasteretTorchError: an item there that could not be indexed, or has no place of its own; where the options
+                say not to raise, it is left out with a warning.
         """
         crs, runtime = self.areas.crs, self.collection.runtime
         xmin, ymin, xmax, ymax = bounds
@@ -74,6 +75,8 @@ class Request:
         if len(self._unplaced):
             self._check_unplaced(box)
         rows = runtime.find(box, crs=crs)
+        if self.options.read.on_error != "raise":
+            rows = self._readable(rows)
         return rows[np.argsort(runtime.start_us[rows], kind="stable")]
 
     @functools.cached_property
@@ -91,6 +94,19 @@ class Request:
         """Rows without a grid: their headers could not be read, or state no place."""
         return np.flatnonzero(np.isnan(self.collection.runtime.bounds()).any(axis=1))
 
+    @functools.cached_property
+    def _incomplete(self) -> NDArray[np.bool_]:
+        """[N] whether one of the bands of a row has no header, or one that states no place."""
+        transforms = [self.collection.runtime.grids(band)[0] for band in self.bands]
+        return np.isnan(transforms).any(axis=(0, 2))
+
+    def _readable(self, rows: Rows) -> Rows:
+        """The rows whose bands can all be read; the others are left out with a warning."""
+        incomplete = self._incomplete[rows]
+        for row in rows[incomplete]:
+            warnings.warn(f"left out: {self._obstacle(int(row))}", stacklevel=2)
+        return rows[~incomplete]
+
     def _check_unplaced(self, box: Bounds) -> None:
         """An item that is known to lie here but cannot be read is an error, or left out with a warning."""
         runtime = self.collection.runtime
@@ -103,10 +119,11 @@ class Request:
 
     def _obstacle(self, row: int) -> RasteretTorchError:
         """Why a row has no grid."""
-        try:
-            self.collection.runtime.grid(row, self.bands[0])
-        except RasteretTorchError as error:
-            return error
+        for band in self.bands:
+            try:
+                self.collection.runtime.grid(row, band)
+            except RasteretTorchError as error:
+                return error
         item = self.collection.runtime.ids[row]
         return CRSMismatchError(f"item {item!r} states no CRS, so no geometry can be laid over it; use rt.read_tiff")
 

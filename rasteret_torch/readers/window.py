@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,9 +12,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from tqdm import tqdm
 
-from rasteret_torch.errors import CRSMismatchError, EmptySelectionError, InputError
+from rasteret_torch.errors import CRSMismatchError, EmptySelectionError, InputError, RasteretTorchError
 from rasteret_torch.geo import Bounds, Grid, parse_crs, same_crs
-from rasteret_torch.index import Collection, RuntimeIndex
+from rasteret_torch.index import Collection, RuntimeIndex, Source
 from rasteret_torch.index.query import bounds_of
 from rasteret_torch.read import (
     ChipPixels,
@@ -26,6 +27,7 @@ from rasteret_torch.read import (
     plan_chip,
 )
 from rasteret_torch.read.access import backend_for
+from rasteret_torch.read.plan import WholeItem
 from rasteret_torch.read.steps import GroupBy, steps_of
 from rasteret_torch.readers.options import check_resampling, pixel_of
 from rasteret_torch.readers.request import default_resampling
@@ -92,18 +94,20 @@ def read_window(
     filters = Filters(bbox, date_range, cloud_cover_lt, split, split_column)
     rows = filters.passed(collection, rows_of(collection, wanted))
     runtime = collection.runtime
-    crs = _crs_of(collection, rows, names[0]) if target_crs is None else parse_crs(target_crs)
+    sources = _sources(runtime, rows, names, read)
+    crs = _crs_of(collection, list(sources), names[0]) if target_crs is None else parse_crs(target_crs)
     grid = Grid.from_bounds(sides, pixel_of(res), crs)
-    steps = [
-        [[runtime.source(row, band) for band in names] for row in step]
-        for step in steps_of(collection, rows, group_by, None)
-    ]
+    steps = steps_of(collection, rows, group_by, None)
     pixels = len(steps) * len(names) * math.prod(grid.shape)
-    itemsize = steps[0][0][0].header.image.dtype.itemsize
+    itemsize = next(iter(sources.values()))[0].header.image.dtype.itemsize
     check_fits(pixels * (itemsize + 1), f"{len(steps)} x {len(names)} x {grid.shape} pixels")
     kernel = (lambda dtype: resampling) if resampling is not None else default_resampling
     fill = math.nan if scaled else None
-    plan = plan_chip(grid, steps, resampling=kernel, level=read.level, scaled_fill=fill)
+    readable = [[sources[row] for row in step if row in sources] for step in steps]
+    known = [step for step in readable if step]
+    plan = plan_chip(grid, known, resampling=kernel, level=read.level, scaled_fill=fill)
+    planned = iter(plan.steps)
+    plan = replace(plan, steps=tuple(next(planned) if step else (WholeItem(()),) for step in readable))
     if not any(item.layers for step in plan.steps for item in step):
         raise EmptySelectionError(
             f"bounds {sides} in {grid.crs.name if grid.crs else 'no CRS'} lie beside the {len(rows)} items asked for, "
@@ -111,6 +115,25 @@ def read_window(
         )
     data, valid = _pixels(pipeline(read, backend_for(collection, backend, cloud_config)), plan, progress=progress)
     return Raster(data, valid, grid) if group_by is not None else Raster(data[0], valid[0], grid)
+
+
+def _sources(
+    runtime: RuntimeIndex, rows: Sequence[int], bands: Sequence[str], read: ReadOptions
+) -> dict[int, list[Source]]:
+    """The sources of each row, band after band; rows that were not indexed in full fail as `read` says.
+
+    Raises:
+        RasteretTorchError: such a row, where errors are raised; or all rows are such.
+    """
+    found: dict[int, list[Source]] = {}
+    for row in rows:
+        try:
+            found[row] = [runtime.source(row, band) for band in bands]
+        except RasteretTorchError as error:
+            if read.on_error == "raise" or (not found and row == rows[-1]):
+                raise
+            warnings.warn(f"left invalid: {error}", stacklevel=3)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

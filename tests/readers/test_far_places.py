@@ -121,21 +121,40 @@ def test_real_files_equal_rasterio(shared_data, name):
     assert collection.get_numpy(lonlat, band).shape[0] == 1
 
 
-def test_an_item_known_to_lie_here_that_cannot_be_read_is_not_passed_over(dated):
+def _without_header(dated, row, band, *, alone):
+    """The collection without the header of one item's band; `alone`: without the other band, too."""
     table = dated.to_table()
-    headers = table.column("B1_metadata").to_pylist()
-    place = table.schema.get_field_index("B1_metadata")
-    broken = pa.array([headers[0], None, headers[2]], table.schema.field(place).type)
-    others = table.drop_columns(["B2_metadata"]).set_column(place, table.schema.field(place), broken)
-    collection = rt.as_collection(others)
-    for read in (collection.get_numpy, collection.get_xarray, collection.get_gdf):
-        with pytest.raises(InputError, match="scene_20200219"):
-            read(dated.bounds, "B1")
-        with pytest.warns(UserWarning, match="left out: item 'scene_20200219'"):
-            assert read(dated.bounds, "B1", read=rt.ReadOptions(on_error="nodata")) is not None
+    headers = table.column(f"{band}_metadata").to_pylist()
+    headers[row] = None
+    place = table.schema.get_field_index(f"{band}_metadata")
+    broken = pa.array(headers, table.schema.field(place).type)
+    table = table.set_column(place, table.schema.field(place), broken)
+    return rt.as_collection(table.drop_columns(["B2_metadata"]) if alone else table)
+
+
+@pytest.mark.parametrize("bands", [["B1"], ["B1", "B2"], ["B2", "B1"]])
+def test_an_item_known_to_lie_here_that_cannot_be_read_is_not_passed_over(dated, bands):
+    collection = _without_header(dated, 1, "B1", alone=len(bands) == 1)
     centre = (dated.bounds[0] + dated.bounds[2]) / 2, (dated.bounds[1] + dated.bounds[3]) / 2
+    grid = dated.runtime.grid(0, "B1")
+    kept = rt.ReadOptions(on_error="nodata")
+    for read in (collection.get_numpy, collection.get_xarray, collection.get_gdf, collection.sample_points):
+        place = centre if read == collection.sample_points else dated.bounds
+        with pytest.raises(InputError, match="scene_20200219"):
+            read(place, bands)
+        with pytest.warns(UserWarning, match="left out: item 'scene_20200219'"):
+            assert read(place, bands, read=kept) is not None
+    with pytest.warns(UserWarning, match="left out"):
+        _, entries = collection.get_numpy(dated.bounds, bands, return_ids=True, read=kept)
+    assert entries.column("record_id").to_pylist() == ["scene_20200101", "scene_20210630"]
+    with pytest.warns(UserWarning, match="left invalid: item 'scene_20200219'"):
+        window = collection.read_window(list(dated.runtime.ids), grid.bounds, 10, bands, group_by="item", read=kept)
+    whole = dated.read_window(list(dated.runtime.ids), grid.bounds, 10, bands, group_by="item")
+    assert not window.valid[1].any()
+    assert (window.data[1] == 7).all()
+    np.testing.assert_array_equal(window.data[[0, 2]], whole.data[[0, 2]])
     with pytest.raises(InputError, match="scene_20200219"):
-        collection.sample_points(centre, "B1")
+        collection.read_window("scene_20200219", grid.bounds, 10, bands, read=kept)
     away = (dated.bounds[0] + 1, 45.0, dated.bounds[0] + 1.1, 45.1)
     with pytest.raises(rt.errors.EmptySelectionError):
-        collection.get_numpy(away, "B1")
+        collection.get_numpy(away, bands)
