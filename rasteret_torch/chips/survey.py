@@ -37,13 +37,13 @@ class Survey:
     @functools.cached_property
     def bounds(self) -> NDArray[np.float64]:
         """[N, 4] of every row; nan where it has no place."""
-        bounds = self.runtime.bounds(self.crs, band=self.bands[0]).copy()
+        bounds = item_bounds(self.runtime, self.crs, self.bands[0]).copy()
         bounds[bounds[:, 0] > bounds[:, 2], 2] += 360.0  # across the antimeridian
         return bounds
 
     @functools.cached_property
     def _boxes(self) -> BoxIndex:
-        return BoxIndex(self.runtime.bounds(self.crs, band=self.bands))
+        return BoxIndex(item_bounds(self.runtime, self.crs, self.bands[0]))
 
     def rows_at(self, box: Bounds, start_us: int, end_us: int, first: int | None = None) -> Numbers:
         """Rows that overlap a box and a time, ascending, except that `first` comes first."""
@@ -75,7 +75,8 @@ class Survey:
                 f"{self.bands[0]!r}; leave such items out: collection.where(pyarrow.compute.field('status') == 'ok')"
             )
         rows = known if each_row else self._distinct(known, each_time)
-        return Ground(self.bounds[rows], rows, self.res, chip_px, self._cell_px(int(known[0])))
+        own = known[~np.isnan(self.runtime.grids(self.bands[0])[0][known]).any(axis=1)]
+        return Ground(self.bounds[rows], rows, self.res, chip_px, self._cell_px(int(own[0])))
 
     def _distinct(self, rows: Numbers, each_time: bool) -> Numbers:
         columns = [self.bounds[rows]]
@@ -91,6 +92,17 @@ class Survey:
         down = (ymax - ymin) / self.res[1] / image.height * image.tile_height
         across = (xmax - xmin) / self.res[0] / image.width * image.tile_width
         return max(1, round(down)), max(1, round(across))
+
+
+def item_bounds(runtime: RuntimeIndex, crs: CRS | None, band: str) -> NDArray[np.float64]:
+    """[N, 4] where each item's file of a band lies, in `crs` or in the CRS of each; not to be written to.
+
+    An item whose file could not be read when the index was built lies where its other bands do, so that it is found
+    there and fails by the reader's own policy. nan where no band has a place, or where the item has no such band.
+    """
+    bounds = runtime.bounds(crs, band=band)
+    lost = np.isnan(bounds).any(axis=1) & runtime.has_asset(band)
+    return np.where(lost[:, None], runtime.bounds(crs), bounds) if lost.any() else bounds
 
 
 def survey(

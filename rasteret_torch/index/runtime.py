@@ -163,6 +163,14 @@ class RuntimeIndex:
             )
         return found
 
+    def has_asset(self, band: str) -> NDArray[np.bool_]:
+        """[N] whether each row names a file for the band, read or not."""
+        hrefs, _ = self._assets.get(band, (None, None))
+        if hrefs is None:
+            return np.zeros(self.count, bool)
+        named: NDArray[np.bool_] = pc.is_valid(hrefs).to_numpy()
+        return named if self._rows is None else named[self._rows]
+
     def _stored(self, row: int, band: str) -> tuple[HeaderChunk, int]:
         return self._headers[band].at(self._root_row(row))
 
@@ -309,4 +317,7 @@ def _stored_error(text: str, item: str, band: str) -> RasteretTorchError:
     kind = getattr(errors, name, None)
     if not (isinstance(kind, type) and issubclass(kind, RasteretTorchError)):
         kind, sentence = errors.TiffError, text
-    return kind(f"item {item!r}, band {band!r} could not be indexed: {sentence}")
+    return kind(
+        f"item {item!r}, band {band!r} could not be indexed: {sentence.rstrip('.')}; build the index again, or leave "
+        "such items out: collection.where(pyarrow.compute.field('status') == 'ok')"
+    )

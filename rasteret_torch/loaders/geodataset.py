@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from pyproj import CRS
 from torchgeo.datasets import GeoDataset
 
+from rasteret_torch.chips.survey import item_bounds
 from rasteret_torch.errors import EmptySelectionError, RasteretTorchError
 from rasteret_torch.geo import Grid, parse_crs, same_crs
 from rasteret_torch.index import Collection
 from rasteret_torch.loaders.combined import RasteretIntersectionDataset, RasteretUnionDataset
 from rasteret_torch.loaders.ledger import BadSample, check_budget
-from rasteret_torch.loaders.lookup import ROW, FrameLookup, first_crs, frame_of, placed_rows
+from rasteret_torch.loaders.lookup import ROW, FrameLookup, first_grid, frame_of, placed_rows
 from rasteret_torch.loaders.planning import plan_queries
 from rasteret_torch.loaders.plotting import Palette, plot_sample, rgb_bands_of
 from rasteret_torch.loaders.queries import Finish, Lost, Query, Sample, settled
@@ -37,6 +38,7 @@ from rasteret_torch.loaders.recipe import (
     SampleCRS,
     SampleRecipe,
     opened,
+    warn_of_unplaced,
     worker_pipeline,
 )
 from rasteret_torch.loaders.sight import Sight, sketched
@@ -137,11 +139,11 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         )
         self.paths = str(self.collection.path or self.collection.name)
         runtime = self.collection.runtime
-        self._crs = parse_crs(crs) if crs is not None else first_crs(runtime, self.bands[0])
+        self._crs = parse_crs(crs if crs is not None else first_grid(runtime, self.bands[0]).crs)
         if res is None:
-            first = int(placed_rows(runtime, self._crs, self.bands[0])[0])
-            res = runtime.grid(first, self.bands[0]).res_in(self._crs)
+            res = first_grid(runtime, self.bands[0]).res_in(self._crs)
         self._res = (float(res), float(res)) if isinstance(res, (int, float)) else (float(res[0]), float(res[1]))
+        warn_of_unplaced(runtime, item_bounds(runtime, self._crs, self.bands[0]), self.bands[0])
         self._frame: gpd.GeoDataFrame | None = None
         self._replaced = False
         self._lookup: FrameLookup | None = None

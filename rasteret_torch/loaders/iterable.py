@@ -20,7 +20,6 @@ from rasteret_torch.chips.layouts import chosen_of, layout_of
 from rasteret_torch.chips.mixing import Numbers
 from rasteret_torch.chips.order import EpochOrder
 from rasteret_torch.chips.share import Cut, Mark, steps_of_worker
-from rasteret_torch.chips.survey import survey
 from rasteret_torch.errors import InputError, ResumeMismatchError
 from rasteret_torch.importing import heavy
 from rasteret_torch.index import Collection
@@ -30,7 +29,7 @@ from rasteret_torch.loaders.planning import plan_epoch
 from rasteret_torch.loaders.ranks import Rank, current_rank
 from rasteret_torch.loaders.recipe import Assembly, Sample, SampleCRS, SampleRecipe, opened, worker_pipeline
 from rasteret_torch.loaders.sight import Sight
-from rasteret_torch.loaders.sources import ChipSource, LayoutSource
+from rasteret_torch.loaders.sources import ChipSource, LayoutSource, surveyed
 from rasteret_torch.loaders.targets import TargetsLike
 from rasteret_torch.loaders.targets_resolve import resolved
 from rasteret_torch.loaders.tensors import SampleDtype
@@ -205,7 +204,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
                 raise InputError("min_valid= needs a layout of ours: sampler='random', 'grid', 'inside' or 'rows'")
             return found
         crs, res = self._ground
-        place = survey(self.collection.runtime, self.bands, crs, res)
+        place = surveyed(self._recipe, crs, res)
         each_row = self.sampler == "rows"
         ground = place.ground(self.patch_size, each_row=each_row, each_time=not self._recipe.time_series)
         column = None if self._weights is None else self.collection.column(self._weights)

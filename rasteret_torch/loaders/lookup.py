@@ -9,10 +9,13 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
+from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS
 
+from rasteret_torch.chips.survey import item_bounds
 from rasteret_torch.errors import EmptySelectionError, InputError
+from rasteret_torch.geo import Grid
 from rasteret_torch.index.runtime import RuntimeIndex
 
 ROW = "row"  # column of the GeoDataFrame: the item's row number in the collection
@@ -20,21 +23,23 @@ COLUMNS = ("id", ROW)  # of the GeoDataFrame, in this order, before its geometry
 
 
 def placed_rows(runtime: RuntimeIndex, crs: CRS, band: str) -> NDArray[np.int64]:
-    """The rows that have a place; others were not read when the index was built, and no query finds them."""
-    return np.flatnonzero(~np.isnan(runtime.bounds(crs, band=band)).any(axis=1))
+    """The rows that have a place; no query finds the others."""
+    return np.flatnonzero(~np.isnan(item_bounds(runtime, crs, band)).any(axis=1))
 
 
-def first_crs(runtime: RuntimeIndex, band: str) -> CRS:
-    """The CRS of the first item that has a place.
+def first_grid(runtime: RuntimeIndex, band: str) -> Grid:
+    """The grid of the first file of a band that has a place.
 
     Raises:
         EmptySelectionError: none has.
     """
-    transforms, _, crs_ids = runtime.grids(band)
+    transforms, shapes, crs_ids = runtime.grids(band)
     placed = np.flatnonzero((crs_ids >= 0) & ~np.isnan(transforms).any(axis=1))
     if not len(placed):
         raise EmptySelectionError(f"no item has a georeferenced header of band {band!r}; see collection.describe()")
-    return runtime.crs_list[int(crs_ids[placed[0]])]
+    row = placed[0]
+    rows, cols = shapes[row].tolist()
+    return Grid(Affine(*transforms[row]), (rows, cols), runtime.crs_list[int(crs_ids[row])])
 
 
 def frame_of(runtime: RuntimeIndex, crs: CRS, band: str) -> gpd.GeoDataFrame:
@@ -50,7 +55,7 @@ def frame_of(runtime: RuntimeIndex, crs: CRS, band: str) -> gpd.GeoDataFrame:
     intervals = pd.IntervalIndex.from_arrays(left, right, closed="both", name="datetime")
     ids = list(runtime.ids) if len(rows) == runtime.count else [runtime.ids[row] for row in rows]
     data = dict(zip(COLUMNS, (ids, rows), strict=True))
-    boxes = shapely.box(*runtime.bounds(crs, band=band)[rows].T)
+    boxes = shapely.box(*item_bounds(runtime, crs, band)[rows].T)
     return gpd.GeoDataFrame(data, index=intervals, geometry=boxes, crs=crs)
 
 

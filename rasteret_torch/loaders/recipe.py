@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from rasteret_torch.chips.native import native_grid
 from rasteret_torch.errors import EmptySelectionError, InputError, RasteretTorchError, StoreError, TiffError
 from rasteret_torch.geo import Grid, epsg_of
 from rasteret_torch.index import Collection, load
+from rasteret_torch.index.runtime import RuntimeIndex
 from rasteret_torch.loaders.orphans import end_with_parent
 from rasteret_torch.loaders.targets import ChipPlace, Target
 from rasteret_torch.loaders.tensors import SampleDtype, converted, interpolates
@@ -125,7 +127,8 @@ class SampleRecipe:
         shown = rows if self.time_series else [first]
         span = int(runtime.start_us[shown].min()), int(runtime.end_us[shown].max())
         where = ChipPlace(grid, first, *span)
-        labels = tuple(target.plan(where) for target in self.targets)
+        labels, lost = self._labels(where)
+        error = error or lost
         return PlannedChip(plan, where, box, times if self.time_series else (), labels, error)
 
     def _readable(
@@ -144,6 +147,20 @@ class SampleRecipe:
                         raise
                     first = first or error
         return read, first
+
+    def _labels(self, where: ChipPlace) -> tuple[tuple[ChipPlan | None, ...], RasteretTorchError | None]:
+        """What is read for each target, and what was said of the first that cannot be read."""
+        plans: list[ChipPlan | None] = []
+        first: RasteretTorchError | None = None
+        for target in self.targets:
+            try:
+                plans.append(target.plan(where))
+            except (TiffError, StoreError) as error:
+                if self.assembly.on_error == "raise":
+                    raise
+                plans.append(None)
+                first = first or error
+        return tuple(plans), first
 
     def _sources(self, row: int) -> ItemSources:
         sources = [self.collection.runtime.source(row, band) for band in self.bands]
@@ -231,6 +248,24 @@ def opened(
     if len(found) == 0:
         raise EmptySelectionError("the collection has no items; relax the filters that made it")
     return found, tuple(found.check_bands(bands))
+
+
+def warn_of_unplaced(runtime: RuntimeIndex, bounds: NDArray[np.float64], band: str) -> None:
+    """Says, once for all processes of a loader, how many items no chip will ever show.
+
+    Args:
+        runtime: the items.
+        bounds: [N, 4] of the items as `item_bounds` gives them.
+        band: the first of the dataset.
+    """
+    left_out = np.flatnonzero(np.isnan(bounds).any(axis=1))
+    if len(left_out) and get_worker_info() is None:
+        warnings.warn(
+            f"{len(left_out)} of {runtime.count} items have no place in band {band!r}, so that no chip shows them; the "
+            f"first is {runtime.ids[left_out[0]]!r}: they lack this band, or could not be read when the index was "
+            "built (see collection.describe()); build it again, or leave them out with collection.where(...)",
+            stacklevel=4,
+        )
 
 
 def worker_pipeline(read: ReadOptions, backend: StorageBackend | None) -> Pipeline:

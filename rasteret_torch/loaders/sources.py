@@ -7,13 +7,14 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from affine import Affine
+from pyproj import CRS
 
 from rasteret_torch.chips.layouts import Chips, Ground, Layout, RandomLayout, by_row
 from rasteret_torch.chips.mixing import Numbers
-from rasteret_torch.chips.survey import Survey
+from rasteret_torch.chips.survey import Survey, survey
 from rasteret_torch.errors import EmptySelectionError
 from rasteret_torch.geo import Bounds, Grid
-from rasteret_torch.loaders.recipe import Box, PlannedChip, SampleRecipe
+from rasteret_torch.loaders.recipe import Box, PlannedChip, SampleRecipe, warn_of_unplaced
 from rasteret_torch.loaders.sight import DRAWS, Sight, sketched
 from rasteret_torch.read import ChipPlan
 
@@ -46,6 +47,17 @@ class ChipSource(Protocol):
     def line(self, epoch: int) -> Numbers:
         """All numbers, neighbours on the ground next to each other."""
         ...
+
+
+def surveyed(recipe: SampleRecipe, crs: CRS | str | int | None, res: float | tuple[float, float] | None) -> Survey:
+    """Where the items of a recipe lie; says how many have no place.
+
+    Raises:
+        CRSMismatchError, InputError: as `survey`.
+    """
+    found = survey(recipe.collection.runtime, recipe.bands, crs, res)
+    warn_of_unplaced(found.runtime, found.bounds, recipe.bands[0])
+    return found
 
 
 class LaidOut(NamedTuple):

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rasteret_torch.chips.survey import Survey
+from rasteret_torch.chips.survey import Survey, item_bounds
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection, load
+from rasteret_torch.loaders.recipe import warn_of_unplaced
 from rasteret_torch.loaders.targets import ChipPlace, Classes, ClassName, RasterTargets, colours_of
 from rasteret_torch.read import ChipPixels, ChipPlan, Resampling, plan_chip
 from rasteret_torch.read.access import backend_for
@@ -53,6 +54,8 @@ class RasterTarget:
         if len(bands) > 1:
             raise InputError(f"the labels have bands {bands}; name one of them with RasterTargets(..., band=)")
         self.band = bands[0]
+        runtime = self.collection.runtime
+        warn_of_unplaced(runtime, item_bounds(runtime, None, self.band), self.band)
         self.level = level
         self.backend = self._source(images)
         self._classes = None if spec.classes is None else Classes(spec.classes)

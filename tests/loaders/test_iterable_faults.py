@@ -84,13 +84,14 @@ def test_judged_chips_are_not_replaced(damaged):
 # What could not be read when the index was built ----------------------------------------------------------------------
 
 
-def half_indexed_collection(tmp_path, broken) -> rt.Collection:
-    """Three items of two bands; the second band of one is no TIFF."""
+def half_indexed_collection(tmp_path, broken, lost="b") -> rt.Collection:
+    """Three items of two bands; some bands of one are no TIFF."""
     for value in range(1, 4):
         data = np.full((1, 64, 64), value, "uint8")
         for band in ("a", "b"):
             write_tiff(tmp_path / f"x{value}_2020010{value}_{band}.tif", data, origin=(5000.0 * value, 0.0))
-    (tmp_path / f"x{broken}_2020010{broken}_b.tif").write_bytes(bytes(4096))
+    for band in lost:
+        (tmp_path / f"x{broken}_2020010{broken}_{band}.tif").write_bytes(bytes(4096))
     regex = r"x\d_(?P<date>\d{8})_(?P<band>[ab])"
     with pytest.warns(UserWarning, match=f"x{broken}_2020"):
         return rt.build_from_files(tmp_path, filename_regex=regex, progress=False, max_error_fraction=1.0)
@@ -104,22 +105,24 @@ def half_indexed(tmp_path) -> rt.Collection:
 
 def test_an_item_without_a_place_may_come_first(tmp_path):
     broken = half_indexed_collection(tmp_path, 1)
-    assert sorted(int(s["image"].max()) for s in stream(broken, "raise", bands=["b"])) == [2] * 4 + [3] * 4
+    left = [int(s["image"].max()) for s in stream(broken, "nodata", bands=["b"])]
+    assert sorted(left) == [0] * 4 + [2] * 4 + [3] * 4
     assert rt.RasteretGeoDataset(broken, ["b"]).res == (10.0, 10.0)
 
 
-@pytest.mark.parametrize("sampler", ["grid", "rows"])
-def test_items_that_are_not_indexed_in_full_fail_by_the_same_policy(half_indexed, sampler):
+@pytest.mark.parametrize("bands", [["a", "b"], ["b", "a"], ["b"]], ids=str)
+@pytest.mark.parametrize("sampler", ["grid", "rows", "random"])
+def test_items_that_are_not_indexed_in_full_fail_by_the_same_policy(half_indexed, sampler, bands):
     def samples(on_error, **options):
-        made = stream(half_indexed, on_error, bands=["a", "b"], sampler=sampler, **options)
+        made = stream(half_indexed, on_error, bands=bands, sampler=sampler, **options)
         return made, list(made)
 
-    with pytest.raises(TiffError, match="x2_20200102"):
+    with pytest.raises(TiffError, match=r"x2_20200102.*leave such items out"):
         samples("raise")
     made, left = samples("nodata")
     assert {int(s["bounds"][0]) // 5000: bool(s["mask_valid"].all()) for s in left} == {1: True, 2: False, 3: True}
     assert all(s["image"].max() == 0 and not s["mask_valid"].any() for s in left if s["bounds"][0] // 5000 == 2)
-    assert len(made.bad_samples) == len(left) // 3
+    assert len(made.bad_samples) == sum(int(s["bounds"][0]) // 5000 == 2 for s in left)
     with pytest.raises(ErrorBudgetExceededError):
         samples("nodata", bad=0)
     _, replaced = samples("replace")
@@ -138,19 +141,36 @@ def test_series_and_queries_keep_the_step_of_an_item_that_is_not_indexed(half_in
     assert by_item[10000.0:10320.0, -320.0:0.0]["mask_valid"].all()
 
 
-def test_rows_must_have_a_place_under_any_policy(half_indexed):
-    with pytest.raises(InputError, match=r"x2_20200102.*leave such items out: collection.where\(.*'status'\) == 'ok'"):
-        stream(half_indexed, "nodata", bands=["b"], sampler="rows")
-    assert len(stream(half_indexed.where(pc.field("status") == "ok"), "raise", bands=["b"], sampler="rows")) == 2
-
-
-def test_items_without_a_place_are_not_in_the_index_of_queries(half_indexed):
-    dataset = rt.RasteretGeoDataset(half_indexed, ["b"])
+def test_items_without_a_place_in_any_band_are_said(tmp_path):
+    lost = half_indexed_collection(tmp_path, 2, "ab")
+    with pytest.warns(UserWarning, match=r"1 of 3 items have no place.*'x2_20200102'.*could not be read"):
+        dataset = rt.RasteretGeoDataset(lost, ["b"])
     assert len(dataset) == len(dataset.index) == 2
     assert dataset.index["row"].tolist() == [0, 2]
     assert len(list(GriddedPatchSampler(dataset, size=32, stride=32))) > 0
+    for sampler in ("grid", "random"):
+        with pytest.warns(UserWarning, match="no chip shows them"):
+            stream(lost, "raise", sampler=sampler)
+    refused = pytest.raises(
+        InputError, match=r"x2_20200102.*leave such items out: collection.where\(.*'status'\) == 'ok'"
+    )
+    with pytest.warns(UserWarning, match="no place"), refused:
+        stream(lost, "nodata", bands=["b"], sampler="rows")
+    assert len(stream(lost.where(pc.field("status") == "ok"), "raise", bands=["b"], sampler="rows")) == 2
     with pytest.raises(EmptySelectionError, match="'b'"):
-        rt.RasteretGeoDataset(half_indexed.where(pc.field("id") == half_indexed.runtime.ids[1]), ["b"])
+        rt.RasteretGeoDataset(lost.where(pc.field("id") == lost.runtime.ids[1]), ["b"])
+
+
+def test_labels_that_are_not_indexed_fail_by_the_same_policy(half_indexed):
+    def masks(on_error):
+        made = stream(half_indexed, on_error, bands=["a"], targets=rt.RasterTargets(half_indexed, band="b"))
+        return made, [s["mask"] for s in made]
+
+    with pytest.raises(TiffError, match="x2_20200102"):
+        masks("raise")
+    made, left = masks("nodata")
+    assert len(made.bad_samples) == 4
+    assert sorted(int(mask.max()) for mask in left) == [-100] * 4 + [1] * 4 + [3] * 4
 
 
 # Deadlines ------------------------------------------------------------------------------------------------------------
