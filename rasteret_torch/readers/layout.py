@@ -94,9 +94,7 @@ def overlap_of(request: Request, number: int, lattice: Grid | None = None) -> Ov
         CRSMismatchError: its items lie in several CRSs and there is no `target_crs`, or not in the lattice's CRS.
         InputError: the geometry is a point or a line, or far too large for its pixels.
     """
-    shape = request.areas.shapes[number]
-    check_polygon(shape)
-    rows = request.candidates(shape.bounds)
+    rows = request.candidates(polygons_of(request.areas.shapes[number]).bounds)
     if request.target_crs is not None and len(rows):
         return _laid(request, number, rows, lattice or target_lattice(request))
     found = _by_crs(request, number, rows)
@@ -117,9 +115,21 @@ def overlap_of(request: Request, number: int, lattice: Grid | None = None) -> Ov
 
 def overlaps_by_crs(request: Request, number: int) -> list[Overlap]:
     """Lays a geometry over the items of each CRS for itself; see `overlap_of`."""
-    shape = request.areas.shapes[number]
-    check_polygon(shape)
+    shape = polygons_of(request.areas.shapes[number])
     return _by_crs(request, number, request.candidates(shape.bounds))
+
+
+def polygons_of(shape: BaseGeometry) -> BaseGeometry:
+    """What of a geometry has an area: points and lines of a collection, such as `make_valid` leaves, hold no pixels.
+
+    Raises:
+        InputError: nothing of it.
+    """
+    check_polygon(shape)
+    if shape.geom_type != "GeometryCollection":
+        return shape
+    parts = shapely.get_parts(shape)
+    return shapely.union_all([polygons_of(part) for part in parts[shapely.get_dimensions(parts) == 2]])
 
 
 def on_lattice(request: Request, overlap: Overlap, row: int, lattice: Grid) -> Overlap | None:
@@ -231,7 +241,8 @@ def _laid(request: Request, number: int, rows: Rows, lattice: Grid) -> Overlap |
     """The geometry on a lattice, with those of `rows` that have pixels of it."""
     assert lattice.crs is not None
     source = request.areas.crs
-    shape = project_shape(_unwrapped(request.areas.shapes[number], source, lattice.crs), source, lattice.crs)
+    shape = polygons_of(request.areas.shapes[number])
+    shape = project_shape(_unwrapped(shape, source, lattice.crs), source, lattice.crs)
     grid = crop(lattice, shape.bounds, slack_px=0.0 if same_crs(source, lattice.crs) else PROJECTED_SLACK_PX)
     mask = burn(shape, grid, all_touched=request.options.all_touched)
     kept = rows[_has_pixels(mask, _windows(request, rows, grid))]

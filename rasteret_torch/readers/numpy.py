@@ -61,7 +61,7 @@ def get_numpy(
     Args:
         collection: the collection.
         geometries: one or many polygons: bbox, shapely, GeoJSON, WKB, GeoDataFrame, Arrow, Polars, DuckDB; see
-            `as_areas`.
+            `as_areas`. Points and lines beside polygons, in a GeometryCollection, take no pixels.
         bands: one name, or several.
         group_by: "item" reads each item for itself; "date" makes one mosaic of each UTC date, None one of all.
         order: of a mosaic, in which the first valid pixel wins: "index" (the collection's), "latest", "least_cloud".

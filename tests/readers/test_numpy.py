@@ -69,6 +69,13 @@ def test_geometries_in_lonlat_are_projected(naip):
     np.testing.assert_array_equal(pixels, naip.get_numpy(lonlat.iloc[0], ["R"], date_range="2009"))
 
 
+def test_points_and_lines_beside_polygons_take_no_pixels(naip):
+    far = shapely.Point(487_900, 5_207_000)
+    mixed = shapely.GeometryCollection([shapely.GeometryCollection([PLOT, far]), shapely.LineString([far, (0, 0)])])
+    one, other = (naip.get_numpy(area, "R", geometry_crs=UTM14) for area in (mixed, PLOT))
+    np.testing.assert_array_equal(one, other)
+
+
 def test_one_band_has_no_band_axis(naip):
     both = naip.get_numpy(PLOT, ["R"], geometry_crs=UTM14)
     np.testing.assert_array_equal(naip.get_numpy(PLOT, "R", geometry_crs=UTM14), both[:, 0])
