@@ -25,6 +25,7 @@ _TRANSPORT_WORDS = {
     "Unknown": "the answer was not understood",
 }
 _REASON_CHARACTERS = 200
+CHECK_SERVER = "check the server, or the proxy before it: they do not answer range requests rightly"
 
 
 class Fault(Exception):
@@ -116,7 +117,10 @@ def _of_text(text: str) -> Fault:
     if found := _UNEXPECTED_RANGE.search(text):
         start, stop, got_start, got_stop = map(int, found.groups())
         is_short = got_start == start and got_stop < stop
-        return Fault(f"asked for bytes {start}-{stop - 1}, got {got_start}-{got_stop - 1}", retry=is_short)
+        reason = f"asked for bytes {start}-{stop - 1}, got {got_start}-{got_stop - 1}"
+        return Fault(reason, retry=True) if is_short else Fault(reason, cure=CHECK_SERVER)
+    if "Content-Range" in text:
+        return Fault("the server does not say which bytes it sends (no sound Content-Range)", cure=CHECK_SERVER)
     if "InvalidCertificate(\n" in text:
         return Fault(
             "the server's certificate is not trusted", cure="check the host or the certificates of this machine"

@@ -10,7 +10,7 @@ import obstore
 from obstore.exceptions import BaseError
 
 from rasteret_torch.store.backend import StorageBackend
-from rasteret_torch.store.faults import Fault, changed, of_obstore, of_os_error
+from rasteret_torch.store.faults import CHECK_SERVER, Fault, changed, of_obstore, of_os_error
 from rasteret_torch.store.policy import UNSTAMPED, ObjectStamp
 from rasteret_torch.store.stores import StoreResolver
 
@@ -96,7 +96,7 @@ def check_exact(answer: Answer, offset: int, nbytes: int, expect: ObjectStamp) -
     _check_stamp(answer.stamp, expect)
     end = answer.start + len(answer.body)
     if answer.start != offset or len(answer.body) > nbytes:
-        raise Fault(f"got bytes {answer.start}-{end - 1} instead", cure="check the server or its proxy")
+        raise Fault(f"got bytes {answer.start}-{end - 1} instead", cure=CHECK_SERVER)
     if len(answer.body) < nbytes:
         raise _short(answer, nbytes)
     _check_not_html(answer.body)

@@ -106,6 +106,8 @@ def test_one_typed_error(
     assert time.monotonic() - began < DEADLINE_S + 0.5
     assert 1 <= fault_server.requests(tag) <= most_requests
     assert str(caught.value).endswith("."), "one sentence with the cure"
+    if "ReadOptions.attempts" in str(caught.value):
+        assert fault_server.requests(tag) == POLICY.attempts, "more attempts are no cure for what is not retried"
     assert "http://" not in str(caught.value).replace(fault_server.url(mode, tag, "a.bin"), "")
 
 
