@@ -14,6 +14,7 @@ from pyproj import CRS
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import parse_crs
 from rasteret_torch.geo.crs import CRS84
+from rasteret_torch.index.arrow import is_binary, is_text
 
 Shapes = NDArray[np.object_]
 
@@ -94,9 +95,9 @@ def shapes_of_column(column: pa.ChunkedArray | pa.Array, encoding: str, name: st
     if encoding in _NATIVE:
         return native_shapes(array, encoding)
     try:
-        if _is_text(array.type):
+        if is_text(array.type):
             return np.asarray(shapely.from_wkt(np.asarray(array.to_pylist(), object)), object)
-        if _is_binary(array.type):
+        if is_binary(array.type):
             return np.asarray(shapely.from_wkb(np.asarray(array.to_pylist(), object)), object)
     except shapely.errors.ShapelyError as error:
         raise InputError(f"column {name!r} holds what is no geometry: {error}") from error
@@ -144,14 +145,6 @@ def _coordinates(array: pa.Array) -> NDArray[np.float64]:
         values = array.values.to_numpy(zero_copy_only=False)
         return np.ascontiguousarray(np.asarray(values, np.float64).reshape(-1, array.type.list_size)[:, :2])
     raise InputError(f"a geometry column of type {str(array.type)[:80]} is not read; pass WKB, WKT or a GeoDataFrame")
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
 def geoparquet(schema: pa.Schema) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rasteret_torch.errors import InputError, SplitLeakError, SplitNotFoundError
 from rasteret_torch.index import dates
+from rasteret_torch.index.arrow import is_text
 from rasteret_torch.index.audit_sides import Sides
 from rasteret_torch.index.audit_text import as_html, as_text
 from rasteret_torch.index.grounds import grounds_of
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 HoldsOut = Literal["space", "time"]
 AuditMode = Literal["warn", "raise", "off"]
-DAY_US = 86_400_000_000
 _EXAMPLES = 3
 _USUAL = ("train", "val", "test")
 _MOST_LABELS = 256
@@ -170,7 +170,7 @@ def audit_splits(
     rows = _SplitRows.of(collection, column)
     labels = _labels(collection, label, rows)
     grounds = grounds_of(collection)
-    sides = Sides(grounds, rows.split, collection.runtime.start_us // DAY_US, rows.count)
+    sides = Sides(grounds, rows.split, collection.runtime.start_us // dates.DAY_US, rows.count)
     known = SplitAudit(
         column=column,
         holds_out=holds_out,
@@ -188,7 +188,7 @@ def audit_splits(
 
 
 def _part(sides: Sides, number: int, rows: _SplitRows, labels: _Labels | None) -> SplitPart:
-    days = sides.day[rows.split == number] * DAY_US
+    days = sides.day[rows.split == number] * dates.DAY_US
     places = sides.places(number)
     return SplitPart(
         name=rows.names[number],
@@ -277,7 +277,7 @@ def _labels(collection: Collection, label: str | None, rows: _SplitRows) -> _Lab
     if name is None:
         return None
     values = collection.column(name).combine_chunks()
-    if not (pa.types.is_integer(values.type) or pa.types.is_boolean(values.type) or _is_text(values.type)):
+    if not (pa.types.is_integer(values.type) or pa.types.is_boolean(values.type) or is_text(values.type)):
         if label is None:
             return None
         raise InputError(f"column {name!r} is {values.type}; classes are integers, booleans or strings")
@@ -292,10 +292,6 @@ def _labels(collection: Collection, label: str | None, rows: _SplitRows) -> _Lab
     both = (rows.split >= 0) & (codes >= 0)
     np.add.at(counts, (rows.split[both], codes[both]), 1)
     return _Labels(names, counts)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _imbalance(shares: NDArray[np.float64]) -> float:

@@ -13,6 +13,7 @@ import shapely
 from rasteret_torch.errors import IndexCorruptError, InputError
 from rasteret_torch.index import compact, foreign, geometries
 from rasteret_torch.index import schema as s
+from rasteret_torch.index.arrow import children_of, struct_of
 
 # How others name the sides of a box.
 _SIDES = (
@@ -149,38 +150,22 @@ def _corner_places(column: pa.ChunkedArray) -> tuple[int, ...]:
     return (0, 1, 3, 4) if lengths == [6] else (0, 1, 2, 3)  # GeoJSON boxes with heights have six numbers
 
 
-def _children(array: pa.StructArray) -> list[tuple[str, pa.Array]]:
-    return [(field.name, array.field(number)) for number, field in enumerate(array.type)]
-
-
-def _rebuilt(array: pa.StructArray, children: dict[str, pa.Array]) -> pa.StructArray:
-    fields = [pa.field(name, child.type) for name, child in children.items()]
-    mask = pc.is_null(array) if array.null_count else None
-    return pa.StructArray.from_arrays(list(children.values()), fields=fields, mask=mask)
-
-
 def _assets(array: pa.Array) -> pa.Array:
     """Per band a struct that has href: string and band_index: int64; other fields of an asset stay."""
     if pa.types.is_map(array.type):
         array = _map_to_struct(array)
     bands: dict[str, pa.Array] = {}
-    for band, asset in _children(array):
-        if not pa.types.is_struct(asset.type):
-            asset = _rebuilt_asset({"href": asset}, asset)
-        known = dict(s_fields(s.ASSET))
-        children = {name: child.cast(known.get(name, child.type)) for name, child in _children(asset)}
-        bands[band] = _rebuilt(asset, children)
-    return _rebuilt(array, bands)
+    for band, asset in children_of(array).items():
+        bands[band] = _typed(asset if pa.types.is_struct(asset.type) else struct_of({"href": asset}, asset), s.ASSET)
+    return struct_of(bands, array)
 
 
-def s_fields(struct: pa.DataType) -> list[tuple[str, pa.DataType]]:
-    """(name, type) of the fields of a struct."""
-    return [(field.name, field.type) for field in struct]
-
-
-def _rebuilt_asset(children: dict[str, pa.Array], like: pa.Array) -> pa.StructArray:
-    fields = [pa.field(name, child.type) for name, child in children.items()]
-    return pa.StructArray.from_arrays(list(children.values()), fields=fields, mask=pc.is_null(like))
+def _typed(array: pa.StructArray, wanted: pa.DataType) -> pa.StructArray:
+    """With the fields of `wanted` in its types; others stay as they are."""
+    types = {field.name: field.type for field in wanted}
+    return struct_of(
+        {name: child.cast(types.get(name, child.type)) for name, child in children_of(array).items()}, array
+    )
 
 
 def _map_to_struct(array: pa.MapArray) -> pa.Array:
@@ -191,12 +176,7 @@ def _map_to_struct(array: pa.MapArray) -> pa.Array:
 
 
 def _headers(array: pa.StructArray) -> pa.StructArray:
-    if array.type == s.HEADER:
-        return array
-    known = dict(s_fields(s.HEADER))
-    array = compact.expanded(array)
-    children = {name: child.cast(known.get(name, child.type)) for name, child in _children(array)}
-    return _rebuilt(array, children)
+    return array if array.type == s.HEADER else _typed(compact.expanded(array), s.HEADER)
 
 
 def bbox_of(geometry: pa.ChunkedArray) -> pa.Array:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rasteret_torch.index import schema as s
+from rasteret_torch.index.arrow import children_of, struct_of
 
 START, GAP, AFTER = "tile_start", "tile_gap", "tile_after"
 _OFFSETS, _COUNTS = "tile_offsets", "tile_byte_counts"
@@ -169,11 +170,9 @@ class _Levels:
 
 
 def _with(structs: pa.StructArray, columns: dict[str, pa.Array], without: str) -> pa.StructArray:
-    children = {field.name: structs.field(number) for number, field in enumerate(structs.type)} | columns
+    children = children_of(structs) | columns
     children.pop(without, None)
-    fields = [pa.field(name, child.type) for name, child in children.items()]
-    mask = pc.is_null(structs) if structs.null_count else None
-    return pa.StructArray.from_arrays(list(children.values()), fields=fields, mask=mask)
+    return struct_of(children, structs)
 
 
 def _is_of_structs(kind: pa.DataType) -> bool:
@@ -181,14 +180,12 @@ def _is_of_structs(kind: pa.DataType) -> bool:
 
 
 def _each_layout(structs: pa.StructArray, change: Callable[[dict[str, pa.Array]], None]) -> pa.StructArray:
-    children = {field.name: structs.field(number) for number, field in enumerate(structs.type)}
+    children = children_of(structs)
     change(children)
     for name in _NESTED:
         if name in children:
             children[name] = _in_list(children[name], change)
-    fields = [pa.field(name, child.type) for name, child in children.items()]
-    mask = pc.is_null(structs) if structs.null_count else None
-    return pa.StructArray.from_arrays(list(children.values()), fields=fields, mask=mask)
+    return struct_of(children, structs)
 
 
 def _in_list(lists: pa.Array, change: Callable[[dict[str, pa.Array]], None]) -> pa.Array:

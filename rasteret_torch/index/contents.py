@@ -12,6 +12,7 @@ from isal import isal_zlib
 
 from rasteret_torch.index import mapped
 from rasteret_torch.index import schema as s
+from rasteret_torch.index.arrow import is_binary, is_text
 
 # Left out: what a copy of the same files changes, and what does not reach a pixel.
 _VOLATILE = {"last_modified", "status", "file_datetime", "pixel_scale", "tiepoint"}
@@ -89,12 +90,12 @@ def _text_bytes(text: pa.Array) -> memoryview | bytes:
 
 
 def _text_type(kind: pa.DataType) -> pa.DataType:
-    return pa.large_binary() if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else pa.large_string()
+    return pa.large_binary() if is_binary(kind) else pa.large_string()
 
 
 def _href_key(hrefs: pa.Array) -> pa.Array:
     """Files by name (a folder may move), URLs without their query (signatures change)."""
-    if not (pa.types.is_string(hrefs.type) or pa.types.is_large_string(hrefs.type)):
+    if not is_text(hrefs.type):
         return hrefs
     remote = pc.replace_substring_regex(hrefs, r"\?.*$", "")
     local = pc.replace_substring_regex(hrefs, r"^.*/", "")

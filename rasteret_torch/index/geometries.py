@@ -16,6 +16,7 @@ from rasteret_torch.errors import InputError
 from rasteret_torch.geo import parse_crs, project_points, same_crs
 from rasteret_torch.geo.crs import CRS84
 from rasteret_torch.index import foreign
+from rasteret_torch.index.arrow import is_binary, is_text
 from rasteret_torch.index.arrow_shapes import Shapes, described, geoparquet, native_shapes
 
 _GEO = b"geo"  # GeoParquet 1.1, "File metadata"
@@ -53,8 +54,7 @@ def lonlat_wkb(table: pa.Table, name: str = "geometry") -> pa.ChunkedArray:
         column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
     column = foreign.plain_column(column)
     storage = column.type
-    is_wkb = pa.types.is_binary(storage) or pa.types.is_large_binary(storage)
-    if is_wkb and is_lonlat(schema, name):
+    if is_binary(storage) and is_lonlat(schema, name):
         return column if pa.types.is_binary(storage) else column.cast(pa.binary())
     encoding, stated = described(schema, name)
     shapes = [_shapes(chunk, encoding) for chunk in column.chunks]
@@ -88,10 +88,10 @@ def check_degrees(boxes: NDArray[np.float64]) -> None:
 def _shapes(array: pa.Array, encoding: str) -> Shapes:
     """The shapes of a column, whatever holds them."""
     stored = array.type
-    if pa.types.is_binary(stored) or pa.types.is_large_binary(stored):
+    if is_binary(stored):
         found: Shapes = shapely.from_wkb(array.to_numpy(zero_copy_only=False), on_invalid="ignore")
         return found
-    if pa.types.is_string(stored) or pa.types.is_large_string(stored):
+    if is_text(stored):
         return _objects([_of_text(text) for text in array.to_pylist()])
     if pa.types.is_struct(stored) and stored.get_field_index("coordinates") >= 0:
         return _objects([None if one is None else _of_text(json.dumps(one)) for one in array.to_pylist()])

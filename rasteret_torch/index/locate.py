@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rasteret_torch.errors import UntrustedUriError
+from rasteret_torch.index.arrow import children_of, struct_of
 from rasteret_torch.store.location import SIGNED, redact, unsigned
 
 Rewrite = Callable[[str], str]
@@ -82,13 +83,11 @@ def _rewritten(batch: pa.RecordBatch, rewrite: Rewrite, which: Callable[[pa.Arra
     if number < 0:
         return batch
     assets = batch.column(number)
-    children = [_asset(assets.field(place), rewrite, which) for place in range(assets.type.num_fields)]
-    if all(new is None for new in children):
+    bands = children_of(assets)
+    changed = {band: new for band, asset in bands.items() if (new := _asset(asset, rewrite, which)) is not None}
+    if not changed:
         return batch
-    kept = [assets.field(place) if new is None else new for place, new in enumerate(children)]
-    mask = pc.is_null(assets) if assets.null_count else None
-    rebuilt = pa.StructArray.from_arrays(kept, fields=list(assets.type), mask=mask)
-    return batch.set_column(number, batch.schema.field(number), rebuilt)
+    return batch.set_column(number, batch.schema.field(number), struct_of(bands | changed, assets, list(assets.type)))
 
 
 def _asset(asset: pa.Array, rewrite: Rewrite, which: Callable[[pa.Array], pa.Array]) -> pa.Array | None:
@@ -102,7 +101,4 @@ def _asset(asset: pa.Array, rewrite: Rewrite, which: Callable[[pa.Array], pa.Arr
         return None
     flags = chosen.to_pylist()
     values = [rewrite(href) if flag else href for href, flag in zip(hrefs.to_pylist(), flags, strict=True)]
-    fields = [asset.field(number) for number in range(asset.type.num_fields)]
-    fields[place] = pa.array(values, hrefs.type)
-    mask = pc.is_null(asset) if asset.null_count else None
-    return pa.StructArray.from_arrays(fields, fields=list(asset.type), mask=mask)
+    return struct_of(children_of(asset) | {"href": pa.array(values, hrefs.type)}, asset, list(asset.type))

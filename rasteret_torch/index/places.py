@@ -13,6 +13,7 @@ from pyproj import CRS
 
 from rasteret_torch.geo import parse_crs, same_crs
 from rasteret_torch.index import outline
+from rasteret_torch.index.arrow import is_text
 from rasteret_torch.tiff.model import Layout, TiffHeader
 
 Boxes = NDArray[np.float64]
@@ -50,7 +51,7 @@ def row_crs(table: pa.Table, count: int | None = None) -> pa.ChunkedArray:
         column = table.column(name)
         if pa.types.is_integer(column.type):
             column = pc.binary_join_element_wise("EPSG", column.cast(pa.string()), ":")
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        if is_text(column.type):
             labels = pc.coalesce(labels, column.cast(pa.string()))
     return labels
 

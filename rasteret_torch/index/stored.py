@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rasteret_torch.errors import IndexCorruptError
 from rasteret_torch.index import compact
 from rasteret_torch.index import schema as s
+from rasteret_torch.index.arrow import children_of, struct_of
 from rasteret_torch.index.headers import Table
 
 Transforms = NDArray[np.float64]
@@ -39,7 +40,7 @@ class RecordColumn:
     """
 
     def __init__(self, structs: pa.StructArray) -> None:
-        children = {field.name: structs.field(number) for number, field in enumerate(structs.type)}
+        children = children_of(structs)
         self._tables = [TableColumn(children.pop(name)) for name in s.TILE_TABLES]
         short = [children.pop(name) for name in (compact.START, compact.GAP) if name in children]
         self._short = [pc.fill_null(column, -1).to_numpy() for column in short]
@@ -51,7 +52,7 @@ class RecordColumn:
                 varying[name] = child
             elif len(child) and child[0].is_valid:
                 self._same[name] = _value(child[0])
-        self._varying = _struct(varying, structs) if varying else None
+        self._varying = struct_of(varying, structs) if varying else None
 
     def __getitem__(self, row: int) -> dict[str, Any] | None:
         if not self._valid[row]:
@@ -112,9 +113,10 @@ class HeaderChunk:
     """The headers of one band in one record batch."""
 
     def __init__(self, structs: pa.StructArray) -> None:
-        children = {field.name: structs.field(number) for number, field in enumerate(structs.type)}
-        self._levels = {name: LevelColumn(children.pop(name)) for name in ("overviews", "masks") if name in children}
-        self._own = RecordColumn(_struct(children, structs))
+        children = children_of(structs)
+        names = [name for name in ("overviews", "masks") if name in children]
+        self._levels = {name: LevelColumn(children.pop(name)) for name in names}
+        self._own = RecordColumn(struct_of(children, structs))
 
     def record(self, row: int) -> dict[str, Any] | None:
         """The fields of one row's header without its tile tables; None where there is none."""
@@ -226,9 +228,3 @@ class HeaderColumn:
                 result[rows, :] = 0.0
             result[np.ix_(rows, list(places))] = source
         return result
-
-
-def _struct(children: dict[str, pa.Array], like: pa.StructArray) -> pa.StructArray:
-    fields = [pa.field(name, child.type) for name, child in children.items()]
-    mask = pc.is_null(like) if like.null_count else None
-    return pa.StructArray.from_arrays(list(children.values()), fields=fields, mask=mask)

@@ -17,6 +17,7 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rasteret_torch.index.arrow import struct_of
 from rasteret_torch.ingest.journal import Journal
 from rasteret_torch.ingest.stac_rows import as_text
 
@@ -191,12 +192,11 @@ def _fitted(array: pa.Array, wanted: pa.DataType) -> pa.Array:
     if pa.types.is_null(array.type):
         return pa.nulls(len(array), wanted)
     if pa.types.is_struct(wanted):
-        children = [
-            _fitted(pc.struct_field(array, child.name), child.type)
+        children = {
+            child.name: _fitted(pc.struct_field(array, child.name), child.type)
             if array.type.get_field_index(child.name) >= 0
             else pa.nulls(len(array), child.type)
             for child in wanted
-        ]
-        mask = pc.is_null(array) if array.null_count else None
-        return pa.StructArray.from_arrays(children, fields=list(wanted), mask=mask)
+        }
+        return struct_of(children, array, list(wanted))
     return as_text(array.to_pylist()) if pa.types.is_string(wanted) else array.cast(wanted)

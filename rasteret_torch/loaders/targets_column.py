@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection
+from rasteret_torch.index.arrow import is_text
 from rasteret_torch.loaders.targets import ChipPlace, Classes, ClassName, ColumnTargets
 from rasteret_torch.read import ChipPixels, ChipPlan
 
@@ -48,7 +49,7 @@ class ColumnTarget:
         """The classes, which hold every cell."""
         spec, kind = self.spec, _value_type(cells.type)
         if spec.classes is None:
-            if not _is_text(kind):
+            if not is_text(kind):
                 _check_number(kind, spec.column)
                 return None
             return Classes(self.collection.distinct(spec.column))
@@ -102,10 +103,6 @@ def _cells(column: pa.ChunkedArray, name: str) -> tuple[int | None, pa.ChunkedAr
 
 def _value_type(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _check_number(kind: pa.DataType, name: str) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from rasteret_torch.errors import CRSMismatchError, DatasetNotFoundError, InputError
 from rasteret_torch.geo import same_crs
 from rasteret_torch.index.areas import Areas, as_areas, project_shape
+from rasteret_torch.index.arrow import is_text
 from rasteret_torch.loaders.targets import BACKGROUND, ChipPlace, Classes, ClassName, VectorTargets
 from rasteret_torch.read import ChipPixels, ChipPlan
 from rasteret_torch.read.burn import paint
@@ -93,7 +94,7 @@ class VectorTarget:
         if self.spec.classes is not None:
             return Classes(self.spec.classes)
         column = _attribute(self._areas, self.spec.attribute)
-        if not _is_text(column):
+        if not is_text(column.type):
             return None
         names = sorted(pc.unique(column).drop_null().to_pylist())
         first = [BACKGROUND] if self._background == 0 else []
@@ -188,11 +189,6 @@ def _attribute(areas: Areas, name: str) -> pa.ChunkedArray:
         raise InputError(f"the shapes have no attribute {name!r}; they have {columns}")
     column = areas.columns.column(name)
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-
-
-def _is_text(column: pa.ChunkedArray) -> bool:
-    kind = column.type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def is_shapes(value: str | Path) -> bool:

@@ -1,0 +1,38 @@
+"""Arrow arrays taken apart and put together again, and what their types are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+def children_of(structs: pa.StructArray) -> dict[str, pa.Array]:
+    """The fields of a struct array by name, as stored: what stands in them where the struct is null means nothing."""
+    return {field.name: structs.field(number) for number, field in enumerate(structs.type)}
+
+
+def struct_of(
+    children: Mapping[str, pa.Array], like: pa.Array, fields: Sequence[pa.Field] | None = None
+) -> pa.StructArray:
+    """A struct array of these fields, null where `like` is.
+
+    Args:
+        children: by name, each as long as `like`.
+        like: tells which entries are null.
+        fields: of the type; None makes plain ones, without metadata, that may all be null.
+    """
+    plain = [pa.field(name, child.type) for name, child in children.items()]
+    mask = pc.is_null(like) if like.null_count else None
+    return pa.StructArray.from_arrays(list(children.values()), fields=plain if fields is None else fields, mask=mask)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values are text, however it is laid out."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def is_binary(kind: pa.DataType) -> bool:
+    """Whether values are bytes, however they are laid out."""
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
