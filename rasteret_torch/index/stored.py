@@ -114,8 +114,9 @@ class HeaderChunk:
 
     def __init__(self, structs: pa.StructArray) -> None:
         children = children_of(structs)
-        names = [name for name in ("overviews", "masks") if name in children]
-        self._levels = {name: LevelColumn(children.pop(name)) for name in names}
+        self._levels: dict[str, LevelColumn] = {
+            name: LevelColumn(children.pop(name)) for name in ("overviews", "masks") if name in children
+        }
         self._own = RecordColumn(struct_of(children, structs))
 
     def record(self, row: int) -> dict[str, Any] | None:
