@@ -7,6 +7,7 @@ process boundaries (DataLoader workers, executors) unchanged.
 
     RasteretTorchError
     ├── InputError (ValueError)             an argument makes no sense; nothing was read
+    │   ├── UnknownKeywordError (TypeError) a keyword that a function does not take
     │   ├── BandNotFoundError               a band that no item has
     │   ├── SplitNotFoundError              a split value or split column that is not there
     │   ├── SplitLeakError                  splits that share ground or dates where they must not
@@ -44,6 +45,10 @@ class RasteretTorchError(Exception):
 
 class InputError(RasteretTorchError, ValueError):
     """An argument makes no sense; nothing was read."""
+
+
+class UnknownKeywordError(InputError, TypeError):
+    """A function does not take this keyword."""
 
 
 class BandNotFoundError(InputError):

@@ -23,7 +23,7 @@ from rasteret_torch.readers.layout import (
     overlaps_by_crs,
     plan_area,
 )
-from rasteret_torch.readers.options import AreaArguments, AreaOptions, shows_area_options
+from rasteret_torch.readers.options import AreaArguments, AreaOptions, takes_area_options
 from rasteret_torch.readers.request import Request, beside, request
 from rasteret_torch.readers.stream import stream
 
@@ -36,7 +36,7 @@ _NULLABLE = {
 }
 
 
-@shows_area_options
+@takes_area_options
 def get_gdf(
     collection: Collection, geometries: Any, bands: str | Sequence[str], **options: Unpack[AreaArguments]
 ) -> gpd.GeoDataFrame:

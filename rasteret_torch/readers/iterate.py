@@ -13,7 +13,7 @@ from rasteret_torch.geo import Grid
 from rasteret_torch.index import Collection
 from rasteret_torch.read.steps import GroupBy, MosaicOrder, steps_of, times_of
 from rasteret_torch.readers.layout import AreaRead, overlap_of, plan_area
-from rasteret_torch.readers.options import AreaArguments, AreaOptions, shows_area_options
+from rasteret_torch.readers.options import AreaArguments, AreaOptions, takes_area_options
 from rasteret_torch.readers.request import Request, request
 from rasteret_torch.readers.stream import stream
 
@@ -39,7 +39,7 @@ class Area:
     record_ids: tuple[tuple[str, ...], ...]
 
 
-@shows_area_options
+@takes_area_options
 def iter_areas(
     collection: Collection,
     geometries: Any,

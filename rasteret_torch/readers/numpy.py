@@ -14,7 +14,7 @@ from rasteret_torch.index import Collection
 from rasteret_torch.read.plan import common_dtype
 from rasteret_torch.read.steps import GroupBy, MosaicOrder, steps_of, times_of
 from rasteret_torch.readers.layout import AreaRead, overlap_of, plan_area
-from rasteret_torch.readers.options import AreaArguments, AreaOptions, shows_area_options
+from rasteret_torch.readers.options import AreaArguments, AreaOptions, takes_area_options
 from rasteret_torch.readers.request import Request, request
 from rasteret_torch.readers.stream import check_fits, stream_steps
 
@@ -45,7 +45,7 @@ def get_numpy(
 ) -> tuple[NDArray[Any], pa.Table]: ...
 
 
-@shows_area_options
+@takes_area_options
 def get_numpy(
     collection: Collection,
     geometries: Any,

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, cast, get_args
 
-from rasteret_torch.errors import InputError
+from rasteret_torch.errors import InputError, UnknownKeywordError
 from rasteret_torch.geo import Bounds
 from rasteret_torch.read import ReadOptions, Resampling
 from rasteret_torch.store import CloudConfig, StorageBackend
+
+# What readers of other makes call it, rasteret's among them.
+_ELSEWHERE = {
+    "max_concurrent": "pass read=rt.ReadOptions(max_concurrent=...)",
+    "timeout": "pass read=rt.ReadOptions(range_timeout_s=...)",
+    "data_source": "the collection has its own; pass backend= or cloud_config= to read with other credentials",
+    "xr_combine": "pass combine='stack' or 'mosaic', and group_by= and order= for what a time step is",
+    "return_neighbourhood": "pass window_pixels= for the pixels around each point",
+    "crs": "pass geometry_crs= (of the geometries) or target_crs= (of the result)",
+    "resolution": "pass res=",
+}
 
 
 class AreaArguments(TypedDict, total=False):
@@ -125,13 +138,42 @@ def pixel_of(res: Any) -> tuple[float, float]:
     return sides
 
 
-def shows_area_options[**P, R](reader: Callable[P, R]) -> Callable[P, R]:
-    """Spells the keywords of `AreaOptions` out in the signature that `help()` and editors show."""
+def takes_area_options[**P, R](reader: Callable[P, R]) -> Callable[P, R]:
+    """Spells the keywords of `AreaOptions` out in the signature that `help()` and editors show, and takes no others.
+
+    The function that it gives raises `UnknownKeywordError`, which says what to write instead.
+    """
     own = inspect.signature(reader)
     shared = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
         for parameter in inspect.signature(AreaOptions).parameters.values()
     ]
     kept = [one for one in own.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
-    cast(Any, reader).__signature__ = own.replace(parameters=[*kept, *shared])
-    return reader
+    known = [one.name for one in (*kept, *shared)]
+
+    @functools.wraps(reader)
+    def checked(*arguments: P.args, **keywords: P.kwargs) -> R:
+        for name in keywords:
+            if name not in known:
+                raise UnknownKeywordError(f"{reader.__name__}() takes no {name!r}; {_instead(name, known)}")
+        return reader(*arguments, **keywords)
+
+    cast(Any, checked).__signature__ = own.replace(parameters=[*kept, *shared])
+    checked.__doc__ = _spelled_out(reader.__doc__)
+    return checked
+
+
+def _spelled_out(text: str | None) -> str | None:
+    """A docstring with the meaning of every keyword of `AreaOptions` where it says `**options`."""
+    if text is None or AreaOptions.__doc__ is None:  # python -OO
+        return None
+    meanings = inspect.cleandoc(AreaOptions.__doc__).partition("Attributes:\n")[2]
+    return inspect.cleandoc(text).replace("    **options: see `AreaOptions`.", meanings)
+
+
+def _instead(name: str, known: Sequence[str]) -> str:
+    """What to write for a keyword that is not known."""
+    if name in _ELSEWHERE:
+        return _ELSEWHERE[name]
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"its keywords are {', '.join(known[1:])}"

@@ -16,7 +16,7 @@ from rasteret_torch.index import Collection
 from rasteret_torch.read.plan import common_dtype
 from rasteret_torch.read.steps import times_of
 from rasteret_torch.readers.gather import Floats, Found, Ints, Pairs, gather, gather_windows, pixel_positions
-from rasteret_torch.readers.options import AreaArguments, AreaOptions, shows_area_options
+from rasteret_torch.readers.options import AreaArguments, AreaOptions, takes_area_options
 from rasteret_torch.readers.point_input import as_points
 from rasteret_torch.readers.request import Request, beside, request
 from rasteret_torch.readers.stream import check_fits
@@ -45,7 +45,7 @@ class Samples(NamedTuple):
     valid: NDArray[np.bool_]
 
 
-@shows_area_options
+@takes_area_options
 def sample_points(
     collection: Collection,
     points: Any,
@@ -60,6 +60,9 @@ def sample_points(
 ) -> pa.Table:
     """Takes, at every point, the pixel that contains it.
 
+    Pixels are taken as they are in the files: points have no use for `target_crs`, `res`, `resampling`, `scaled` and
+    `all_touched`.
+
     Args:
         collection: the collection.
         points: (x, y) or many, an array [N, 2], shapely, GeoJSON, WKB, a GeoDataFrame, or a table (Arrow, Polars,
@@ -70,8 +73,7 @@ def sample_points(
             stands in: the closest ring of pixels first, and in a ring the closest centre.
         window_pixels: side of a square of pixels around the point, odd; from 3 on there is a column `window`.
         x_column, y_column: the coordinate columns of a table; None finds x and y, or lon and lat.
-        **options: see `AreaOptions`; points have no use for `target_crs`, `res`, `resampling`, `scaled` and
-            `all_touched`.
+        **options: see `AreaOptions`.
 
     Returns:
         One row per point, item (ascending in time) and band; with "latest", one per point and band. Columns:

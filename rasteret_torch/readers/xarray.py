@@ -15,11 +15,11 @@ from rasteret_torch.readers.cf import SPATIAL_REF, axes_of, spatial_ref
 from rasteret_torch.readers.cube import Combine, Frame, filled, frame_of, overlaps_of, values_of
 from rasteret_torch.readers.layout import Overlap
 from rasteret_torch.readers.lazy import chunked, lazy_variables
-from rasteret_torch.readers.options import AreaArguments, AreaOptions, shows_area_options
+from rasteret_torch.readers.options import AreaArguments, AreaOptions, takes_area_options
 from rasteret_torch.readers.request import Request, request
 
 
-@shows_area_options
+@takes_area_options
 def get_xarray(
     collection: Collection,
     geometries: Any,

@@ -17,7 +17,14 @@ import shapely
 from scenes import write_tiff
 
 import rasteret_torch as rt
-from rasteret_torch.errors import BandNotFoundError, CRSMismatchError, EmptySelectionError, InputError, TiffError
+from rasteret_torch.errors import (
+    BandNotFoundError,
+    CRSMismatchError,
+    EmptySelectionError,
+    InputError,
+    TiffError,
+    UnknownKeywordError,
+)
 
 UTM14 = "EPSG:26914"
 PLOT = shapely.Point(486_660, 5_208_367).buffer(290)  # inside tile a
@@ -221,6 +228,9 @@ def test_ragged_geometries_say_what_to_do(naip):
         ({"cloud_config": {"provider": "aws"}}, InputError, "CloudConfig"),
         ({"geometries": gpd.GeoSeries([PLOT]).to_frame("a"), "geometry_column": "b"}, InputError, "'b'"),
         ({"geometries": "plots.geojson"}, InputError, "read_file"),
+        ({"max_concurrent": 8}, UnknownKeywordError, r"get_numpy\(\) takes no 'max_concurrent'; pass read="),
+        ({"all_touch": True}, UnknownKeywordError, "did you mean 'all_touched'"),
+        ({"nonsense": True}, TypeError, "its keywords are geometries, bands, group_by"),
     ],
     ids=str,
 )
@@ -232,6 +242,10 @@ def test_wrong_arguments(naip, words, error, message):
 def test_help_shows_every_keyword(naip):
     names = inspect.signature(naip.get_numpy).parameters
     assert {"bbox", "date_range", "cloud_cover_lt", "split", "target_crs", "res", "backend", "progress"} <= set(names)
+    for reader in (naip.get_numpy, naip.get_xarray, naip.get_gdf, naip.sample_points, naip.iter_areas):
+        text = inspect.getdoc(reader)
+        assert all(f"    {words}:" in text for words in ("target_crs", "res", "geometry_crs", "read"))
+        assert "**options" not in text
 
 
 def test_an_item_that_could_not_be_indexed_is_not_passed_over(tmp_path):
