@@ -107,6 +107,9 @@ class Collection(Endings):
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self.to_reader().__arrow_c_stream__(requested_schema)
 
+    def __arrow_c_schema__(self) -> object:
+        return self.to_reader().schema.__arrow_c_schema__()
+
     def head(self, n: int = 5) -> Collection:
         """The first `n` items."""
         if n < 0:
@@ -130,8 +133,7 @@ class Collection(Endings):
 
         A split has the same list as the whole.
         """
-        values = pc.unique(self._root.column(self._named([name])[0])).drop_null()
-        return sorted(values.to_pylist())
+        return sorted(pc.unique(self._root.column(self._named([name])[0])).drop_null().to_pylist())
 
     # -- filters ----------------------------------------------------------------------------------------------------
 
@@ -362,8 +364,7 @@ class Collection(Endings):
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _view(self, rows: mapped.Rows) -> Collection:
-        chosen = rows if self._rows is None else self._rows[rows]
-        return Collection(self._root, chosen, self._about)
+        return Collection(self._root, rows if self._rows is None else self._rows[rows], self._about)
 
     def _named(self, columns: Sequence[str] | None) -> list[str]:
         names: list[str] = self._root.schema.names
@@ -390,11 +391,9 @@ class Collection(Endings):
             places = np.full(total, -1)
             places[self._rows] = np.arange(len(self._rows))
             columns = columns.take(pa.array(places, mask=places < 0))
-        root = self._root.with_columns(columns)
-        return Collection(root, self._rows, self._about)
+        return Collection(self._root.with_columns(columns), self._rows, self._about)
 
 
 def _restored(recipe: mapped.Recipe, packed: bytes | None, about: About) -> Collection:
     root = mapped.open_root(recipe, parquet.reopen)
-    rows = selection.unpack(packed, root.num_rows)
-    return Collection(root, rows, about)
+    return Collection(root, selection.unpack(packed, root.num_rows), about)

@@ -43,6 +43,10 @@ def test_polars(dated):
     assert len(again.head(2).select_split("val")) == 2
 
 
+def test_the_schema_is_known_without_the_rows(dated):
+    assert pa.schema(dated).equals(pa.table(dated).schema, check_metadata=True)
+
+
 def test_paths_are_no_tables():
     with pytest.raises(InputError, match="load"):
         as_collection("somewhere/else")
