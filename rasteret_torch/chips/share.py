@@ -42,6 +42,13 @@ class Mark(NamedTuple):
         return cls(*numbers)
 
 
+class Standing(NamedTuple):
+    """How far an iteration is: its mark, and in a worker that keeps its own state, the step that it does next."""
+
+    mark: Mark
+    next_step: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Cut:
     """The rest of an epoch's sequence, dealt out in steps: in each, every rank gets one batch.

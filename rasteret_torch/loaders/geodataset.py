@@ -24,6 +24,7 @@ from rasteret_torch.errors import EmptySelectionError, RasteretTorchError
 from rasteret_torch.geo import Grid, parse_crs, same_crs
 from rasteret_torch.index import Collection
 from rasteret_torch.loaders.combined import RasteretIntersectionDataset, RasteretUnionDataset
+from rasteret_torch.loaders.crossing import check_when_crossing
 from rasteret_torch.loaders.ledger import BadSample, check_budget
 from rasteret_torch.loaders.lookup import ROW, FrameLookup, first_grid, frame_of, placed_rows
 from rasteret_torch.loaders.planning import plan_queries
@@ -366,6 +367,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         """A recipe: an index that was not replaced is rebuilt on the other side."""
+        check_when_crossing({"transforms": self.transforms, "backend": self.backend})
         state = self.__dict__ | {"_lookup": None, "bad_samples": [], "_failed": 0}
         if not self._replaced:
             state["_frame"] = None

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,11 +19,12 @@ from torch.utils.data import IterableDataset, Sampler, get_worker_info
 from rasteret_torch.chips.layouts import chosen_of, layout_of
 from rasteret_torch.chips.mixing import Numbers
 from rasteret_torch.chips.order import EpochOrder
-from rasteret_torch.chips.share import Cut, Mark, steps_of_worker
+from rasteret_torch.chips.share import Cut, Mark, Standing, steps_of_worker
 from rasteret_torch.errors import InputError, ResumeMismatchError
 from rasteret_torch.importing import heavy
 from rasteret_torch.index import Collection
 from rasteret_torch.loaders.batches import ChipReader, Reading, give_up
+from rasteret_torch.loaders.crossing import check_when_crossing
 from rasteret_torch.loaders.ledger import BadSample
 from rasteret_torch.loaders.planning import plan_epoch
 from rasteret_torch.loaders.ranks import Rank, current_rank
@@ -43,13 +44,6 @@ _GROUP = 16  # single samples that are read together
 
 SamplerName = Literal["random", "grid", "inside", "rows"]
 State = dict[str, Any]
-
-
-class Standing(NamedTuple):
-    """How far an iteration is: its mark, and in a worker that keeps its own state, the step that it does next."""
-
-    mark: Mark
-    next_step: int | None = None
 
 
 class RasteretIterableDataset(IterableDataset[Sample]):
@@ -388,8 +382,14 @@ class RasteretIterableDataset(IterableDataset[Sample]):
 
     def __getstate__(self) -> State:
         """A recipe, and the rank of the process whose workers receive it."""
+        check_when_crossing(self.given)
         kept = {name: value for name, value in self.__dict__.items() if name != "source"}
         return kept | {"_parent_rank": self.rank}
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What users made themselves, by argument; workers must be able to receive it."""
+        return {"sampler": self.sampler, "transforms": self.transforms, "backend": self.backend}
 
 
 def to_iterable_dataset(

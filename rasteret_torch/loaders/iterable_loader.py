@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from rasteret_torch.chips.share import Mark
 from rasteret_torch.errors import InputError, RasteretTorchError
+from rasteret_torch.loaders.crossing import check_crossing
 from rasteret_torch.loaders.iterable import RasteretIterableDataset, State
 from rasteret_torch.loaders.ledger import BadSample
 from rasteret_torch.loaders.recipe import Sample
@@ -87,7 +88,7 @@ class RasteretDataLoader(DataLoader[Sample]):
             sampler, batch_sampler: None; Lightning says so when it makes a loader anew for prediction.
 
         Raises:
-            InputError: a sampler; the dataset knows its order by itself.
+            InputError: a sampler; the dataset knows its order by itself. Or something that workers cannot receive.
         """
         if sampler is not None or batch_sampler is not None:
             raise InputError("a RasteretDataLoader takes no sampler; choose one with RasteretIterableDataset(sampler=)")
@@ -97,6 +98,8 @@ class RasteretDataLoader(DataLoader[Sample]):
         context = multiprocessing_context
         if num_workers > 0 and (context is None or context == "forkserver"):
             context = worker_context()
+        if num_workers > 0 and not _forks(context):
+            check_crossing(dataset.given | {"worker_init_fn": worker_init_fn})
         super().__init__(
             dataset,
             batch_size=None,
@@ -203,6 +206,12 @@ class RasteretDataLoader(DataLoader[Sample]):
             ResumeMismatchError: the state belongs to another collection or other settings.
         """
         self._aim(self.dataset.mark_of(state))
+
+
+def _forks(context: str | BaseContext | None) -> bool:
+    """Whether workers get what this process holds, without pickling."""
+    method = context if isinstance(context, str) else multiprocessing.get_context().get_start_method()
+    return (context.get_start_method() if isinstance(context, BaseContext) else method) == "fork"
 
 
 def _from_living(batches: Iterator[Handed]) -> Iterator[Handed]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import os
 import select
@@ -16,8 +17,10 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.utils.data import DataLoader
 
 import rasteret_torch as rt
+from rasteret_torch.errors import InputError
 from rasteret_torch.loaders.iterable_loader import worker_context
 
 BANDS = ["B02", "B08"]
@@ -255,6 +258,7 @@ if __name__ == "__main__":
 _KILLED_EARLY = """
 import os, signal, sys
 import rasteret_torch as rt
+from rasteret_torch.errors import InputError
 from rasteret_torch.loaders.iterable_loader import worker_context
 
 context = worker_context()
@@ -302,3 +306,19 @@ def test_ctrl_c_ends_it(scenes, tmp_path, workers):
             process.kill()
     assert process.returncode != 0
     assert "KeyboardInterrupt" in errors
+
+
+# What workers must receive --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given", [{"sampler": lambda dataset: rt.RowSampler(dataset, size=32)}, {"transforms": lambda s: s}]
+)
+def test_what_workers_cannot_receive_is_named_before_they_start(scenes, given):
+    stream = rt.RasteretIterableDataset(scenes, ["B02"], patch_size=32, **({"sampler": "grid"} | given))
+    assert len(list(itertools.islice(rt.RasteretDataLoader(stream), 1))) == 1
+    words = rf"^{next(iter(given))}= cannot be handed .* top of a module.*num_workers=0"
+    with pytest.raises(InputError, match=words):
+        rt.RasteretDataLoader(stream, num_workers=1)
+    with pytest.raises(InputError, match=words):
+        iter(DataLoader(stream, batch_size=None, num_workers=1, multiprocessing_context="spawn"))

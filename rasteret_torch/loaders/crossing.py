@@ -1,0 +1,42 @@
+"""What users give a loader must reach its workers: said by name and with the cure, before the first one starts."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from multiprocessing.context import get_spawning_popen
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+from rasteret_torch.errors import InputError
+
+
+def check_crossing(parts: dict[str, Any]) -> None:
+    """Refuses what cannot be handed to a process that is not forked.
+
+    Args:
+        parts: values by the name of the argument that they came by.
+
+    Raises:
+        InputError: naming the argument.
+    """
+    for name, value in parts.items():
+        try:
+            sent = bytes(ForkingPickler.dumps(value))
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise InputError(
+                f"{name}= cannot be handed to DataLoader workers ({error}); define it at the top of a module, not as a "
+                "lambda or inside a function, or load with num_workers=0"
+            ) from error
+        if b"__main__" in sent and not os.path.exists(getattr(sys.modules["__main__"], "__file__", "")):
+            raise InputError(
+                f"{name}= is defined in an interactive session, where DataLoader workers cannot import it from; move "
+                "it to a module (a file beside the notebook), or load with num_workers=0"
+            )
+
+
+def check_when_crossing(parts: dict[str, Any]) -> None:
+    """As `check_crossing`, where a process is being started right now; copies within a process may hold anything."""
+    if get_spawning_popen() is not None:
+        check_crossing(parts)
