@@ -6,6 +6,8 @@ arrive. Methods here run in decode threads; each job's pixels are written by dis
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,11 @@ from numpy.typing import NDArray
 from rasteret_torch.errors import RasteretTorchError
 from rasteret_torch.geo import Window
 from rasteret_torch.read.plan import ChipPlan, LayerPlan
-from rasteret_torch.read.resample import Pixels
 from rasteret_torch.read.tiles import Paste, TileRef
 from rasteret_torch.read.validity import fill_value, is_nodata
 from rasteret_torch.tiff import Tile
+
+_TOGETHER_NBYTES = 2**24  # layers are resampled together up to this size: copies of larger ones cost too much
 
 
 class StepCanvas:
@@ -174,15 +177,17 @@ class LayerJob:
             valid[self.plan.samples.index(self.alpha_sample)] = True
         return valid
 
-    def merge(self) -> None:
-        """Puts the finished layer onto its canvas, under what is already valid there."""
-        if self.direct:
-            self._merge_direct()
-            return
-        if self.error is not None:
-            return
+    @property
+    def lie(self) -> Hashable:
+        """Equal for layers that may be resampled together: the same positions and weights for the same dtype."""
+        plan = self.plan
+        if self.direct or self.error is not None or plan.placement.is_copy or self.data.nbytes > _TOGETHER_NBYTES:
+            return id(self)
+        return id(plan.placement), plan.item_id, plan.window, plan.resampling, self.data.dtype
+
+    def merge(self, data: NDArray[Any], counted: NDArray[np.bool_]) -> None:
+        """Puts pixels of the target's window onto the canvas, under what is already valid there."""
         canvas = self.canvas
-        data, counted = self._on_target(self.data, self.validity()[0])
         if self.plan.scaling is not None:
             data = scaled(data, self.plan.scaling, canvas.data.dtype)
         rows, cols = self.plan.placement.target.slices()
@@ -193,7 +198,7 @@ class LayerJob:
             np.copyto(canvas.data[band, rows, cols], data[position], where=shown, casting="same_kind")
             known |= take
 
-    def _merge_direct(self) -> None:
+    def merge_direct(self) -> None:
         """The pixels are in place; says which count and blanks those that do not."""
         first = self.plan.bands[0]
         known = self.canvas.valid[first : first + len(self.plan.bands)]
@@ -207,6 +212,31 @@ class LayerJob:
             for position, band in enumerate(self.plan.bands):
                 np.copyto(self.data[position], self.canvas.plan.fills[band], where=~valid[position])
 
-    def _on_target(self, data: NDArray[Any], valid: NDArray[np.bool_] | None) -> Pixels:
-        counted = np.ones(data.shape, bool) if valid is None else valid
-        return self.plan.placement.apply((data, counted), self.plan.window[:2], self.plan.resampling)
+
+def merge(jobs: Iterable[LayerJob]) -> None:
+    """Puts the finished layers of one canvas onto it, in their order.
+
+    Those that lie alike, as the bands of an item in files of their own do, are resampled together.
+    """
+    for _, group in itertools.groupby(jobs, key=lambda job: job.lie):
+        alike = list(group)
+        first = alike[0]
+        if first.direct:
+            first.merge_direct()
+        elif first.error is None:
+            found = [job.validity()[0] for job in alike]
+            shown = [
+                np.ones(job.data.shape, bool) if valid is None else valid
+                for job, valid in zip(alike, found, strict=True)
+            ]
+            pixels = _joined([job.data for job in alike]), _joined(shown)
+            data, counted = first.plan.placement.apply(pixels, first.plan.window[:2], first.plan.resampling)
+            start = 0
+            for job in alike:
+                own = slice(start, start + len(job.data))
+                job.merge(data[own], counted[own])
+                start = own.stop
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rasteret_torch.errors import DeadlineExceededError, RasteretTorchError
 from rasteret_torch.read.cache import TileCache, TileKey, tile_cache
 from rasteret_torch.read.lane import Lane
-from rasteret_torch.read.layers import LayerJob, StepCanvas
+from rasteret_torch.read.layers import LayerJob, StepCanvas, merge
 from rasteret_torch.read.needs import Fetched, TileNeed, bundles, finish_fetched, located, read_kept, read_local
 from rasteret_torch.read.options import ReadOptions
 from rasteret_torch.read.plan import ChipPlan
@@ -352,8 +352,7 @@ def _blank(plan: ChipPlan) -> ChipPixels:
 
 def _merge(canvases: Iterable[list[LayerJob]]) -> None:
     for jobs in canvases:
-        for job in jobs:
-            job.merge()
+        merge(jobs)
 
 
 _pipelines: dict[tuple[int, ReadOptions, int], Pipeline] = {}

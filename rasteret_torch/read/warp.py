@@ -1,11 +1,12 @@
 """Placement between CRSs, or onto rotated grids: source coordinates on a coarse net, interpolated between its nodes.
 
-PROJ is asked only at the nodes. The net is halved until its interpolation, checked at the middle of every cell, is off
-by at most `MAX_ERROR_PX` source pixels; a net that never gets there ends as one node a pixel, which is exact.
+PROJ is asked only at the nodes and half-way between them. The net is halved until its interpolation, checked half-way,
+is off by at most `MAX_ERROR_PX` source pixels; a net that never gets there ends as one node a pixel, which is exact.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, replace
 from typing import Any
@@ -58,8 +59,8 @@ class Warped:
         if self.is_exact:
             at = self.target.shift(1, 1).slices()
             return (self.rows[at] - top).astype(dtype), (self.cols[at] - left).astype(dtype)
-        along_v = _weights(self.v, self.target.row + np.arange(self.target.height) + 0.5)
-        along_u = _weights(self.u, self.target.col + np.arange(self.target.width) + 0.5).T.astype(dtype)
+        along_v = _weights(len(self.v), self.v.item(-1), self.target.row, self.target.height)
+        along_u = _weights(len(self.u), self.u.item(-1), self.target.col, self.target.width).T.astype(dtype)
         down, across = along_v @ (self.rows - top), along_v @ (self.cols - left)
         return down.astype(dtype) @ along_u, across.astype(dtype) @ along_u
 
@@ -140,13 +141,15 @@ def _nearest(pixels: Pixels, rows: Coordinates, cols: Coordinates) -> Pixels:
     return np.take(data, at, axis=1), everything
 
 
-def _weights(nodes: Coordinates, at: Coordinates) -> Coordinates:
-    """(at, node) matrix of linear interpolation between nodes."""
-    low = np.clip(np.searchsorted(nodes, at, side="right") - 1, 0, len(nodes) - 2)
-    part = (at - nodes[low]) / (nodes[low + 1] - nodes[low])
-    matrix = np.zeros((len(at), len(nodes)))
-    every = np.arange(len(at))
-    matrix[every, low], matrix[every, low + 1] = 1 - part, part
+@functools.lru_cache(maxsize=64)  # chips of one size have the same
+def _weights(nodes: int, length: float, start: int, count: int) -> Coordinates:
+    """(pixel, node) matrix of linear interpolation between even nodes over [0, length] at `count` pixel centres."""
+    at = (start + np.arange(count) + 0.5) * ((nodes - 1) / length)
+    low = np.minimum(at.astype(np.intp), nodes - 2)
+    matrix = np.zeros((count, nodes))
+    every = np.arange(count)
+    matrix[every, low], matrix[every, low + 1] = 1 - (at - low), at - low
+    matrix.flags.writeable = False
     return matrix
 
 
@@ -186,12 +189,7 @@ def pixel_map(grid: Grid, plane: SourcePlane, u: Coordinates, v: Coordinates) ->
 
 def place_warped(grid: Grid, plane: SourcePlane) -> Warped | None:
     """Lays a grid over a level of another CRS; None when no centre of a target pixel falls onto it."""
-    cell = FIRST_CELL_PX
-    while True:
-        net = _net(grid, plane, cell)
-        if cell <= 1 or _error(grid, plane, net) <= MAX_ERROR_PX:
-            break
-        cell //= 2
+    net = _net(grid, plane)
     if _inside(net.rows, net.cols, plane.size).all():
         return net
     inside = _inside(*net.coordinates(), plane.size)
@@ -203,24 +201,31 @@ def place_warped(grid: Grid, plane: SourcePlane) -> Warped | None:
     return replace(net, target=target)
 
 
-def _net(grid: Grid, plane: SourcePlane, cell: int) -> Warped:
-    """Nodes every `cell` target pixels; with one pixel a cell they lie on the pixel centres."""
+def _net(grid: Grid, plane: SourcePlane) -> Warped:
+    """Nodes as far apart as they can be; one for each pixel lies on its centre."""
     rows, cols = grid.shape
-    if cell <= 1:
-        u, v = np.arange(-1, cols + 1) + 0.5, np.arange(-1, rows + 1) + 0.5
-    else:
-        u = np.linspace(0.0, cols, max(2, math.ceil(cols / cell) + 1))
-        v = np.linspace(0.0, rows, max(2, math.ceil(rows / cell) + 1))
-    at_u, at_v = np.meshgrid(u, v)
-    source_rows, source_cols = pixel_map(grid, plane, at_u, at_v)
-    return Warped(Window(0, 0, rows, cols), source_cols, source_rows, u, v, plane.size)
+    target, cell = Window(0, 0, rows, cols), FIRST_CELL_PX
+    while cell > 1:
+        u, v = _halves(cols, cell), _halves(rows, cell)
+        source_rows, source_cols = pixel_map(grid, plane, *np.meshgrid(u, v))
+        if max(_error(source_rows), _error(source_cols)) <= MAX_ERROR_PX:
+            nodes = np.s_[::2, ::2]
+            return Warped(target, source_cols[nodes], source_rows[nodes], u[::2], v[::2], plane.size)
+        cell //= 2
+    u, v = np.arange(-1, cols + 1) + 0.5, np.arange(-1, rows + 1) + 0.5
+    source_rows, source_cols = pixel_map(grid, plane, *np.meshgrid(u, v))
+    return Warped(target, source_cols, source_rows, u, v, plane.size)
 
 
-def _error(grid: Grid, plane: SourcePlane, net: Warped) -> float:
-    """Largest error of the net in source pixels at the middles of its cells; inf where anything is undefined."""
-    at_u, at_v = (net.u[:-1] + net.u[1:]) / 2, (net.v[:-1] + net.v[1:]) / 2
-    exact = pixel_map(grid, plane, *np.meshgrid(at_u, at_v))
-    along_v, along_u = _weights(net.v, at_v), _weights(net.u, at_u).T
-    guess = (along_v @ net.rows @ along_u, along_v @ net.cols @ along_u)
-    error: Any = max(np.abs(a - b).max() for a, b in zip(exact, guess, strict=True))
-    return math.inf if math.isnan(error) else float(error)
+def _halves(length: int, cell: int) -> Coordinates:
+    """Nodes along a side, `cell` pixels apart or a little less, and the middles between them."""
+    return np.linspace(0.0, length, 2 * max(1, math.ceil(length / cell)) + 1)
+
+
+def _error(exact: Coordinates) -> float:
+    """How far linear interpolation between every other node is off half-way, at most; inf where any is undefined."""
+    sides = (exact[::2, :-2:2] + exact[::2, 2::2]) / 2, (exact[:-2:2, ::2] + exact[2::2, ::2]) / 2
+    middle = (sides[0][:-1] + sides[0][1:]) / 2
+    guesses = (exact[::2, 1::2], sides[0]), (exact[1::2, ::2], sides[1]), (exact[1::2, 1::2], middle)
+    error = float(np.max([np.abs(known - guess).max() for known, guess in guesses]))  # NaN wins
+    return math.inf if math.isnan(error) else error

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import rasterio
+from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 from tiffs import CRS, source_of, write_tiff
 
@@ -65,3 +66,25 @@ def test_planar_files_whose_rows_hold_the_tiles_of_one_band(tmp_path: Path) -> N
     assert points["value"].to_pylist() == IMAGE[:, 3, 4].tolist()
     stats = rows.stats(names, progress=False)
     np.testing.assert_allclose([stats[name].mean for name in names], IMAGE.mean(axis=(1, 2)))
+
+
+@pytest.mark.parametrize("damaged", [(), ("B2",)])
+def test_bands_warped_together_are_what_each_is_alone(tmp_path: Path, damaged: tuple[str, ...]) -> None:
+    """Bands in files of their own share positions and weights; holes and a lost file stay their own."""
+    for number in range(3):
+        pixels = IMAGE[number : number + 1].astype(np.uint16 if number < 2 else np.float32)
+        pixels[:, 10 * number : 10 * number + 6, 20:30] = 0
+        path = write_tiff(tmp_path / f"a_20200101_B{number + 1}.tif", pixels, nodata=0, compress="deflate")
+        if f"B{number + 1}" in damaged:
+            path.write_bytes(path.read_bytes()[:-300] + bytes(300))
+    collection = rt.build_from_files(tmp_path, filename_regex=r"a_(?P<date>\d{8})_(?P<band>B\d)", progress=False)
+    bounds = transform_bounds(CRS, "EPSG:32632", 1010.0, 4450.0, 1650.0, 4990.0)
+    options = {"bounds": bounds, "res": 25.0, "resampling": "bilinear", "target_crs": "EPSG:32632"}
+    options |= {"read": rt.ReadOptions(on_error="nodata")}
+    ids = list(collection.to_table(["id"])["id"].to_pylist())
+    together = collection.read_window(ids, bands=["B1", "B2", "B3"], **options)
+    for number, band in enumerate(["B1", "B2", "B3"]):
+        alone = collection.read_window(ids, bands=[band], **options)
+        assert np.array_equal(together.data[number], alone.data[0])
+        assert np.array_equal(together.valid[number], alone.valid[0])
+        assert alone.valid.any() == (band not in damaged)
