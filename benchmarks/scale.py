@@ -35,7 +35,6 @@ from rasteret_torch.tiff.model import Layout, TiffHeader
 
 BANDS = ("B02", "B03", "B04", "B08")
 SIZE_PX, TILE_PX, GAP = 10980, 1024, 8
-ACROSS = -(-SIZE_PX // TILE_PX)
 OVERVIEWS = (2, 4, 8, 16)  # how many pixels of the image one of theirs takes the place of
 FIRST_TILE = 6_000  # COGs begin with their directories, then come overviews, the coarsest first
 DATES = 100  # of each place

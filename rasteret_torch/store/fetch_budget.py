@@ -13,11 +13,6 @@ class ByteBudget:
         self._limit = self._free = limit_nbytes
         self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
 
-    @property
-    def free_nbytes(self) -> int:
-        """What could be asked for at once."""
-        return self._free
-
     def hold(self, nbytes: int) -> Held:
         """Waits until `nbytes` are free and holds them (`async with`); a request above the limit goes alone."""
         return Held(self, min(nbytes, self._limit))
