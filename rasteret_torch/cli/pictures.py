@@ -43,7 +43,7 @@ def draw_chips(chips: Sequence[tuple[Tensor, Tensor, Tensor]], path: Path) -> Pa
 
 def draw_index(collection: Collection, path: Path) -> Path:
     """Footprints in lon/lat, coloured by split, one panel for each date."""
-    return _written(plot(collection), path)
+    return _written(plot(collection, "date"), path)
 
 
 def _written(figure: Figure, path: Path) -> Path:
