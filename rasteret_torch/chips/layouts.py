@@ -65,9 +65,15 @@ class Ground:
 
     @functools.cached_property
     def blocks(self) -> Numbers:
-        """[N, 2] chips (down, across) that cover each place."""
-        covering: Numbers = np.ceil((self._size - _ON_EDGE_PX) / np.array(self.chip_px)).astype(np.int64)
-        return np.maximum(1, covering)
+        """[N, 2] chips (down, across) that cover each place side by side."""
+        return self.covering(0)
+
+    def covering(self, overlap_px: int) -> Numbers:
+        """[N, 2] chips (down, across) that cover each place, neighbours sharing so many pixels."""
+        chip_px = np.array(self.chip_px, np.int64)
+        beyond_first = np.ceil(self._size - _ON_EDGE_PX).astype(np.int64) - chip_px
+        counts: Numbers = 1 + -(-np.maximum(beyond_first, 0) // (chip_px - overlap_px))
+        return counts
 
     @functools.cached_property
     def reach(self) -> NDArray[np.float64]:
@@ -135,25 +141,41 @@ class RandomLayout:
 
 @dataclass(frozen=True, eq=False)
 class GridLayout:
-    """Chips side by side over every place, row by row from its top left corner; the last ones may stick out.
+    """Chips over every place, row by row from its top left corner; the last ones may stick out.
 
-    Every pixel of a place lies in exactly one chip.
+    Without overlap every pixel of a place lies in exactly one chip.
+
+    Attributes:
+        ground: the places.
+        length: chips of an epoch, the first ones.
+        overlap_px: pixels that neighbours share, fewer than a chip has along either side; maps of predictions need it.
     """
 
     ground: Ground
     length: int
+    overlap_px: int = 0
+
+    @functools.cached_property
+    def counts(self) -> Numbers:
+        """[N, 2] chips (down, across) of each place."""
+        return self.ground.covering(self.overlap_px)
 
     @functools.cached_property
     def _ends(self) -> Numbers:
-        return np.cumsum(self.ground.blocks.prod(axis=1))
+        return np.cumsum(self.counts.prod(axis=1))
 
     def chips(self, numbers: Numbers, epoch: int) -> Chips:
         """The chips with these numbers; the same in every epoch."""
-        places = np.searchsorted(self._ends, numbers, side="right")
-        blocks = self.ground.blocks[places]
-        inside = numbers - (self._ends[places] - blocks.prod(axis=1))
-        down, across = np.divmod(inside, blocks[:, 1])
-        return Chips(places.astype(np.int64), down * self.ground.chip_px[0], across * self.ground.chip_px[1])
+        places = np.searchsorted(self._ends, numbers, side="right").astype(np.int64)
+        counts = self.counts[places]
+        down, across = np.divmod(numbers - (self._ends[places] - counts.prod(axis=1)), counts[:, 1])
+        rows, cols = self.ground.chip_px
+        return Chips(places, down * (rows - self.overlap_px), across * (cols - self.overlap_px))
+
+
+def overlapping(ground: Ground, overlap_px: int) -> GridLayout:
+    """All chips of a grid whose neighbours share so many pixels."""
+    return GridLayout(ground, int(ground.covering(overlap_px).prod(axis=1).sum()), overlap_px)
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,27 +228,22 @@ class WeightedRowsLayout(RowsLayout):
 
 
 @dataclass(frozen=True, eq=False)
-class InsideLayout:
+class InsideLayout(GridLayout):
     """Chips side by side in every place, none of which sticks out of it: the last ones overlap those before them.
 
     Places smaller than a chip have none.
     """
 
-    ground: Ground
-    length: int
-
     @functools.cached_property
-    def _ends(self) -> Numbers:
-        return np.cumsum(inside_counts(self.ground))
+    def counts(self) -> Numbers:
+        """[N, 2] chips (down, across) of each place."""
+        counts: Numbers = self.ground.blocks * (self.ground.room >= 0).all(axis=1)[:, None]
+        return counts
 
     def chips(self, numbers: Numbers, epoch: int) -> Chips:
         """The chips with these numbers; the same in every epoch."""
-        ground = self.ground
-        places = np.searchsorted(self._ends, numbers, side="right").astype(np.int64)
-        blocks, room = ground.blocks[places], ground.room[places]
-        inside = numbers - (self._ends[places] - blocks.prod(axis=1))
-        down, across = np.divmod(inside, blocks[:, 1])
-        rows, cols = down * ground.chip_px[0], across * ground.chip_px[1]
+        places, rows, cols = super().chips(numbers, epoch)
+        room = self.ground.room[places]
         return Chips(places, np.minimum(rows, room[:, 0]), np.minimum(cols, room[:, 1]))
 
 
@@ -250,12 +267,6 @@ class SomeLayout:
     def chips(self, numbers: Numbers, epoch: int) -> Chips:
         """The chips with these numbers."""
         return self.whole.chips(self.kept[numbers], epoch)
-
-
-def inside_counts(ground: Ground) -> Numbers:
-    """[N] chips of every place where none may stick out."""
-    counts: Numbers = ground.blocks.prod(axis=1) * (ground.room >= 0).all(axis=1)
-    return counts
 
 
 def layout_of(
@@ -282,7 +293,7 @@ def layout_of(
     makers: dict[str, tuple[int, Callable[[int], Layout]]] = {
         "random": (covering, lambda count: RandomLayout(ground, count, seed)),
         "grid": (covering, lambda count: GridLayout(ground, count)),
-        "inside": (int(inside_counts(ground).sum()), lambda count: InsideLayout(ground, count)),
+        "inside": (int(InsideLayout(ground, 0).counts.prod(axis=1).sum()), lambda count: InsideLayout(ground, count)),
         "rows": (len(ground.items), lambda count: RowsLayout(ground, count)),
     }
     if name not in makers:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from typing import Any
 
-from rasteret_torch.chips.overlap import OverlapLayout
+from rasteret_torch.chips.layouts import overlapping
 from rasteret_torch.chips.share import Cut, EvenCut
 from rasteret_torch.loaders.iterable import RasteretIterableDataset
 from rasteret_torch.loaders.ranks import Rank
@@ -42,8 +42,7 @@ class EvaluationDataset(RasteretIterableDataset):
         found = super().source
         if not self._overlap or not isinstance(found, LayoutSource):
             return found
-        layout = OverlapLayout(found.ground, self._overlap)
-        return LayoutSource(found.survey, layout, found.ground, found.recipe)
+        return LayoutSource(found.survey, overlapping(found.ground, self._overlap), found.ground, found.recipe)
 
     def cut(self, position: int = 0) -> Cut:
         """How the rest of an epoch is dealt out to ranks and batches.

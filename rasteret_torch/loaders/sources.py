@@ -9,7 +9,7 @@ import numpy as np
 from affine import Affine
 from pyproj import CRS
 
-from rasteret_torch.chips.layouts import Chips, Ground, Layout, RandomLayout, by_row
+from rasteret_torch.chips.layouts import Chips, GridLayout, Ground, Layout, RandomLayout, by_row
 from rasteret_torch.chips.mixing import Numbers
 from rasteret_torch.chips.survey import Survey, survey
 from rasteret_torch.errors import EmptySelectionError
@@ -95,7 +95,9 @@ class LayoutSource:
         """The layout and its measures; the ground itself is the collection's content."""
         ground, sight = self.ground, 0.0 if self.sight is None else self.sight.min_valid
         weights = getattr(self.layout, "weights", np.empty(0)).tobytes()
-        measures = self.length, ground.chip_px, ground.res, self.survey.crs.to_wkt(), weights, sight
+        measures: tuple[Any, ...] = self.length, ground.chip_px, ground.res, self.survey.crs.to_wkt(), weights, sight
+        if isinstance(self.layout, GridLayout) and self.layout.overlap_px:
+            measures = (*measures, self.layout.overlap_px)
         return hashlib.blake2b(repr((type(self.layout).__name__, *measures)).encode(), digest_size=16).hexdigest()
 
     def prepare(self, epoch: int) -> None:

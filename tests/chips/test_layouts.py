@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rasteret_torch.chips.layouts import Chips, Ground, layout_of, z_curve
+from rasteret_torch.chips.layouts import Chips, Ground, layout_of, overlapping, z_curve
 from rasteret_torch.errors import InputError
 
 
@@ -29,6 +29,20 @@ def test_a_grid_covers_every_pixel_once(sizes, chip):
         seen[place][row : row + chip[0], col : col + chip[1]] += 1
     for (rows, cols), counts in zip(sizes, seen, strict=True):
         assert (counts[:rows, :cols] == 1).all()
+
+
+@given(SIZES, st.integers(4, 20), st.integers(4, 20), st.integers(0, 3))
+def test_neighbours_share_as_much_as_asked(sizes, rows, cols, overlap):
+    layout = overlapping(ground(*sizes, chip=(rows, cols)), overlap)
+    chips = layout.chips(np.arange(layout.length), 0)
+    for place, (height, width) in enumerate(sizes):
+        mine = chips.places == place
+        for first, side, whole in ((chips.rows, rows, height), (chips.cols, cols, width)):
+            starts = np.unique(first[mine])
+            assert starts[0] == 0
+            assert set(np.diff(starts)) <= {side - overlap}
+            assert starts[-1] + side >= whole  # all of it
+            assert len(starts) == 1 or starts[-1] + overlap < whole  # and no chip that shows nothing new
 
 
 @given(SIZES, CHIPS, st.integers(0, 5))
