@@ -17,7 +17,7 @@ from rasteret_torch.index.arrow import children_of, struct_of
 
 # How others name the sides of a box.
 _SIDES = (
-    ("xmin", "ymin", "xmax", "ymax"),
+    s.SIDES,
     ("minx", "miny", "maxx", "maxy"),
     ("min_x", "min_y", "max_x", "max_y"),
     ("west", "south", "east", "north"),
@@ -127,7 +127,7 @@ def _bbox(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_struct(column.type):
         return _named_corners(column)
     corners = [pc.list_element(column, number) for number in _corner_places(column)]
-    chunks = pa.table(dict(zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True))).to_struct_array()
+    chunks = pa.table(dict(zip(s.SIDES, corners, strict=True))).to_struct_array()
     return _cast(chunks, s.BBOX)
 
 
@@ -138,9 +138,9 @@ def _named_corners(column: pa.ChunkedArray) -> pa.ChunkedArray:
     fields = {field.name.lower(): field.name for field in column.type}
     found = next((names for names in _SIDES if set(names) <= set(fields)), None)
     if found is None:
-        raise pa.ArrowInvalid(f"its fields {list(fields.values())} are not {list(_SIDES[0])}")
+        raise pa.ArrowInvalid(f"its fields {list(fields.values())} are not {list(s.SIDES)}")
     sides = [pc.struct_field(column, fields[name]).cast(pa.float64()) for name in found]
-    boxes = pa.table(dict(zip(_SIDES[0], sides, strict=True))).to_struct_array()
+    boxes = pa.table(dict(zip(s.SIDES, sides, strict=True))).to_struct_array()
     missing = pc.is_null(column)
     return _cast(pc.if_else(missing, pa.scalar(None, boxes.type), boxes) if pc.any(missing).as_py() else boxes, s.BBOX)
 

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import Bounds, parse_crs
 from rasteret_torch.index import dates, places, query
+from rasteret_torch.index import schema as s
 
 if TYPE_CHECKING:
     from rasteret_torch.index.collection import Collection
 
 escape = html.escape
 _SHOWN = 8  # bands, CRSs or split values shown before an ellipsis
-_SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def crs_labels(table: pa.Table) -> list[str]:
@@ -111,7 +111,7 @@ def geoparquet(schema: pa.Schema, table: pa.Table) -> pa.Schema:
     column: dict[str, Any] = {
         "encoding": "WKB",
         "geometry_types": _types(footprints),
-        "covering": {"bbox": {side: ["bbox", side] for side in _SIDES}},
+        "covering": {"bbox": {side: ["bbox", side] for side in s.SIDES}},
     }
     bounds = _bounds(table)
     if bounds is not None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rasteret_torch.errors import EmptySelectionError, InputError, SplitNotFoundError
 from rasteret_torch.geo import Bounds
 from rasteret_torch.index import dates
+from rasteret_torch.index import schema as s
 from rasteret_torch.index.areas import lonlat_shapes
 
 Mask = NDArray[np.bool_]
@@ -101,7 +102,7 @@ def bbox_columns(table: pa.Table) -> NDArray[np.float64]:
     """The `bbox` column, [N, 4] xmin, ymin, xmax, ymax in CRS84; nan for rows without one."""
     if "bbox" not in table.column_names:
         raise InputError("this collection has no bbox column; add one, or build it with build_from_table")
-    sides = [pc.struct_field(table.column("bbox"), side) for side in ("xmin", "ymin", "xmax", "ymax")]
+    sides = [pc.struct_field(table.column("bbox"), side) for side in s.SIDES]
     return np.column_stack([pc.fill_null(side, float("nan")).to_numpy() for side in sides]).astype(np.float64)
 
 

@@ -15,7 +15,8 @@ REQUIRED_COLUMNS = ("id", "datetime", "geometry", "assets")
 HEADER_SUFFIX = "_metadata"
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
-BBOX = pa.struct([(side, pa.float64()) for side in ("xmin", "ymin", "xmax", "ymax")])
+SIDES = ("xmin", "ymin", "xmax", "ymax")
+BBOX = pa.struct([(side, pa.float64()) for side in SIDES])
 ASSET = pa.struct([("href", pa.string()), ("band_index", pa.int64())])
 _INTS = pa.list_(pa.int32())
 _DOUBLES = pa.list_(pa.float64())

@@ -65,18 +65,18 @@ def items_table(items: Sequence[Item], bands: Sequence[str], outcomes: Mapping[s
         outcomes: of every href of the items.
         source: goes into the column `collection`.
     """
-    placed = [_first_header(item, outcomes) for item in items]
-    grounds = [None if header is None else footprint_of(header) for header in placed]
+    placed = [_headers_of(item, outcomes) for item in items]
+    grounds = [footprint_of(headers) for headers in placed]
     problems = [_problems(item, outcomes) for item in items]
     columns: dict[str, pa.Array] = {
         "id": pa.array([item.id for item in items], pa.string()),
-        "datetime": _times([item.start_us for item in items]),
-        "start_datetime": _times([_unless_instant(item, item.start_us) for item in items]),
-        "end_datetime": _times([_unless_instant(item, item.end_us) for item in items]),
+        "datetime": times_column([item.start_us for item in items]),
+        "start_datetime": times_column([_unless_instant(item, item.start_us) for item in items]),
+        "end_datetime": times_column([_unless_instant(item, item.end_us) for item in items]),
         "geometry": pa.array([None if ground is None else shapely.to_wkb(ground) for ground in grounds], pa.binary()),
         "bbox": bbox_column(grounds),
-        "assets": assets_column(items, bands),
-        **crs_columns([None if header is None else header.crs for header in placed]),
+        "assets": assets_column([item.assets for item in items], bands),
+        **crs_columns([headers[0].crs if headers else None for headers in placed]),
         **calendar_columns([item.start_us for item in items]),
         "collection": pa.array([source] * len(items), pa.string()),
         "status": pa.array(["error" if problem else "ok" for problem in problems], pa.string()),
@@ -113,9 +113,10 @@ def placed_or_error(href: str, outcome: Outcome) -> Outcome:
     )
 
 
-def _first_header(item: Item, outcomes: Mapping[str, Outcome]) -> TiffHeader | None:
-    found = (outcomes[asset.href] for asset in item.assets.values())
-    return next((outcome for outcome in found if isinstance(outcome, TiffHeader)), None)
+def _headers_of(item: Item, outcomes: Mapping[str, Outcome]) -> list[TiffHeader]:
+    """Of its files, each once, in the order of its bands."""
+    found = (outcomes[href] for href in dict.fromkeys(asset.href for asset in item.assets.values()))
+    return [outcome for outcome in found if isinstance(outcome, TiffHeader)]
 
 
 def _problems(item: Item, outcomes: Mapping[str, Outcome]) -> str:
@@ -143,6 +144,11 @@ class Tally:
             if isinstance(outcome, RasteretTorchError):
                 self.failures.append(outcome)
 
+    def merge(self, other: Tally) -> None:
+        """Counts those of another part of the build."""
+        self.count += other.count
+        self.failures += other.failures
+
     def report(self, max_error_fraction: float) -> None:
         """Gives a build up in which too many files failed; else one warning that counts them and names the first.
 
@@ -150,36 +156,65 @@ class Tally:
             RasteretTorchError: none could be indexed; the error of the first.
             ErrorBudgetExceededError: more than the fraction failed.
         """
-        failed = self.failures
-        if not failed:
-            return
-        if len(failed) == self.count:
+        self.check_some()
+        check_fraction(len(self.failures), self.count, max_error_fraction, self.failures)
+        self.warn(stacklevel=4)
+
+    def check_some(self) -> None:
+        """Gives a build up in which all files failed so far.
+
+        Raises:
+            RasteretTorchError: the error of the first.
+        """
+        if self.failures and len(self.failures) == self.count:
+            first = self.failures[0]
             more = f" (the first of {self.count} files, none of which could be indexed)" if self.count > 1 else ""
-            raise type(failed[0])(f"{failed[0]}{more}")
-        if len(failed) > max_error_fraction * self.count:
-            raise ErrorBudgetExceededError(
-                f"{len(failed)} of {self.count} files could not be indexed, more than max_error_fraction="
-                f"{max_error_fraction:g}; the first: {failed[0]}"
+            raise type(first)(f"{first}{more}")
+
+    def warn(self, stacklevel: int) -> None:
+        """Counts the failures, and names the first, in one warning; none without any.
+
+        Args:
+            stacklevel: as of `warnings.warn`, called from here.
+        """
+        if self.failures:
+            named = "; ".join(str(error) for error in self.failures[:_NAMED])
+            warnings.warn(
+                f"{len(self.failures)} of {self.count} files could not be indexed, see the columns status and error: "
+                f"{named}",
+                stacklevel=stacklevel,
             )
-        named = "; ".join(str(error) for error in failed[:_NAMED])
-        warnings.warn(
-            f"{len(failed)} of {self.count} files could not be indexed, see the columns status and error: {named}",
-            stacklevel=3,
+
+
+def check_fraction(failed: int, count: int, most: float, failures: Sequence[RasteretTorchError]) -> None:
+    """Gives a build up in which too many files failed.
+
+    Args:
+        failed: files that could not be indexed.
+        count: of all files.
+        most: share of them that may fail.
+        failures: the first is named; empty where an earlier run met them.
+
+    Raises:
+        ErrorBudgetExceededError: more failed.
+    """
+    if failed > most * count:
+        first = f"; the first: {failures[0]}" if failures else ""
+        raise ErrorBudgetExceededError(
+            f"{failed} of {count} files could not be indexed, more than max_error_fraction={most:g}{first}"
         )
 
 
 def bbox_column(grounds: Sequence[BaseGeometry | None]) -> pa.Array:
     """The `bbox` column of footprints."""
-    sides = ("xmin", "ymin", "xmax", "ymax")
     boxes = [bbox_of(ground) for ground in grounds]
-    return pa.array([None if box is None else dict(zip(sides, box, strict=True)) for box in boxes], s.BBOX)
+    return pa.array([None if box is None else dict(zip(s.SIDES, box, strict=True)) for box in boxes], s.BBOX)
 
 
-def assets_column(items: Sequence[Item], bands: Sequence[str]) -> pa.Array:
-    """The `assets` column."""
+def assets_column(assets: Sequence[Mapping[str, Asset]], bands: Sequence[str]) -> pa.Array:
+    """The `assets` column of what each item has by band."""
     records = [
-        {band: {"href": asset.href, "band_index": asset.sample} for band, asset in item.assets.items()}
-        for item in items
+        {band: {"href": asset.href, "band_index": asset.sample} for band, asset in found.items()} for found in assets
     ]
     return pa.array(records, pa.struct([(band, s.ASSET) for band in bands]))
 
@@ -211,7 +246,8 @@ def stac_columns(count: int) -> dict[str, pa.Array]:
     }
 
 
-def _times(values: Sequence[int | None]) -> pa.Array:
+def times_column(values: Sequence[int | None]) -> pa.Array:
+    """A column of UTC microseconds since 1970."""
     return pa.array(values, pa.int64()).cast(s.TIMESTAMP)
 
 

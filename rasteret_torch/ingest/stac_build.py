@@ -15,29 +15,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from rasteret_torch.errors import (
-    EmptySelectionError,
-    ErrorBudgetExceededError,
-    FetchError,
-    InputError,
-    RasteretTorchError,
-    UntrustedUriError,
-)
+from rasteret_torch.errors import EmptySelectionError, FetchError, InputError, UntrustedUriError
 from rasteret_torch.index import Collection
 from rasteret_torch.index import schema as s
+from rasteret_torch.ingest.assemble import Tally, check_fraction
 from rasteret_torch.ingest.engine import Engine, LocalEngine
 from rasteret_torch.ingest.headers import Outcome, read_headers
 from rasteret_torch.ingest.journal import Log
 from rasteret_torch.ingest.shards import Shards, fitted, gathered, unified
 from rasteret_torch.ingest.stac_items import Bands, StacItem, check_bands, item_of
 from rasteret_torch.ingest.stac_listing import Listing
-from rasteret_torch.ingest.stac_rows import Disagreements, failed, rows_of
+from rasteret_torch.ingest.stac_rows import Disagreements, rows_of
 from rasteret_torch.store import FetchPolicy, StorageBackend
 from rasteret_torch.store.trust import check_uri
 
 _MAX_HEADERS = 4096  # of one shard
 _HOPELESS = 64  # headers, all failed, after which a build is given up
-_NAMED = 3  # failures told in a warning
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +65,12 @@ class _Run:
     Attributes:
         listed: ids of all items, in order, and their STAC collections.
         fresh: ids that this run read.
-        outcomes: how many headers were read.
-        failures: the errors among them.
+        tally: of the headers that were read.
     """
 
     listed: dict[str, str] = field(default_factory=dict)
     fresh: set[str] = field(default_factory=set)
-    outcomes: int = 0
-    failures: list[RasteretTorchError] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
     disagreements: Disagreements = field(default_factory=Disagreements)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -142,7 +133,7 @@ def _cut(work: Work, run: _Run, done: set[str], bar: Any, least: int) -> Iterato
             start = start if held else len(run.listed)
             held.append(item)
             headers += len(item.claims)
-        full = headers >= min(_MAX_HEADERS, max(least, run.outcomes // 100))
+        full = headers >= min(_MAX_HEADERS, max(least, run.tally.count // 100))
         if held and (full or item.id in done):  # a shard has no gap, so that shards in order are items in order
             yield start, held
             held, headers = [], 0
@@ -181,11 +172,10 @@ def _shard(work: Work, shards: Shards, run: _Run, position: int, items: list[Sta
 
 def _keep(shards: Shards, run: _Run, position: int, items: list[StacItem], made: Made) -> None:
     with run.lock:
-        run.outcomes += made.outcomes
-        run.failures += made.failures
+        run.tally.merge(made.tally)
         run.disagreements.merge(made.disagreements)
-        if run.outcomes >= _HOPELESS and len(run.failures) == run.outcomes:
-            raise _none(run)
+        if run.tally.count >= _HOPELESS:
+            run.tally.check_some()
         run.fresh.update(item.id for item in items)
     shards.add(position, made.table)
 
@@ -209,11 +199,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A shard: its rows, how many headers were read for it, their errors, and what its items said wrong."""
+    """A shard: its rows, how reading their headers went, and what its items said wrong."""
 
     table: pa.Table
-    outcomes: int
-    failures: list[RasteretTorchError]
+    tally: Tally
     disagreements: Disagreements
 
 
@@ -222,7 +211,9 @@ def made_of(part: Part, log: Log | None = None) -> Made:
     outcomes = _outcomes(part, log)
     disagreements = Disagreements()
     table = rows_of(part.items, outcomes, part.data_source, disagreements)
-    return Made(table, len(outcomes), failed(outcomes), disagreements)
+    tally = Tally()
+    tally.add(outcomes.values())
+    return Made(table, tally, disagreements)
 
 
 def _outcomes(part: Part, log: Log | None) -> dict[str, Outcome]:
@@ -251,27 +242,14 @@ def _finished(base: Collection) -> set[str]:
 
 
 def _report(run: _Run) -> None:
-    if run.failures and len(run.failures) == run.outcomes:
-        raise _none(run)
-    if run.failures:
-        named = "; ".join(str(error) for error in run.failures[:_NAMED])
-        warnings.warn(
-            f"{len(run.failures)} of {run.outcomes} files could not be indexed, see the columns status and error: "
-            f"{named}",
-            stacklevel=6,
-        )
+    run.tally.check_some()
+    run.tally.warn(stacklevel=7)
     if run.disagreements.count:
         warnings.warn(
             f"{run.disagreements.count} files are not what their STAC item says, and were taken as they are: "
             f"{run.disagreements.first}",
             stacklevel=6,
         )
-
-
-def _none(run: _Run) -> RasteretTorchError:
-    first = run.failures[0]
-    more = f" (the first of {run.outcomes} files, none of which could be indexed)" if run.outcomes > 1 else ""
-    return type(first)(f"{first}{more}")
 
 
 def _merged(work: Work, shards: Shards, run: _Run, base: Collection | None) -> pa.RecordBatchReader:
@@ -292,7 +270,7 @@ def _merged(work: Work, shards: Shards, run: _Run, base: Collection | None) -> p
             yield counts.counted(fitted(table.filter(keep), schema))
         if not counts.rows:
             raise EmptySelectionError("no item is left to index; loosen the search")
-        counts.check(work.max_error_fraction, run.failures)
+        check_fraction(counts.failed, counts.files, work.max_error_fraction, run.tally.failures)
 
     return pa.RecordBatchReader.from_batches(schema, gathered(tables()))
 
@@ -312,14 +290,6 @@ class _Counts:
                 errors = pc.struct_field(headers, "error")
                 self.failed += len(errors) - errors.null_count
         return table
-
-    def check(self, max_error_fraction: float, failures: list[RasteretTorchError]) -> None:
-        if self.failed > max_error_fraction * self.files:
-            first = f"; the first: {failures[0]}" if failures else ""
-            raise ErrorBudgetExceededError(
-                f"{self.failed} of {self.files} files could not be indexed, more than "
-                f"max_error_fraction={max_error_fraction:g}{first}"
-            )
 
 
 def same_bands(bands: Bands, base: Collection) -> bool:

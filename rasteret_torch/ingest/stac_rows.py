@@ -11,12 +11,9 @@ import pyarrow as pa
 import shapely
 from affine import Affine
 
-from rasteret_torch.errors import RasteretTorchError
 from rasteret_torch.index import schema as s
 from rasteret_torch.ingest import assemble
-from rasteret_torch.ingest.assemble import Asset
 from rasteret_torch.ingest.enrich import enriched
-from rasteret_torch.ingest.footprint import bbox_of
 from rasteret_torch.ingest.headers import Outcome
 from rasteret_torch.ingest.stac_items import Claim, StacItem
 from rasteret_torch.store import redact
@@ -67,12 +64,12 @@ def rows_of(
     table = pa.table(
         {
             "id": pa.array([item.id for item in items], pa.string()),
-            "datetime": _times([item.at_us for item in items]),
-            "start_datetime": _times([item.span_us and item.span_us[0] for item in items]),
-            "end_datetime": _times([item.span_us and item.span_us[1] for item in items]),
+            "datetime": assemble.times_column([item.at_us for item in items]),
+            "start_datetime": assemble.times_column([item.span_us and item.span_us[0] for item in items]),
+            "end_datetime": assemble.times_column([item.span_us and item.span_us[1] for item in items]),
             "geometry": pa.array([None if one is None else shapely.to_wkb(one) for one in grounds], pa.binary()),
-            "bbox": pa.array([_bbox(one) for one in grounds], s.BBOX),
-            "assets": _assets(items, bands),
+            "bbox": assemble.bbox_column(grounds),
+            "assets": assemble.assets_column([item.assets for item in items], bands),
             **assemble.crs_columns([_fallback_crs(item, placed) for item in items]),
             **assemble.calendar_columns([item.at_us for item in items]),
             "collection": pa.array([item.collection or data_source for item in items], pa.string()),
@@ -133,23 +130,6 @@ def _fallback_crs(item: StacItem, placed: Mapping[str, Outcome]) -> str | None:
     return next((claim.crs for claim in item.claims.values() if claim.crs), None)
 
 
-def _assets(items: Sequence[StacItem], bands: Sequence[str]) -> pa.Array:
-    def record(asset: Asset) -> dict[str, Any]:
-        return {"href": asset.href, "band_index": asset.sample}
-
-    records = [{band: record(asset) for band, asset in item.assets.items()} for item in items]
-    return pa.array(records, pa.struct([(band, s.ASSET) for band in bands]))
-
-
-def _bbox(ground: Any) -> dict[str, float] | None:
-    box = bbox_of(ground)
-    return None if box is None else dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
-
-
-def _times(values: Sequence[int | None]) -> pa.Array:
-    return pa.array(values, pa.int64()).cast(s.TIMESTAMP)
-
-
 def _properties(items: Sequence[StacItem]) -> dict[str, pa.Array]:
     names = dict.fromkeys(name for item in items for name in item.properties)
     taken = _OWN | {s.header_column(band) for item in items for band in item.assets}
@@ -180,8 +160,3 @@ def as_text(values: Sequence[Any]) -> pa.Array:
     """Text as it is, anything else as JSON."""
     texts = [value if value is None or isinstance(value, str) else json.dumps(value, default=str) for value in values]
     return pa.array(texts, pa.string())
-
-
-def failed(outcomes: Mapping[str, Outcome]) -> list[RasteretTorchError]:
-    """The errors among outcomes."""
-    return [outcome for outcome in outcomes.values() if isinstance(outcome, RasteretTorchError)]

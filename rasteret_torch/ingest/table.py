@@ -164,8 +164,7 @@ class Enrich:
         quiet = replace(self, progress=False)
         pieces = (table.slice(start, _FAR_ROWS) for table in tables for start in range(0, table.num_rows, _FAR_ROWS))
         for done, part in in_order(engine, quiet.counted, pieces):
-            tally.count += part.count
-            tally.failures += part.failures
+            tally.merge(part)
             yield done
 
     def counted(self, table: pa.Table) -> tuple[pa.Table, assemble.Tally]:
