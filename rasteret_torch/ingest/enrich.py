@@ -93,9 +93,9 @@ def enriched(table: pa.Table, index: UrlIndex, bands: Sequence[str], outcomes: M
     headers = {item: {band: outcomes[asset.href] for band, asset in assets.items()} for item, assets in index.items()}
     table = add_band_metadata_columns(table, bands, headers)
     ids = table.column("id").to_pylist()
-    first = [_first(headers.get(item, {})) for item in ids]
-    grounds = [None if header is None else footprint_of(header) for header in first]
-    labels = [None if header is None else header.crs for header in first]
+    known = [[one for one in headers.get(item, {}).values() if isinstance(one, TiffHeader)] for item in ids]
+    grounds = [footprint_of(of_item) for of_item in known]
+    labels = [of_item[0].crs if of_item else None for of_item in known]
     wkb = pa.array([None if ground is None else shapely.to_wkb(ground) for ground in grounds], pa.binary())
     table = _filled(table, "geometry", wkb)
     table = _filled(table, "bbox", assemble.bbox_column(grounds))
@@ -107,10 +107,6 @@ def enriched(table: pa.Table, index: UrlIndex, bands: Sequence[str], outcomes: M
         if name not in table.column_names:
             table = table.append_column(name, column)
     return table
-
-
-def _first(headers: Mapping[str, Outcome]) -> TiffHeader | None:
-    return next((one for one in headers.values() if isinstance(one, TiffHeader)), None)
 
 
 def _problem(headers: Mapping[str, Outcome]) -> str | None:

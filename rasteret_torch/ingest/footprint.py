@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import shapely
@@ -19,11 +21,38 @@ _TOLERANCE_DEG = 1e-5  # about 1 m: footprints choose items, exact bounds come f
 _FULL_TURN_DEG = 360.0 - 1e-6
 
 
-def footprint_of(header: TiffHeader) -> BaseGeometry | None:
-    """The ground of a file in CRS84; None without georeferencing, or where its projection has no lon/lat."""
-    if header.transform is None or header.crs is None:
-        return None
-    return footprint(tuple(header.transform[:6]), (header.image.height, header.image.width), header.crs)
+def footprint_of(headers: Iterable[TiffHeader]) -> BaseGeometry | None:
+    """The ground of the files of an item in CRS84; None without georeferencing, or where projections have no lon/lat."""
+    files: list[_File] = []
+    for header in headers:
+        if header.transform is not None and header.crs is not None:
+            file = _File(tuple(header.transform[:6]), (header.image.height, header.image.width), header.crs)
+            if not any(one.covers(file) for one in files):
+                files.append(file)
+    grounds = [ground for ground in (footprint(*file) for file in files) if ground is not None]
+    if len(grounds) < 2:
+        return grounds[0] if grounds else None
+    return _areas(shapely.union_all(grounds))
+
+
+class _File(NamedTuple):
+    """The grid of a file."""
+
+    transform: tuple[float, ...]
+    shape: tuple[int, int]
+    crs: str
+
+    def covers(self, other: _File) -> bool:
+        """Whether another file reaches beyond this one by at most a pixel of either, as bands of one scene do."""
+        if self == other:
+            return True
+        (a, b, left, d, e, top), (a2, b2, left2, d2, e2, top2) = self.transform, other.transform
+        if self.crs != other.crs or b or d or b2 or d2 or a * a2 < 0 or e * e2 < 0:
+            return False
+        (height, width), (height2, width2) = self.shape, other.shape
+        across = (left2 - left) / a, (left + width * a - left2 - width2 * a2) / a
+        down = (top2 - top) / e, (top + height * e - top2 - height2 * e2) / e
+        return min(across) >= -max(1.0, a2 / a) and min(down) >= -max(1.0, e2 / e)
 
 
 @functools.lru_cache(4096)  # a scene's tile comes again with every date

@@ -5,13 +5,12 @@ Every tile that holds a point is read once, and only the rectangle of it that it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-from affine import Affine
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -124,8 +123,17 @@ def pixel_positions(source: Source, x: Floats, y: Floats) -> tuple[Floats, Float
     """
     if source.header.transform is None:
         raise NotGeoreferencedError(f"item {source.item_id!r}, band {source.band!r} has no transform; use rt.read_tiff")
-    inverse: Affine = ~source.header.transform
-    return x * inverse.a + y * inverse.b + inverse.c, x * inverse.d + y * inverse.e + inverse.f
+    return positions(source.header.transform[:6], x, y)
+
+
+def positions(transforms: Iterable[Any], x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """(col, row) of points under one transform, or one each: six numbers, or six arrays, in the order of `Affine`."""
+    a, b, c, d, e, f = transforms
+    scale = 1.0 / (a * e - b * d)
+    across_x, across_y, down_x, down_y = e * scale, -b * scale, -d * scale, a * scale
+    cols = x * across_x + y * across_y + (-c * across_x - f * across_y)
+    rows = x * down_x + y * down_y + (-c * down_x - f * down_y)
+    return cols, rows
 
 
 def _patches(request: Request, pairs: Pairs, known: NDArray[np.bool_] | None, reach: int) -> Iterator[Patch]:

@@ -137,7 +137,8 @@ def on_lattice(request: Request, overlap: Overlap, row: int, lattice: Grid) -> O
     fits = same_crs(overlap.grid.crs, lattice.crs) and fits_lattice(overlap.grid, lattice)
     if fits:
         return replace(overlap, rows=np.array([row]))
-    return _laid(request, overlap.number, np.array([row]), lattice)
+    foreign = None if same_crs(overlap.grid.crs, lattice.crs) else lattice.crs
+    return _laid(request, overlap.number, np.array([row]), lattice, foreign)
 
 
 def fits_lattice(grid: Grid, lattice: Grid) -> bool:
@@ -237,15 +238,22 @@ def bands_by_dtype(request: Request, row: int) -> list[list[str]]:
     return list(groups.values())
 
 
-def _laid(request: Request, number: int, rows: Rows, lattice: Grid) -> Overlap | None:
-    """The geometry on a lattice, with those of `rows` that have pixels of it."""
+def _laid(request: Request, number: int, rows: Rows, lattice: Grid, crs: CRS | None = None) -> Overlap | None:
+    """The geometry on a lattice, with those of `rows` that have pixels of it.
+
+    Args:
+        request, number: which geometry.
+        rows: of items.
+        lattice: the pixels.
+        crs: in which the boxes of the rows are looked at; None takes that of the result, else the rows' own.
+    """
     assert lattice.crs is not None
     source = request.areas.crs
     shape = polygons_of(request.areas.shapes[number])
     shape = project_shape(_unwrapped(shape, source, lattice.crs), source, lattice.crs)
     grid = crop(lattice, shape.bounds, slack_px=0.0 if same_crs(source, lattice.crs) else PROJECTED_SLACK_PX)
     mask = burn(shape, grid, all_touched=request.options.all_touched)
-    kept = rows[_has_pixels(mask, _windows(request, rows, grid))]
+    kept = rows[_has_pixels(mask, _windows(request, rows, grid, crs or request.target_crs))]
     return Overlap(number, grid, mask, kept) if len(kept) else None
 
 
@@ -292,10 +300,9 @@ def _unwrapped(shape: BaseGeometry, source: CRS, target: CRS) -> BaseGeometry:
     )
 
 
-def _windows(request: Request, rows: Rows, grid: Grid) -> NDArray[np.int64]:
+def _windows(request: Request, rows: Rows, grid: Grid, crs: CRS | None) -> NDArray[np.int64]:
     """[N, 4] (first row, stop row, first col, stop col) of the pixels whose centre an item's box holds, on the grid."""
-    runtime = request.collection.runtime
-    boxes = runtime.bounds(None if request.target_crs is None else grid.crs, request.bands)[rows]
+    boxes = request.collection.runtime.bounds(crs, request.bands)[rows]
     inverse = ~grid.transform
     x, y = boxes[:, [0, 0, 2, 2]], boxes[:, [1, 3, 1, 3]]
     cols, lines = inverse.a * x + inverse.b * y + inverse.c, inverse.d * x + inverse.e * y + inverse.f

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple, Unpack, get_args
 
 import numpy as np
@@ -15,7 +16,7 @@ from rasteret_torch.geo import crs_label, project_points
 from rasteret_torch.index import Collection
 from rasteret_torch.read.plan import common_dtype
 from rasteret_torch.read.steps import times_of
-from rasteret_torch.readers.gather import Floats, Found, Ints, Pairs, gather, gather_windows, pixel_positions
+from rasteret_torch.readers.gather import Floats, Found, Ints, Pairs, gather, gather_windows, positions
 from rasteret_torch.readers.options import AreaArguments, AreaOptions, takes_area_options
 from rasteret_torch.readers.point_input import as_points
 from rasteret_torch.readers.request import Request, beside, request
@@ -121,23 +122,18 @@ def _check(options: AreaOptions, match: str, distance_px: int, side_px: int) -> 
 
 
 def _hits(asked: Request) -> Hits:
-    """Finds the items of every point: boxes first, then the pixels of the first band's grid."""
+    """Finds the items of every point: boxes first, then the pixels of their files; one band's is enough."""
     runtime = asked.collection.runtime
     x, y = _coordinates(asked)
     rows = asked.candidates((float(x.min()), float(y.min()), float(x.max()), float(y.max())))
     if not len(rows):
         return Hits(rows, rows)
     point, owner = _near(asked, rows, x, y)
-    crs_ids = runtime.grids(asked.bands[0])[2][owner]
     held = np.zeros(len(point), bool)
-    for crs_id in np.unique(crs_ids):
-        at = np.flatnonzero(crs_ids == crs_id)
-        if crs_id < 0:
-            runtime.source(int(owner[at[0]]), asked.bands[0])  # says what is wrong with it
-            continue
-        distinct, back = np.unique(point[at], return_inverse=True)
-        px, py = project_points(x[distinct], y[distinct], asked.areas.crs, runtime.crs_list[crs_id])
-        held[at] = _held(asked, owner[at], px[back.ravel()], py[back.ravel()])
+    for band in asked.bands:
+        left = np.flatnonzero(~held)
+        if len(left):
+            held[left] = _held(asked, band, Hits(point[left], owner[left]), x, y)
     point, row = point[held], owner[held]
     order = np.lexsort((row, runtime.start_us[row], point))
     return Hits(point[order], row[order])
@@ -163,17 +159,20 @@ def _near(asked: Request, rows: Ints, x: Floats, y: Floats) -> tuple[Ints, Ints]
     return point, rows[box]
 
 
-def _held(asked: Request, rows: Ints, x: Floats, y: Floats) -> NDArray[np.bool_]:
-    """Whether the grid of each row has a pixel that contains the point."""
-    held = np.zeros(len(rows), bool)
-    order = np.argsort(rows, kind="stable")
-    for part in np.split(order, np.flatnonzero(np.diff(rows[order])) + 1):
-        if len(part):
-            row = int(rows[part[0]])
-            source = asked.collection.runtime.source(row, asked.bands[0])
-            cols, lines = pixel_positions(source, x[part], y[part])
-            height, width = source.header.image.height, source.header.image.width
-            held[part] = (cols >= 0) & (lines >= 0) & (cols < width) & (lines < height)
+def _held(asked: Request, band: str, hits: Hits, x: Floats, y: Floats) -> NDArray[np.bool_]:
+    """Whether the file of a band in each row has a pixel that contains the point."""
+    runtime = asked.collection.runtime
+    transforms, shapes, crs_ids = (found[hits.row] for found in runtime.grids(band))
+    held = np.zeros(len(hits.point), bool)
+    for crs_id in np.unique(crs_ids):
+        at = np.flatnonzero(crs_ids == crs_id)
+        if crs_id < 0:
+            runtime.source(int(hits.row[at[0]]), band)  # says what is wrong with it
+            continue
+        distinct, back = np.unique(hits.point[at], return_inverse=True)
+        px, py = project_points(x[distinct], y[distinct], asked.areas.crs, runtime.crs_list[crs_id])
+        cols, lines = positions(transforms[at].T, px[back.ravel()], py[back.ravel()])
+        held[at] = (cols >= 0) & (lines >= 0) & (cols < shapes[at, 1]) & (lines < shapes[at, 0])
     return held
 
 
@@ -193,30 +192,52 @@ def _gathered(
     asked: Request, hits: Hits, dtype: np.dtype[Any], distance_px: int
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """(hit, band) values and valid, in the order of the hits."""
-    return _in_order(asked, hits, lambda pairs: gather(asked, pairs, dtype, distance_px))
+    return _in_order(asked, hits, lambda some, pairs: gather(some, pairs, dtype, distance_px))
 
 
-def _in_order(asked: Request, hits: Hits, read: Callable[[Pairs], Found]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """What is read of pairs in order of their items, in the order of the hits."""
+def _in_order(
+    asked: Request, hits: Hits, read: Callable[[Request, Pairs], Found]
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """What is read of pairs in order of their items, in the order of the hits: (hit, band, …) values and valid."""
     runtime = asked.collection.runtime
     order = np.argsort(hits.row, kind="stable")
     row, point = hits.row[order], hits.point[order]
-    x, y = (side[point] for side in _coordinates(asked))
-    crs_ids = runtime.grids(asked.bands[0])[2][row]
+    alike: dict[bytes, list[int]] = {}  # the bands of an item lie in one CRS, but for rare ones
+    for number, band in enumerate(asked.bands):
+        alike.setdefault(runtime.grids(band)[2][row].tobytes(), []).append(number)
+    parts: list[Found] = []
+    for crs_ids, numbers in alike.items():
+        x, y = (side[point] for side in _coordinates(asked))
+        _project(asked, row, np.frombuffer(crs_ids, np.int32), x, y)
+        some = replace(asked, bands=tuple(asked.bands[number] for number in numbers))
+        parts.append(read(some, Pairs(row, x, y)))
+    back = np.argsort(order)
+    if len(parts) == 1:
+        return parts[0].values[back], parts[0].valid[back]
+    places = np.argsort([number for numbers in alike.values() for number in numbers])
+    values = np.concatenate([found.values for found in parts], axis=1)
+    valid = np.concatenate([found.valid for found in parts], axis=1)
+    return values[:, places][back], valid[:, places][back]
+
+
+def _project(asked: Request, row: Ints, crs_ids: NDArray[np.int32], x: Floats, y: Floats) -> None:
+    """Points into the CRSs of their files, in place.
+
+    Raises:
+        RasteretTorchError: a file without a CRS.
+    """
     for crs_id in np.unique(crs_ids):
-        at = crs_ids == crs_id
-        x[at], y[at] = project_points(x[at], y[at], asked.areas.crs, runtime.crs_list[crs_id])
-    found = read(Pairs(row, x, y))
-    back = np.empty_like(order)
-    back[order] = np.arange(len(order))
-    return found.values[back], found.valid[back]
+        at = np.flatnonzero(crs_ids == crs_id)
+        if crs_id < 0:
+            raise asked.obstacle(int(row[at[0]]))
+        x[at], y[at] = project_points(x[at], y[at], asked.areas.crs, asked.collection.runtime.crs_list[crs_id])
 
 
 def _windows(asked: Request, samples: Samples, dtype: np.dtype[Any], side_px: int) -> dict[str, pa.Array]:
     """Column `window` of the samples."""
     pairs, back = np.unique(np.stack([samples.point, samples.row]), axis=1, return_inverse=True)
     hits = Hits(pairs[0], pairs[1])
-    values, valid = _in_order(asked, hits, lambda pairs: gather_windows(asked, pairs, dtype, side_px))
+    values, valid = _in_order(asked, hits, lambda some, pairs: gather_windows(some, pairs, dtype, side_px))
     at = back.ravel(), samples.band
     flat = pa.array(values[at].ravel(), mask=~valid[at].ravel())
     return {"window": pa.FixedSizeListArray.from_arrays(flat, side_px * side_px)}
@@ -254,8 +275,8 @@ def _latest(asked: Request, hits: Hits, dtype: np.dtype[Any], distance_px: int) 
 def _table(asked: Request, samples: Samples, more: dict[str, pa.Array]) -> pa.Table:
     runtime, shapes = asked.collection.runtime, asked.areas.shapes
     rows, position = np.unique(samples.row, return_inverse=True)
-    crs_ids = runtime.grids(asked.bands[0])[2][rows]
-    labels = [crs_label(runtime.crs_list[crs_id]) for crs_id in crs_ids.tolist()]
+    crs_ids = np.stack([runtime.grids(band)[2] for band in asked.bands])[samples.band, samples.row]
+    labels = pa.array([crs_label(crs) for crs in runtime.crs_list], pa.string())
     times = pa.array(times_of(asked.collection, [[row] for row in rows.tolist()]), pa.timestamp("us", tz="UTC"))
     at = pa.array(position.ravel())
     columns = dict(
@@ -269,7 +290,7 @@ def _table(asked: Request, samples: Samples, more: dict[str, pa.Array]) -> pa.Ta
                 times.take(at),
                 pa.array(list(asked.bands)).take(pa.array(samples.band)),
                 pa.array(samples.values, mask=~samples.valid),
-                pa.array(labels, pa.string()).take(at),
+                labels.take(pa.array(crs_ids)),
             ),
             strict=True,
         )

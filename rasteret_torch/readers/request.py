@@ -104,7 +104,7 @@ class Request:
         """The rows whose bands can all be read; the others are left out with a warning."""
         incomplete = self._incomplete[rows]
         for row in rows[incomplete]:
-            warnings.warn(f"left out: {self._obstacle(int(row))}", stacklevel=2)
+            warnings.warn(f"left out: {self.obstacle(int(row))}", stacklevel=2)
         return rows[~incomplete]
 
     def _check_unplaced(self, box: Bounds) -> None:
@@ -112,13 +112,13 @@ class Request:
         runtime = self.collection.runtime
         lonlat = project_bounds(box, self.areas.crs, parse_crs(CRS84)) if box[0] <= box[2] else box
         for row in np.intersect1d(self._unplaced, runtime.find(lonlat)):
-            error = self._obstacle(int(row))
+            error = self.obstacle(int(row))
             if self.options.read.on_error == "raise":
                 raise error
             warnings.warn(f"left out: {error}", stacklevel=2)
 
-    def _obstacle(self, row: int) -> RasteretTorchError:
-        """Why a row has no grid."""
+    def obstacle(self, row: int) -> RasteretTorchError:
+        """Why a row has no grid in a CRS."""
         for band in self.bands:
             try:
                 self.collection.runtime.grid(row, band)

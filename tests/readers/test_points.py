@@ -51,6 +51,38 @@ def test_every_value_equals_rasterio_sample(naip):
     assert table.num_rows == 2 * held
 
 
+@pytest.fixture
+def sideways(tmp_path):
+    """One item near 12 E: band A in UTM zone 32, and B, which reaches twice as far east, in zone 33."""
+    west, east = Affine(10.0, 0.0, 736_000.0, 0.0, -10.0, 4_988_000.0), (263_600.0, 4_987_800.0)
+    write_tiff(tmp_path / "s_20200101_A.tif", shape=(60, 80), transform=west)
+    turned = Affine(10.0, 0.0, east[0], 0.0, -10.0, east[1])
+    write_tiff(tmp_path / "s_20200101_B.tif", shape=(60, 160), transform=turned, crs="EPSG:32633", seed=1)
+    regex = r"s_(?P<date>\d{8})_(?P<band>[AB])\.tif"
+    return rt.build_from_files(tmp_path, filename_regex=regex, progress=False)
+
+
+@pytest.mark.parametrize("bands", [["A", "B"], ["B", "A"]])
+def test_each_band_has_its_own_ground_and_crs(sideways, bands):
+    zones = {"A": UTM, "B": "EPSG:32633"}
+    xmin, ymin, xmax, ymax = sideways.bounds
+    points = np.column_stack([RNG.uniform(xmin, xmax, 300), RNG.uniform(ymin, ymax, 300)])
+    frame = sideways.sample_points(points, bands, window_pixels=3).to_pandas()
+    for band in bands:
+        own = frame[frame.band == band]
+        assert set(own.raster_crs) == {zones[band]}
+        with rasterio.open(sideways.runtime.source(0, band).href) as file:
+            there = rasterio.warp.transform("OGC:CRS84", file.crs, *points[own.point_index].T)
+            expected = np.array([value[0] for value in file.sample(zip(*there, strict=True))])
+            assert 60 < (expected > 0).sum() < len(own)
+        np.testing.assert_array_equal(own.value.fillna(0).to_numpy(), expected)
+        middle = np.array([0 if np.isnan(window[4]) else window[4] for window in own.window])
+        np.testing.assert_array_equal(middle, expected)
+    areas = sideways.get_gdf(sideways.bounds, bands)
+    assert dict(zip(areas.band, areas.raster_crs, strict=True)) == zones
+    assert areas["valid"].map(np.ndarray.any).all()
+
+
 def test_rows_are_in_order_of_point_time_and_band(naip):
     frame = naip.sample_points(scattered(50), ["N", "R"], geometry_crs=UTM14).to_pandas()
     order = frame.assign(rank=frame.band.map({"N": 0, "R": 1})).sort_values(["point_index", "datetime", "rank"])
