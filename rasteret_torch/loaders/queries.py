@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import shapely
 from torchgeo.datasets import GeoDataset
 
 from rasteret_torch.chips.mixing import fractions, key_of, mixed
@@ -68,7 +69,7 @@ def _present(dataset: GeoDataset, query: Query, sample: Sample | None) -> Sample
 def substitute(dataset: GeoDataset, query: Query, error: RasteretTorchError) -> Sample:
     """The sample of another place: as large, inside an item, a function of the query alone.
 
-    Items of the same time are tried first, then any.
+    Items elsewhere are tried, first those of the same time, then any: what failed likely fails again.
 
     Args:
         dataset: of ours.
@@ -99,10 +100,13 @@ def _others(dataset: GeoDataset, query: Query) -> Iterator[Query]:
     x, y, t = dataset._disambiguate_slice(query)
     key = key_of(*np.array([x.start, y.start]).view(np.int64).tolist(), t.start.value)
     frame = dataset.index
-    of_time = np.flatnonzero(frame.index.overlaps(pd.Interval(t.start, t.stop, closed="both")))
+    # Those that meet the place are left to the last: one of them failed, and would be asked for again and again.
+    near = frame.geometry.intersects(shapely.box(x.start, y.start, x.stop, y.stop)).to_numpy()
+    far = np.flatnonzero(~near) if not near.all() else np.arange(len(frame))
+    of_time = far[frame.index[far].overlaps(pd.Interval(t.start, t.stop, closed="both"))]
     width, height = x.stop - x.start, y.stop - y.start
     for attempt in substitutes(_time_limit_s(dataset)):
-        rows = of_time if len(of_time) and attempt < SUBSTITUTES // 2 else np.arange(len(frame))
+        rows = of_time if len(of_time) and attempt < SUBSTITUTES // 2 else far
         row = rows[int(mixed([attempt], key, _ROW)[0]) % len(rows)]
         if rows is not of_time:
             t = slice(frame.index[row].left, frame.index[row].right, t.step)

@@ -138,7 +138,9 @@ def test_series_and_queries_keep_the_step_of_an_item_that_is_not_indexed(half_in
     assert [int(step.sum()) for step in sample["mask_valid"]] == [64 * 64, 0, 64 * 64]
     assert len(dataset.bad_samples) == 1
     by_item = rt.RasteretGeoDataset(half_indexed, ["a", "b"], read=rt.ReadOptions(on_error="replace"))
-    assert by_item[10000.0:10320.0, -320.0:0.0]["mask_valid"].all()
+    time = by_item.index.index[1]
+    assert by_item[10000.0:10320.0, -320.0:0.0, time.left : time.right]["mask_valid"].all()
+    assert len(by_item.bad_samples) == 1, "no substitute was looked for where it would fail again"
 
 
 def test_items_without_a_place_in_any_band_are_said(tmp_path):
