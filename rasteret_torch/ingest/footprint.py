@@ -22,7 +22,7 @@ _FULL_TURN_DEG = 360.0 - 1e-6
 
 
 def footprint_of(headers: Iterable[TiffHeader]) -> BaseGeometry | None:
-    """The ground of the files of an item in CRS84; None without georeferencing, or where projections have no lon/lat."""
+    """The ground of the files of an item in CRS84; None where they have no place, or their projections no lon/lat."""
     files: list[_File] = []
     for header in headers:
         if header.transform is not None and header.crs is not None:

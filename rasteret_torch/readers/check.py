@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -206,7 +207,8 @@ class _Checked:
             if isinstance(outcome, RasteretTorchError):
                 found.append((_status(outcome), str(outcome)))
             else:
-                differences = "; ".join(_differences(sources[0].header, outcome))
+                different = (_differences(one.header, outcome) for one in _tables(sources).values())
+                differences = "; ".join(dict.fromkeys(itertools.chain.from_iterable(different)))
                 found.append(("changed", differences) if differences else ("ok", ""))
         if self.depth == "tile":
             found = self._tiles(files, found)
@@ -217,16 +219,18 @@ class _Checked:
 
     def _tiles(self, files: list[list[Source]], found: list[tuple[Status, str]]) -> list[tuple[Status, str]]:
         """Decodes a tile of every file that is well so far."""
-        good = [number for number, (status, _) in enumerate(found) if status == "ok"]
+        good: list[int] = []
         plans = []
-        for number in good:
-            first = files[number][0]
-            image = first.header.image
-            window = Window(image.height // 2, image.width // 2, 1, 1)
-            samples = sorted({source.sample for source in files[number]})
-            plans.append(plan_window(first.href, first.header, window, level=0, samples=samples))
+        for number in (number for number, (status, _) in enumerate(found) if status == "ok"):
+            for table, first in _tables(files[number]).items():
+                image = first.header.image
+                window = Window(image.height // 2, image.width // 2, 1, 1)
+                samples = sorted({source.sample for source in files[number] if source.file == table})
+                good.append(number)
+                plans.append(plan_window(first.href, first.header, window, level=0, samples=samples))
         failures: Failures = {}
-        reader = pipeline(replace(self.read, on_error="nodata"), self.backend)
+        anew = replace(self.read, on_error="nodata", tile_cache_nbytes=0, disk_cache_dir=None)
+        reader = pipeline(anew, self.backend)
         for start in range(0, len(plans), self.read.max_concurrent):
             some: Failures = {}
             reader.submit(plans[start : start + self.read.max_concurrent], None, some).result()
@@ -236,6 +240,14 @@ class _Checked:
             (_status(broken[number]), str(broken[number])) if number in broken else one
             for number, one in enumerate(found)
         ]
+
+
+def _tables(sources: Sequence[Source]) -> dict[tuple[str, str], Source]:
+    """The first of the sources that share a tile table, for each: of a planar file, rows may hold one for each band."""
+    found: dict[tuple[str, str], Source] = {}
+    for source in sources:
+        found.setdefault(source.file, source)
+    return found
 
 
 def _status(error: RasteretTorchError) -> Status:

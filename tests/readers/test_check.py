@@ -77,6 +77,34 @@ def test_a_damaged_tile_shows_where_tiles_are_read(folder):
     assert [one.status for one in report.files] == ["ok", "unreadable", "ok"]
 
 
+def test_each_band_of_a_planar_file_is_looked_at_where_rows_hold_its_tiles_alone(tmp_path):
+    path = write_tiff(tmp_path / "2020_planar.tif", bands=2, interleave="band")
+    table = rt.build_from_files([path], filename_regex=r"(?P<date>\d{4})_planar", date_format="%Y").to_table()
+    stored = {}
+    for number, name in enumerate(("B1", "B2")):
+        (header,) = table.column(f"{name}_metadata").to_pylist()
+        tiles = len(header["tile_offsets"]) // 2
+        own = slice(number * tiles, (number + 1) * tiles)
+        split = {part: header[part][own] for part in ("tile_offsets", "tile_byte_counts")}
+        stored[f"{name}_metadata"] = {part: header[part] for part in PLANAR_ROW} | split
+    for name, header in stored.items():
+        kind = table.schema.field(name).type
+        fields = [kind.field(part) for part in header]
+        table = table.set_column(table.schema.get_field_index(name), name, pa.array([header], pa.struct(fields)))
+    index = rt.as_collection(table)
+    assert index.check(depth="tile").ok
+    with path.open("r+b") as file:
+        file.seek(stored["B2_metadata"]["tile_offsets"][5])
+        file.write(b"\xff" * (stored["B2_metadata"]["tile_byte_counts"][5] // 2))
+    assert [(one.bands, one.status) for one in index.check(depth="tile").files] == [(("B1", "B2"), "unreadable")]
+
+
+PLANAR_ROW = (
+    "image_width", "image_height", "tile_width", "tile_height", "dtype", "transform", "predictor", "compression",
+    "nodata", "samples_per_pixel", "planar_configuration", "photometric", "extra_samples",
+)  # fmt: skip
+
+
 def test_assets_without_a_header_are_named(folder):
     table = build(folder).to_table()
     place = table.schema.get_field_index("B1_metadata")
