@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rasteret_torch.errors import CorruptTileError, RasteretTorchError
 from rasteret_torch.read.cache import TileKey
 from rasteret_torch.read.layers import LayerJob
 from rasteret_torch.read.stats import ReadStats
-from rasteret_torch.read.tiles import TileRef
+from rasteret_torch.read.tiles import TileRef, tiles_of
 from rasteret_torch.store import DiskCache, ObjectStamp, local_path, pread_span, redact
-from rasteret_torch.tiff import Tile, inflate_tile, prefix_nbytes
+from rasteret_torch.tiff import Tile, inflate_tile, prefix_nbytes, tile_span
 from rasteret_torch.tiff.model import Layout
 
 Body = bytes | memoryview
@@ -67,6 +67,46 @@ class TileNeed:
 
 
 Fetched = tuple[TileNeed, Body]
+
+
+def needs_of(jobs: Iterable[LayerJob]) -> dict[TileKey, TileNeed]:
+    """Every tile once, with all its pastes; tiles that are not stored are pasted right away."""
+    needs: dict[TileKey, TileNeed] = {}
+    for job in jobs:
+        for image in job.plan.images:
+            _add_tiles(needs, job, *image)
+    return needs
+
+
+def _add_tiles(
+    needs: dict[TileKey, TileNeed], job: LayerJob, layout: Layout, is_mask: bool, samples: Sequence[int]
+) -> None:
+    """Adds the tiles of one image of a layer."""
+    plan, header = job.plan, job.plan.header
+    form = hash((header.file_size, header.etag, header.last_modified, layout.form))
+    for ref in tiles_of(layout, plan.window, samples):
+        version = hash((form, layout.offsets.item(ref.index)))
+        key = TileKey(plan.href, plan.level, is_mask, ref.index, version)
+        need = needs.get(key) or _stored(key, layout, job, ref)
+        if need is not None:
+            needs[key] = need
+            need.rows = ref.rows if job.canvas.plan.whole_tiles else max(need.rows, ref.paste.rows.stop)
+            need.pastes.append((job, ref))
+
+
+def _stored(key: TileKey, layout: Layout, job: LayerJob, ref: TileRef) -> TileNeed | None:
+    """A tile that its file stores; the layer hears of one that it does not, or that the tables put outside of it."""
+    header = job.plan.header
+    try:
+        span = tile_span(layout, ref.index, header.file_size)
+    except RasteretTorchError as error:
+        job.error = job.error or located(error, job, key)
+        return None
+    if span is not None:
+        return TileNeed(key, layout, ObjectStamp(header.file_size, header.etag), span, ref.rows)
+    if not key.is_mask:  # an absent tile of a mask hides everything, as the buffer starts out
+        job.paste_absent(ref)
+    return None
 
 
 def located(error: RasteretTorchError, job: LayerJob, key: TileKey) -> RasteretTorchError:

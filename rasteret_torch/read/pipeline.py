@@ -22,17 +22,15 @@ from rasteret_torch.errors import DeadlineExceededError, RasteretTorchError
 from rasteret_torch.read.cache import TileCache, TileKey, tile_cache
 from rasteret_torch.read.lane import Lane
 from rasteret_torch.read.layers import LayerJob, StepCanvas, merge
-from rasteret_torch.read.needs import Fetched, TileNeed, bundles, finish_fetched, located, read_kept, read_local
+from rasteret_torch.read.needs import Fetched, TileNeed, bundles, finish_fetched, needs_of, read_kept, read_local
 from rasteret_torch.read.options import ReadOptions
 from rasteret_torch.read.plan import ChipPlan
 from rasteret_torch.read.spans import TileBytes, requests_for
 from rasteret_torch.read.stats import ReadStats
-from rasteret_torch.read.tiles import tiles_of
 from rasteret_torch.store import (
     ByteBudget,
     DiskCache,
     Fetcher,
-    ObjectStamp,
     Part,
     Request,
     StorageBackend,
@@ -40,7 +38,7 @@ from rasteret_torch.store import (
     is_local,
     runtime,
 )
-from rasteret_torch.tiff import Tile, tile_span
+from rasteret_torch.tiff import Tile
 
 
 class ChipPixels(NamedTuple):
@@ -148,7 +146,7 @@ class Pipeline:
             unread[:] = pending
             per_canvas = [canvas.next_jobs() for canvas in pending]
             jobs = [job for jobs in per_canvas for job in jobs]
-            await self._gather(self._needs(jobs))
+            await self._gather(needs_of(jobs))
             for job in jobs:
                 if job.error is None:
                     continue
@@ -160,62 +158,11 @@ class Pipeline:
             await asyncio.gather(*(self._lane.finish(_merge, part) for part in itertools.batched(per_canvas, share)))
         unread.clear()
 
-    def _needs(self, jobs: Iterable[LayerJob]) -> dict[TileKey, TileNeed]:
-        """Every tile once, with all its pastes; absent tiles are pasted right away."""
-        needs: dict[TileKey, TileNeed] = {}
-        for job in jobs:
-            plan = job.plan
-            header = plan.header
-            stamp = ObjectStamp(header.file_size, header.etag)
-            for layout, is_mask, samples in plan.images:
-                form = hash((header.file_size, header.etag, header.last_modified, layout.form))
-                for ref in tiles_of(layout, plan.window, samples):
-                    version = hash((form, layout.offsets.item(ref.index)))
-                    key = TileKey(plan.href, plan.level, is_mask, ref.index, version)
-                    need = needs.get(key)
-                    if need is None:
-                        try:
-                            span = tile_span(layout, ref.index, header.file_size)
-                        except RasteretTorchError as error:
-                            job.error = job.error or located(error, job, key)
-                            continue
-                        if span is None:
-                            if not is_mask:  # an absent tile of a mask hides everything, as the buffer starts out
-                                job.paste_absent(ref)
-                            continue
-                        need = needs[key] = TileNeed(key, layout, stamp, span, ref.rows)
-                    need.rows = ref.rows if job.canvas.plan.whole_tiles else max(need.rows, ref.paste.rows.stop)
-                    need.pastes.append((job, ref))
-        return needs
-
     async def _gather(self, needs: dict[TileKey, TileNeed]) -> None:
         """Brings every tile from memory, from another batch's flight, from disk or from the store."""
         tasks: list[asyncio.Future[None]] = []
-        here: list[tuple[TileNeed, Tile]] = []
-        local: list[TileNeed] = []
-        remote: dict[str, list[TileNeed]] = {}
         try:
-            for need in needs.values():
-                cached = self.cache.get(need.key, need.rows)
-                under_way = self._flights.get(need.key)
-                if cached is not None:
-                    here.append((need, cached))
-                elif under_way is not None and under_way.rows >= need.rows:
-                    assert under_way.flight is not None
-                    tasks.append(asyncio.create_task(self._join(need, under_way.flight)))
-                else:
-                    if under_way is not None or self.cache.is_reused(need.key):
-                        need.rows = max(need.rows, need.stored_rows)
-                    need.flight = asyncio.get_running_loop().create_future()
-                    self._flights[need.key] = need
-                    if self.backend is None and is_local(need.key.href):
-                        local.append(need)
-                    else:
-                        remote.setdefault(need.key.href, []).append(need)
-            self.stats.cache_hits += len(here)
-            tasks += [self._lane.finish(_paste, part) for part in itertools.batched(here, _PASTES)]
-            tasks += [asyncio.create_task(self._read_local(part)) for part in bundles(local, _nbytes)]
-            tasks += self._remote_tasks(remote)
+            self._start(needs.values(), tasks)
             if tasks:
                 await asyncio.gather(*tasks)
         finally:
@@ -225,6 +172,34 @@ class Pipeline:
                 self._land(need, None)
                 need.pastes.clear()  # a thread that comes too late writes nowhere
 
+    def _start(self, needs: Iterable[TileNeed], tasks: list[asyncio.Future[None]]) -> None:
+        """Adds what brings the tiles to `tasks`, which the caller ends also where this stops half way."""
+        here: list[tuple[TileNeed, Tile]] = []
+        local: list[TileNeed] = []
+        remote: dict[str, list[TileNeed]] = {}
+        for need in needs:
+            cached = self.cache.get(need.key, need.rows)
+            under_way = self._flights.get(need.key)
+            if cached is not None:
+                here.append((need, cached))
+            elif under_way is not None and under_way.rows >= need.rows:
+                assert under_way.flight is not None
+                tasks.append(asyncio.create_task(self._join(need, under_way.flight)))
+            else:
+                if under_way is not None or self.cache.is_reused(need.key):
+                    need.rows = max(need.rows, need.stored_rows)
+                need.flight = asyncio.get_running_loop().create_future()
+                self._flights[need.key] = need
+                (local if self._is_file(need) else remote.setdefault(need.key.href, [])).append(need)
+        self.stats.cache_hits += len(here)
+        tasks += [self._lane.finish(_paste, part) for part in itertools.batched(here, _PASTES)]
+        tasks += [asyncio.create_task(self._read_local(part)) for part in bundles(local, _nbytes)]
+        tasks += self._remote_tasks(remote)
+
+    def _is_file(self, need: TileNeed) -> bool:
+        """Whether its bytes are read from a file of this machine, by decode threads themselves."""
+        return self.backend is None and is_local(need.key.href)
+
     async def _join(self, need: TileNeed, flight: asyncio.Future[Tile]) -> None:
         """Waits for a tile that another batch has under way; fetches it alone if that one gives up."""
         try:
@@ -232,7 +207,7 @@ class Pipeline:
         except asyncio.CancelledError:
             if not flight.cancelled():
                 raise  # this batch is cancelled, not the other
-            if self.backend is None and is_local(need.key.href):
+            if self._is_file(need):
                 await self._read_local([need])
             else:
                 await asyncio.gather(*self._remote_tasks({need.key.href: [need]}))
