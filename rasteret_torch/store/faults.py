@@ -14,6 +14,7 @@ UNSATISFIABLE_STATUS = 416  # RFC 9110 section 15.5.17
 _STATUS = re.compile(r" in [\d.]+\S+ - Server returned non-2xx status code: (\d{3})")
 _TRANSPORT = re.compile(r"kind: (Timeout|Connect|Interrupted|Request|Unknown|Decode)\b")
 _UNEXPECTED_RANGE = re.compile(r"Requested (\d+)\.\.(\d+), got (\d+)\.\.(\d+)")
+_UNCLEAR_EXTENT = re.compile(r"\b(Content[-_](?:Range|Length))\b", re.IGNORECASE)
 _PROVIDER = re.compile(r"External \w+ credential provider: (\w+)")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _TRANSPORT_WORDS = {
@@ -119,8 +120,9 @@ def _of_text(text: str) -> Fault:
         is_short = got_start == start and got_stop < stop
         reason = f"asked for bytes {start}-{stop - 1}, got {got_start}-{got_stop - 1}"
         return Fault(reason, retry=True) if is_short else Fault(reason, cure=CHECK_SERVER)
-    if "Content-Range" in text:
-        return Fault("the server does not say which bytes it sends (no sound Content-Range)", cure=CHECK_SERVER)
+    if found := _UNCLEAR_EXTENT.search(text):
+        name = found.group(1).title().replace("_", "-")
+        return Fault(f"the server does not say which bytes it sends (no sound {name})", cure=CHECK_SERVER)
     if "InvalidCertificate(\n" in text:
         return Fault(
             "the server's certificate is not trusted", cure="check the host or the certificates of this machine"
