@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -135,32 +135,25 @@ class SampleRecipe:
         self, steps: Sequence[Sequence[int]]
     ) -> tuple[list[dict[int, ItemSources]], RasteretTorchError | None]:
         """The sources of the rows of each step, and what was said of the first that is left out."""
-        read: list[dict[int, ItemSources]] = []
-        first: RasteretTorchError | None = None
-        for step in steps:
-            read.append({})
-            for row in step:
-                try:
-                    read[-1][row] = self._sources(row)
-                except (TiffError, StoreError) as error:
-                    if self.assembly.on_error == "raise":
-                        raise
-                    first = first or error
-        return read, first
+        found = [{row: self._allowed(self._sources, row) for row in step} for step in steps]
+        errors = (one for step in found for one in step.values() if isinstance(one, RasteretTorchError))
+        read = [{row: one for row, one in step.items() if not isinstance(one, RasteretTorchError)} for step in found]
+        return read, next(errors, None)
 
     def _labels(self, where: ChipPlace) -> tuple[tuple[ChipPlan | None, ...], RasteretTorchError | None]:
         """What is read for each target, and what was said of the first that cannot be read."""
-        plans: list[ChipPlan | None] = []
-        first: RasteretTorchError | None = None
-        for target in self.targets:
-            try:
-                plans.append(target.plan(where))
-            except (TiffError, StoreError) as error:
-                if self.assembly.on_error == "raise":
-                    raise
-                plans.append(None)
-                first = first or error
-        return tuple(plans), first
+        found = [self._allowed(target.plan, where) for target in self.targets]
+        errors = (one for one in found if isinstance(one, RasteretTorchError))
+        return tuple(None if isinstance(one, RasteretTorchError) else one for one in found), next(errors, None)
+
+    def _allowed[A, T](self, find: Callable[[A], T], what: A) -> T | TiffError | StoreError:
+        """What a function finds, or the error of a file that may be left out."""
+        try:
+            return find(what)
+        except (TiffError, StoreError) as error:
+            if self.assembly.on_error == "raise":
+                raise
+            return error
 
     def _sources(self, row: int) -> ItemSources:
         sources = [self.collection.runtime.source(row, band) for band in self.bands]

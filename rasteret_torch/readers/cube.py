@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import Grid, Window
-from rasteret_torch.read import ChipPixels
+from rasteret_torch.index import Source
+from rasteret_torch.read import ChipPixels, ChipPlan
 from rasteret_torch.read.steps import GroupBy, MosaicOrder, steps_of
 from rasteret_torch.readers.layout import AreaRead, Overlap, bands_by_dtype, overlap_of, plan_area
 from rasteret_torch.readers.request import Request
@@ -99,12 +100,17 @@ def filled(asked: Request, overlaps: Sequence[Overlap], frame: Frame) -> dict[st
     for read, chips in stream_steps(asked, _planned(asked, overlaps, frame, groups), items):
         for names, plan, chip in zip(read.bands, read.plans, chips, strict=True):
             for band, name in enumerate(names):
-                if name not in cubes:
-                    nodata = plan.fills[band] if sources[name].header.nodata is not None else None
-                    data = np.full(shape, plan.fills[band], plan.dtype)
-                    cubes[name] = Cube(data, np.zeros(shape, bool), nodata)
-                _put(cubes[name], frame, read, ChipPixels(chip.data[:, band], chip.valid[:, band]))
+                cube = cubes.get(name) or _blank(shape, plan, band, sources[name])
+                cubes[name] = cube
+                _put(cube, frame, read, ChipPixels(chip.data[:, band], chip.valid[:, band]))
     return {band: cubes[band] for band in asked.bands}
+
+
+def _blank(shape: tuple[int, ...], plan: ChipPlan, band: int, source: Source) -> Cube:
+    """A cube of one band of a plan, nothing in it yet; nodata where the files have one."""
+    fill = plan.fills[band]
+    nodata = fill if source.header.nodata is not None else None
+    return Cube(np.full(shape, fill, plan.dtype), np.zeros(shape, bool), nodata)
 
 
 def _planned(

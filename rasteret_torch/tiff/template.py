@@ -159,12 +159,12 @@ def _fixed(head: bytes, preamble: Preamble, ifds: Sequence[Ifd]) -> Iterator[tup
     for ifd in ifds:
         start, end = ifd.offset, ifd.offset + ifd.nbytes
         for entry in sorted(ifd.entries.values(), key=lambda one: one.offset):
-            if not start <= entry.offset < end:
-                if entry.tag in DESCRIBING_TAGS:
-                    yield entry.offset, head[entry.offset : entry.offset + entry.nbytes]
-            elif entry.tag in _TABLE_TAGS:
+            is_inline = start <= entry.offset < end
+            if is_inline and entry.tag in _TABLE_TAGS:
                 yield start, head[start : entry.offset]
                 start = entry.offset + entry.nbytes
+            elif not is_inline and entry.tag in DESCRIBING_TAGS:
+                yield entry.offset, head[entry.offset : entry.offset + entry.nbytes]
         yield start, head[start:end]
 
 
