@@ -98,6 +98,13 @@ def test_every_folder_is_in_the_table() -> None:
     assert {folder_of(path) for path in MODULES} <= set(MAY_IMPORT | FACES)
 
 
+def test_each_folder_says_what_its_modules_are() -> None:
+    for path in PACKAGE.glob("*/__init__.py"):
+        named = set(re.findall(r"`(\w+)`", ast.get_docstring(parsed(path)) or ""))
+        modules = {other.stem for other in path.parent.glob("*.py")} - {"__init__"}
+        assert modules <= named, f"{relative(path)} does not mention {sorted(modules - named)}"
+
+
 def test_torch_and_gdal_stay_where_they_belong() -> None:
     for path, name, line in all_imports():
         top = name.split(".")[0]
@@ -137,12 +144,29 @@ def test_sizes_and_names() -> None:
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 lines = _code_lines(node)
                 assert lines <= 60, f"{relative(path)}:{node.lineno} {node.name} has {lines} lines"
+                assert _depth(node.body) <= 3, f"{relative(path)}:{node.lineno} {node.name} nests deeper than 3"
 
 
 def _code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """Lines of the body, docstring aside."""
     body = function.body[1:] if ast.get_docstring(function) else function.body
     return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def _depth(body: list[ast.stmt]) -> int:
+    """How deep loops, branches and `try` stand in each other; `with` adds nothing, `elif` stands beside its `if`."""
+    deepest = 0
+    for node in body:
+        adds = 0 if isinstance(node, (ast.With, ast.AsyncWith, ast.FunctionDef, ast.AsyncFunctionDef)) else 1
+        for part in _blocks(node):
+            is_elif = isinstance(node, ast.If) and part is node.orelse and isinstance(part[0], ast.If)
+            deepest = max(deepest, _depth(part) + (0 if is_elif else adds))
+    return deepest
+
+
+def _blocks(node: ast.stmt) -> list[list[ast.stmt]]:
+    parts = [getattr(node, name, []) for name in ("body", "orelse", "finalbody")]
+    return [part for part in [*parts, *(handler.body for handler in getattr(node, "handlers", []))] if part]
 
 
 def test_nothing_catches_everything() -> None:

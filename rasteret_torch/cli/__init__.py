@@ -1,4 +1,8 @@
-"""The `rasteret-torch` command: thin words over public functions."""
+"""The `rasteret-torch` command: thin words over public functions.
+
+`main` has the arguments; `indexing`, `listing` and `annotate` are about collections, `fit` is Lightning's command
+line, `demo` trains on `naip` and draws `pictures`.
+"""
 
 from rasteret_torch.cli.main import main
 

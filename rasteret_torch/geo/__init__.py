@@ -1,4 +1,4 @@
-"""Places: `Grid`, `Window` and CRS helpers. No I/O."""
+"""Places: `grid` (pixels on the ground), `window` (a rectangle of pixels) and `crs` helpers. No I/O."""
 
 from rasteret_torch.geo.crs import (
     Bounds,

@@ -1,4 +1,18 @@
-"""The index: `Collection` (a table of items), its runtime form, and how both are stored."""
+"""The index: `Collection` (a table of items), its runtime form, and how both are stored.
+
+- What users hold: `collection`, with its filters (`query`), words (`describe`), split columns (`splits`, `blocks`),
+  statistics (`stats`), rows (`selection`, `sorting`) and the verbs that end in pixels (`endings`). `audit` compares
+  splits (`audit_sides`, `audit_text`, on the `grounds` they stand on).
+- What readers hold: `runtime`, which gives the `source` of a row and band, and finds rows by `places`, `outline` and
+  `boxes`.
+- Rows: `schema` says their types, `headers` turns parsed headers into structs and back, `compact` shortens tile
+  tables, `stored` shows a band's headers as columns; `mapped` shares rows among processes, `deferred` leaves them on
+  disk until they are asked for, `contents` hashes them.
+- On disk: `snapshot` writes, `opening` and `parquet` read, behind URLs through `remote` and `hub`, and by `pruning`
+  only some row groups; `locate` and `trust` look after hrefs, `registered` after names.
+- Of other makers: `foreign` tables, `canonical` columns, `geometries` and `arrow_shapes`, `areas` of anything that is
+  a geometry, `dates` of anything that is a time; `arrow` takes arrays apart.
+"""
 
 from rasteret_torch.index.collection import Collection
 from rasteret_torch.index.foreign import table_of

@@ -1,4 +1,13 @@
-"""Bytes of files and objects: where an href leads, how ranges are fetched, and the one event loop of a process."""
+"""Bytes of files and objects: where an href leads, how ranges are fetched, and the one event loop of a process.
+
+- Hrefs: `location` cuts them up and redacts them, `rewriting` finds the same object elsewhere, `trust` says which a
+  document of others may name.
+- Fetching: `fetch` retries and checks, `fetch_transport` makes one attempt and `faults` says what was wrong with it,
+  within the `policy` and the `fetch_budget`; `coalesce` joins ranges, `local` reads files, `disk_cache` keeps ranges,
+  `fetch_files` is for readers that block. `runtime` is the loop and its fork guard.
+- Backends: `backend` is what a user's own must offer, `fetch_backends` are ready-made; `stores` opens native stores
+  as `credentials` say, whose `recipes` (and `recipes_boto3`) load when asked for by name (`later`).
+"""
 
 from rasteret_torch.store import runtime
 from rasteret_torch.store.backend import StorageBackend

@@ -1,6 +1,10 @@
 """TIFF without I/O: the header parser asks for byte spans and is handed bytes; tiles are decoded from bytes.
 
-Start at `parser.header_steps`; `codecs.inflate_tile` is the other door.
+- The header: `parser` drives, from the bytes that are `known` to `tags`, then to the `layout` of each image and the
+  `metadata` of its pixels; `template` shortens that for files that look alike. `model` holds the result, `limits`
+  what it may say, `support` what of it is read.
+- Its place: `geokeys`, of which `keys` are decoded, `crs_keys` become a CRS, in the words of `projections`.
+- Tiles: `codecs` is the door; `streams` give bytes and `images` pixels, `unpack` turns the first into the second.
 """
 
 from rasteret_torch.tiff.codecs import Tile, decode_tile, inflate_tile, prefix_nbytes
