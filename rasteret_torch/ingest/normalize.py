@@ -136,16 +136,28 @@ def _with_assets(table: pa.Table, shape: Shape) -> pa.Table:
 
 
 def _assets_of_hrefs(table: pa.Table, shape: Shape) -> pa.StructArray:
-    name = shape.href_column
-    if name is None or name not in table.column_names:
-        raise InputError(
-            f"no column {name or 'assets'!r} among {table.column_names}; name the one that holds paths or URLs with "
-            "href_column"
-        )
-    hrefs = table.column(name).cast(pa.string()).combine_chunks()
+    hrefs = _column_at(table, shape.href_column or "assets").cast(pa.string()).combine_chunks()
     samples: Mapping[str, int | None] = shape.band_index_map or {"B1": None}
     bands = {band: _asset(hrefs, number) for band, number in samples.items()}
     return pa.StructArray.from_arrays(list(bands.values()), names=list(bands))
+
+
+def _column_at(table: pa.Table, path: str) -> pa.ChunkedArray:
+    """A column, or what lies in one of structs: `assets.image.href`.
+
+    Raises:
+        InputError: it is not there.
+    """
+    name, *parts = [path] if path in table.column_names else path.split(".")
+    if name in table.column_names:
+        column = table.column(name)
+        try:
+            return pc.struct_field(column, parts) if parts else column
+        except (pa.ArrowException, KeyError):
+            inside = f" in column {name!r}, which is {str(column.type)[:200]}"
+    else:
+        inside = f" among {table.column_names}"
+    raise InputError(f"no column {path!r}{inside}; name the one that holds paths or URLs with href_column")
 
 
 def _asset(hrefs: pa.Array, sample: int | None) -> pa.StructArray:
@@ -154,18 +166,30 @@ def _asset(hrefs: pa.Array, sample: int | None) -> pa.StructArray:
 
 
 def _rewritten(assets: pa.StructArray, shape: Shape) -> pa.StructArray:
-    """With hrefs rewritten by prefix, and samples from the band index map where the table has none."""
+    """With hrefs rewritten by prefix, and samples from the band index map where the table has none.
+
+    Raises:
+        InputError: the map names other bands.
+    """
     indexes = shape.band_index_map or {}
     if not shape.url_rewrite_patterns and not indexes:
         return assets
+    names = [one.name for one in assets.type]
+    unknown = [band for band in indexes if band not in names]
+    if unknown:
+        raise InputError(
+            f"band_index_map names {unknown}, and the assets of the table are {names}; name those, or pass "
+            f"href_column='assets.{names[0] if names else 'image'}.href' to make bands of the samples of one asset"
+        )
     bands = {}
     for field_ in assets.type:
         asset = pc.struct_field(assets, field_.name)
         parts = {part.name: pc.struct_field(asset, part.name) for part in asset.type}
         if "href" in parts:
             parts["href"] = _replaced(parts["href"], shape.url_rewrite_patterns)
-        if field_.name in indexes and "band_index" not in parts:
-            parts["band_index"] = pa.array(np.full(len(asset), indexes[field_.name]))
+        if field_.name in indexes:
+            known = parts.get("band_index", pa.nulls(len(asset), pa.int64()))
+            parts["band_index"] = pc.coalesce(known, pa.scalar(indexes[field_.name], pa.int64()))
         bands[field_.name] = pa.StructArray.from_arrays(list(parts.values()), names=list(parts), mask=pc.is_null(asset))
     return pa.StructArray.from_arrays(list(bands.values()), names=list(bands), mask=pc.is_null(assets))
 

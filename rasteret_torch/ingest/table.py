@@ -61,8 +61,9 @@ def build_from_table(
         name: of the collection; needed with `workspace_dir`.
         data_source: where the items come from; goes into the column `collection`.
         column_map: column of the table to column of the collection (`{"scene": "id", "year": "datetime"}`).
-        href_column: column of paths or URLs, where the table has no `assets`.
-        band_index_map: band to 0-based sample, of multi-band files.
+        href_column: column of paths or URLs, one a row: where the table has no `assets`, or to take one of them
+            (`"assets.image.href"`).
+        band_index_map: band to 0-based sample, of multi-band files: bands of the files of `href_column`, or assets.
         url_rewrite_patterns: beginning of an href to what replaces it.
         filesystem: pyarrow filesystem of `table_or_path`.
         columns: columns to read.

@@ -280,3 +280,16 @@ def test_assets_that_are_no_rasters_are_left_alone(files):
     table = pa.table({"id": ["a"], "datetime": ["2024-01-01"], "assets": [assets]})
     c = build(table, enrich_cog=True, band_index_map={"red": 0})
     assert (c.bands, c.column("status").to_pylist()) == (["red"], ["ok"])
+    with pytest.raises(InputError, match=r"names \['a'\], and the assets .* href_column='assets.red.href'"):
+        build(table, enrich_cog=True, band_index_map={"a": 0})
+    c = build(table, enrich_cog=True, band_index_map={"a": 0, "b": 1}, href_column="assets.red.href")
+    assert (c.bands, c.runtime.source(0, "b").sample) == (["a", "b"], 1)
+    with pytest.raises(InputError, match="no column 'assets.image.href' in column 'assets'"):
+        build(table, href_column="assets.image.href")
+
+
+def test_samples_that_assets_leave_open_come_from_the_map(files):
+    assets = [{"all": {"href": str(path), "band_index": sample}} for path, sample in ((files[0], 1), (files[1], None))]
+    table = pa.table({"id": ["a", "b"], "datetime": ["2024-01-01", "2024-01-02"], "assets": assets})
+    c = build(table, enrich_cog=True, band_index_map={"all": 0})
+    assert [c.runtime.source(row, "all").sample for row in (0, 1)] == [1, 0]
