@@ -284,7 +284,7 @@ def test_assets_that_are_no_rasters_are_left_alone(files):
         build(table, enrich_cog=True, band_index_map={"a": 0})
     c = build(table, enrich_cog=True, band_index_map={"a": 0, "b": 1}, href_column="assets.red.href")
     assert (c.bands, c.runtime.source(0, "b").sample) == (["a", "b"], 1)
-    with pytest.raises(InputError, match="no column 'assets.image.href' in column 'assets'"):
+    with pytest.raises(InputError, match=r"no column 'assets.image.href' in column 'assets'"):
         build(table, href_column="assets.image.href")
 
 
