@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rasteret_torch.chips.mixing import Numbers, fractions, key_of
 from rasteret_torch.errors import InputError
-from rasteret_torch.geo import Bounds
+from rasteret_torch.geo import Bounds, z_order
 
 Pixels2 = tuple[int, int]  # (rows, cols)
 _ON_EDGE_PX = 1e-6  # decimal coordinates are not exact in binary
@@ -97,7 +97,7 @@ class Ground:
             (chips.rows + self.chip_px[0] // 2) // self.cell_px[0],
             (chips.cols + self.chip_px[1] // 2) // self.cell_px[1],
         )
-        return np.lexsort((z_curve(*cells), chips.places))
+        return np.lexsort((z_order(*cells), chips.places))
 
 
 class Layout(Protocol):
@@ -339,22 +339,3 @@ def chosen_of(
 def by_row(layout: Layout) -> bool:
     """Whether a chip shows the row it stands for, and no other."""
     return isinstance(layout.whole if isinstance(layout, SomeLayout) else layout, RowsLayout)
-
-
-def z_curve(rows: Numbers, cols: Numbers) -> NDArray[np.uint64]:
-    """Places along a Z-curve, on which cells that are close are mostly close in the world; up to 2^31 rows and cols."""
-    return (_spread(rows) << np.uint64(1)) | _spread(cols)
-
-
-def _spread(numbers: Numbers) -> NDArray[np.uint64]:
-    """A zero bit between all bits of the lower 32."""
-    words = np.maximum(numbers, 0).astype(np.uint64) & np.uint64(0xFFFFFFFF)
-    for shift, mask in (
-        (16, 0x0000FFFF0000FFFF),
-        (8, 0x00FF00FF00FF00FF),
-        (4, 0x0F0F0F0F0F0F0F0F),
-        (2, 0x3333333333333333),
-        (1, 0x5555555555555555),
-    ):
-        words = (words | (words << np.uint64(shift))) & np.uint64(mask)
-    return words

@@ -1,4 +1,4 @@
-"""Places: `grid` (pixels on the ground), `window` (a rectangle of pixels) and `crs` helpers. No I/O."""
+"""Places: `grid` (pixels on the ground), `window` (pixels of an image), `crs` helpers, `z_order` of cells. No I/O."""
 
 from rasteret_torch.geo.crs import (
     Bounds,
@@ -12,6 +12,7 @@ from rasteret_torch.geo.crs import (
 )
 from rasteret_torch.geo.grid import Grid
 from rasteret_torch.geo.window import Window
+from rasteret_torch.geo.z_order import z_order
 
 __all__ = [
     "Bounds",
@@ -24,4 +25,5 @@ __all__ = [
     "project_bounds",
     "project_points",
     "same_crs",
+    "z_order",
 ]

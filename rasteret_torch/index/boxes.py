@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rasteret_torch.geo import Bounds
+from rasteret_torch.geo import Bounds, z_order
 
 Boxes = NDArray[np.float64]
 _FAN = 64  # boxes below one box of the next level
@@ -84,14 +84,7 @@ def space_order(boxes: Boxes) -> NDArray[np.int64]:
     span = np.maximum((centres[known].max(axis=0) if known.any() else low) - low, 1e-12)
     scaled = np.where(known[:, None], (centres - low) / span, 1.0) * (2**_CURVE_BITS - 1)
     cells = scaled.astype(np.uint64)
-    codes = _spread(cells[:, 0]) | (_spread(cells[:, 1]) << np.uint64(1))
+    codes = z_order(cells[:, 1], cells[:, 0])
     codes[~known] = np.iinfo(np.uint64).max
     order: NDArray[np.int64] = np.argsort(codes, kind="stable")
     return order
-
-
-def _spread(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The lower 16 bits with a zero before each (Morton code)."""
-    for shift, mask in ((8, 0x00FF00FF), (4, 0x0F0F0F0F), (2, 0x33333333), (1, 0x55555555)):
-        values = (values | (values << np.uint64(shift))) & np.uint64(mask)
-    return values

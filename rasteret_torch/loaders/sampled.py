@@ -12,9 +12,9 @@ import torch
 from pyproj import CRS
 from torch.utils.data import Sampler
 
-from rasteret_torch.chips.layouts import z_curve
 from rasteret_torch.chips.mixing import Numbers, key_of
 from rasteret_torch.errors import InputError, QueryOutsideError
+from rasteret_torch.geo import z_order
 from rasteret_torch.loaders.geodataset import RasteretGeoDataset
 from rasteret_torch.loaders.queries import Query
 from rasteret_torch.loaders.recipe import PlannedChip, SampleRecipe
@@ -93,7 +93,7 @@ class SampledSource:
         corners = np.array([(query[0].start, query[1].start) for query in self._of(epoch)], float)
         cells = (corners - (x.start, y.start)) / (x.stop - x.start, y.stop - y.start) * _CELLS
         rows, cols = cells[:, 1].astype(np.int64), cells[:, 0].astype(np.int64)
-        return np.argsort(z_curve(rows, cols), kind="stable")
+        return np.argsort(z_order(rows, cols), kind="stable")
 
     @property
     def _first(self) -> list[Query]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rasteret_torch.chips.layouts import Chips, Ground, layout_of, overlapping, z_curve
+from rasteret_torch.chips.layouts import Chips, Ground, layout_of, overlapping
 from rasteret_torch.errors import InputError
 
 
@@ -109,12 +109,6 @@ def test_neighbours_share_cells():
     cells = np.stack([chips.places[line], (chips.rows[line] + 4) // 16, (chips.cols[line] + 4) // 16])
     changes = (np.diff(cells) != 0).any(axis=0).sum() + 1
     assert changes == len(np.unique(cells, axis=1).T)  # each cell is visited once, in one go
-
-
-def test_z_curve_keeps_small_squares_together():
-    rows, cols = np.divmod(np.arange(64), 8)
-    assert sorted(z_curve(rows, cols).tolist()) == list(range(64))
-    assert (z_curve(rows, cols)[(rows < 4) & (cols < 4)] < 16).all()
 
 
 @given(SIZES, CHIPS)
