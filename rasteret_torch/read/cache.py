@@ -12,7 +12,7 @@ START_NBYTES = 128 * MIB  # random chips of an archive reuse next to nothing: mo
 MOST_NBYTES = 1024 * MIB
 _MEMORY_SHARE = 8  # of the machine's memory, one part for the caches of all its processes
 _SHARE_THAT_PAYS = 0.2
-_RECENT = 512  # tiles asked for; more than one chip of a time series, whose tiles are all there or all gone
+_RECENT = 192  # tiles asked for
 
 
 class TileKey(NamedTuple):
@@ -42,8 +42,8 @@ class Kept(Protocol):
 class TileCache[T: Kept]:
     """Decoded tiles, bounded in bytes. A tile decoded only down to some row serves requests that end above it.
 
-    The bound starts at `max_nbytes` and doubles, up to `most_nbytes`, while that pays: while more than a fifth of the
-    tiles asked for were here not long ago and would still be in the larger cache.
+    The bound starts at `max_nbytes` and grows, up to `most_nbytes`, while that pays: when more than a fifth of the tiles
+    asked for were here not long ago it becomes what would have kept them, and at least twice as large.
 
     Attributes:
         max_nbytes: the bound as it is now.
@@ -56,8 +56,9 @@ class TileCache[T: Kept]:
         self.most_nbytes = max(max_nbytes, most_nbytes)
         self.nbytes = 0
         self._tiles: OrderedDict[TileKey, T] = OrderedDict()
-        self._dropped: OrderedDict[TileKey, int] = OrderedDict()  # sizes of what the largest cache would still have
+        self._dropped: OrderedDict[TileKey, _Dropped] = OrderedDict()  # what the largest cache would still have
         self._dropped_nbytes = 0
+        self._ever_dropped_nbytes = 0
         self._missed = 0.0  # share of the tiles asked for of late that were here and are gone
         self._known = 0.0  # share of those that are or were here
 
@@ -67,7 +68,7 @@ class TileCache[T: Kept]:
     def get(self, key: TileKey, rows: int) -> T | None:
         """The tile, when at least `rows` of its rows are there."""
         tile = self._tiles.get(key)
-        self._note(is_here=tile is not None, was_here=key in self._dropped)
+        self._note(tile is not None, self._dropped.get(key))
         if tile is None or tile.rows < rows:
             return None
         self._tiles.move_to_end(key)
@@ -85,7 +86,9 @@ class TileCache[T: Kept]:
         old = self._tiles.pop(key, None)
         if old is not None:
             self.nbytes -= old.nbytes
-        self._dropped_nbytes -= self._dropped.pop(key, 0)
+        again = self._dropped.pop(key, None)
+        if again is not None:
+            self._dropped_nbytes -= again.nbytes
         self._tiles[key] = tile
         self.nbytes += nbytes
         while self.nbytes > self.max_nbytes:
@@ -99,18 +102,33 @@ class TileCache[T: Kept]:
 
     def _drop(self, key: TileKey, tile: T) -> None:
         self.nbytes -= tile.nbytes
-        self._dropped[key] = tile.nbytes
+        self._dropped[key] = _Dropped(tile.nbytes, self._ever_dropped_nbytes)
         self._dropped_nbytes += tile.nbytes
+        self._ever_dropped_nbytes += tile.nbytes
         while self._dropped_nbytes > self.most_nbytes - self.max_nbytes:
-            self._dropped_nbytes -= self._dropped.popitem(last=False)[1]
+            self._dropped_nbytes -= self._dropped.popitem(last=False)[1].nbytes
 
-    def _note(self, *, is_here: bool, was_here: bool) -> None:
+    def _note(self, is_here: bool, dropped: _Dropped | None) -> None:
         """Grows where too many of the tiles asked for of late would be here if the cache were larger."""
+        was_here = dropped is not None
         self._missed += (was_here - self._missed) / _RECENT
         self._known += ((is_here or was_here) - self._known) / _RECENT
-        if self._missed > _SHARE_THAT_PAYS and self.max_nbytes < self.most_nbytes:
+        if dropped is not None and self._missed > _SHARE_THAT_PAYS and self.max_nbytes < self.most_nbytes:
             self._missed = 0.0
-            self.max_nbytes = min(self.most_nbytes, 2 * self.max_nbytes)
+            keeping = self.max_nbytes + self._ever_dropped_nbytes - dropped.before_nbytes
+            self.max_nbytes = min(self.most_nbytes, max(2 * self.max_nbytes, keeping))
+
+
+class _Dropped(NamedTuple):
+    """A tile that is no longer here.
+
+    Attributes:
+        nbytes: its size.
+        before_nbytes: of all tiles dropped before it.
+    """
+
+    nbytes: int
+    before_nbytes: int
 
 
 def tile_cache[T: Kept](nbytes: int | None, cores_share: float) -> TileCache[T]:

@@ -42,8 +42,8 @@ def test_a_cache_grows_while_that_pays() -> None:
     fixed, growing = TileCache[Block](100), TileCache[Block](100, 600)
     assert ask(fixed, area) == 0
     assert fixed.max_nbytes == 100
-    assert ask(growing, area) > 10 * 50
-    assert growing.max_nbytes == 600
+    assert ask(growing, area) > 17 * 50  # the second round shows what is missing, the third brings it
+    assert growing.max_nbytes == 500
     assert ask(growing, range(50)) == 50
 
 
