@@ -42,8 +42,8 @@ class Kept(Protocol):
 class TileCache[T: Kept]:
     """Decoded tiles, bounded in bytes. A tile decoded only down to some row serves requests that end above it.
 
-    The bound starts at `max_nbytes` and grows, up to `most_nbytes`, while that pays: when more than a fifth of the tiles
-    asked for were here not long ago it becomes what would have kept them, and at least twice as large.
+    The bound starts at `max_nbytes` and grows, up to `most_nbytes`, while that pays: when more than a fifth of the
+    tiles asked for were here not long ago it becomes what would have kept them, and at least twice as large.
 
     Attributes:
         max_nbytes: the bound as it is now.
