@@ -18,7 +18,7 @@ from torch.nn import functional
 from rasteret_torch.cli.naip import BANDS, CLASSES, IGNORE, Confusion, NdviClasses, SmallUNet, build_index
 from rasteret_torch.cli.pictures import draw_chips, draw_index
 from rasteret_torch.loaders.datamodule import RasteretDataModule
-from rasteret_torch.loaders.queries import Sample
+from rasteret_torch.loaders.tensors import Sample
 
 REQUIRED_MARGIN = 0.25  # of mean IoU over predicting the majority class; a default run reaches about 0.44
 CHIP_PX, BATCH, CHIPS_AN_EPOCH, LEARNING_RATE = 96, 16, 320, 5e-3

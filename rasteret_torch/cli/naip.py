@@ -12,7 +12,7 @@ from torch.nn import functional
 from rasteret_torch.errors import DatasetNotFoundError
 from rasteret_torch.index import Collection
 from rasteret_torch.ingest import build_from_files
-from rasteret_torch.loaders.queries import Sample
+from rasteret_torch.loaders.tensors import Sample
 from rasteret_torch.readers.window import read_window
 
 BANDS = ("R", "G", "B", "NIR")

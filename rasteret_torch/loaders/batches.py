@@ -20,9 +20,10 @@ from rasteret_torch.errors import (
 )
 from rasteret_torch.loaders.ledger import BadSample, check_budget, nothing_instead, substitutes
 from rasteret_torch.loaders.reads import Reads
-from rasteret_torch.loaders.recipe import ChipRead, PlannedChip, Sample, SampleRecipe
+from rasteret_torch.loaders.recipe import ChipRead, PlannedChip, SampleRecipe
 from rasteret_torch.loaders.seeding import seeded
 from rasteret_torch.loaders.sources import ChipSource
+from rasteret_torch.loaders.tensors import Sample
 from rasteret_torch.read import ChipPixels, Failures, Pipeline, ReadOptions
 from rasteret_torch.store.policy import MIB
 
@@ -193,7 +194,7 @@ class Reading:
         """Reads another sample into the place of one that failed."""
         for other in self._reader.substitutes(self._chosen[slot].number, self._epoch):
             plan = other.chip.plan
-            stacks = _shape(other.chip) == pixels.data.shape and np.can_cast(plan.dtype, pixels.data.dtype)
+            stacks = plan.shape == pixels.data.shape and np.can_cast(plan.dtype, pixels.data.dtype)
             if self._data is not None and not stacks:
                 continue
             failures: Failures = {}
@@ -212,18 +213,13 @@ def give_up(planned: Future[Reading]) -> None:
         planned.result().cancel()
 
 
-def _shape(chip: PlannedChip) -> tuple[int, ...]:
-    """(step, band, row, col)."""
-    return len(chip.plan.steps), len(chip.plan.fills), *chip.plan.grid.shape
-
-
 def _one_array(chips: Sequence[PlannedChip]) -> tuple[Tensor, list[ChipPixels]]:
     """A tensor for all pixels of a batch, and its parts as arrays to read into.
 
     Raises:
         InputError: chips of several shapes.
     """
-    shapes = {_shape(chip) for chip in chips}
+    shapes = {chip.plan.shape for chip in chips}
     if len(shapes) > 1:
         few = " and ".join(str(shape) for shape in sorted(shapes)[:2])
         raise InputError(

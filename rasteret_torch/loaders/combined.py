@@ -9,7 +9,8 @@ import torch
 from torchgeo.datasets import GeoDataset, IntersectionDataset, UnionDataset, concat_samples, merge_samples
 
 from rasteret_torch.errors import InputError
-from rasteret_torch.loaders.queries import Finish, Lost, Query, Sample, begin, settled
+from rasteret_torch.loaders.queries import Finish, Lost, Query, begin, settled
+from rasteret_torch.loaders.tensors import Sample
 
 SHARED_KEYS = ("bounds", "transform")  # these describe the chip, not what one side read of it
 

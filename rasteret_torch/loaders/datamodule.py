@@ -29,11 +29,10 @@ from rasteret_torch.loaders.patches import (
     stack_chips,
 )
 from rasteret_torch.loaders.plotting import Palette, plot_sample, rgb_bands_of
-from rasteret_torch.loaders.queries import Sample
 from rasteret_torch.loaders.recipe import SampleCRS
 from rasteret_torch.loaders.seeding import seeded
 from rasteret_torch.loaders.targets import TargetsLike
-from rasteret_torch.loaders.tensors import SampleDtype
+from rasteret_torch.loaders.tensors import Sample, SampleDtype
 from rasteret_torch.read import ReadOptions, Resampling
 from rasteret_torch.read.steps import GroupBy, MosaicOrder
 from rasteret_torch.store import StorageBackend

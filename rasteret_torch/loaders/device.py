@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.loaders.measure import Measured
-from rasteret_torch.loaders.queries import Sample
+from rasteret_torch.loaders.tensors import Sample
 
 Transform = Callable[[Sample], Sample]
 Statistic = Literal["collection", "none"] | float | list[float]

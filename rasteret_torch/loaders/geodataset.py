@@ -29,7 +29,7 @@ from rasteret_torch.loaders.ledger import BadSample, check_budget
 from rasteret_torch.loaders.lookup import ROW, FrameLookup, first_grid, frame_of, placed_rows
 from rasteret_torch.loaders.planning import plan_queries
 from rasteret_torch.loaders.plotting import Palette, plot_sample, rgb_bands_of
-from rasteret_torch.loaders.queries import Finish, Lost, Query, Sample, settled
+from rasteret_torch.loaders.queries import Finish, Lost, Query, settled
 from rasteret_torch.loaders.reads import Reads
 from rasteret_torch.loaders.recipe import (
     Assembly,
@@ -45,7 +45,7 @@ from rasteret_torch.loaders.recipe import (
 from rasteret_torch.loaders.sight import Sight, sketched
 from rasteret_torch.loaders.targets import ClassName, Target, TargetsLike, colours_of
 from rasteret_torch.loaders.targets_resolve import resolved
-from rasteret_torch.loaders.tensors import SampleDtype, as_dtype
+from rasteret_torch.loaders.tensors import Sample, SampleDtype, as_dtype
 from rasteret_torch.loaders.tile_cache import CacheInfo, TileCacheView
 from rasteret_torch.read import Failures, Pipeline, ReadOptions, Resampling
 from rasteret_torch.read.access import backend_for

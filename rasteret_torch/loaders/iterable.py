@@ -28,12 +28,12 @@ from rasteret_torch.loaders.crossing import check_when_crossing
 from rasteret_torch.loaders.ledger import BadSample
 from rasteret_torch.loaders.planning import plan_epoch
 from rasteret_torch.loaders.ranks import Rank, current_rank
-from rasteret_torch.loaders.recipe import Assembly, Sample, SampleCRS, SampleRecipe, opened, worker_pipeline
+from rasteret_torch.loaders.recipe import Assembly, SampleCRS, SampleRecipe, opened, worker_pipeline
 from rasteret_torch.loaders.sight import Sight
 from rasteret_torch.loaders.sources import ChipSource, LayoutSource, surveyed
 from rasteret_torch.loaders.targets import TargetsLike
 from rasteret_torch.loaders.targets_resolve import resolved
-from rasteret_torch.loaders.tensors import SampleDtype
+from rasteret_torch.loaders.tensors import Sample, SampleDtype
 from rasteret_torch.read import ReadOptions, Resampling
 from rasteret_torch.read.access import backend_for
 from rasteret_torch.read.steps import GroupBy, MosaicOrder

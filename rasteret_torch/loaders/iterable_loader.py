@@ -20,8 +20,8 @@ from rasteret_torch.errors import InputError, RasteretTorchError
 from rasteret_torch.loaders.crossing import check_crossing
 from rasteret_torch.loaders.iterable import RasteretIterableDataset, State
 from rasteret_torch.loaders.ledger import BadSample
-from rasteret_torch.loaders.recipe import Sample
 from rasteret_torch.loaders.telemetry_counts import Handed, LoaderCounts, Reporter
+from rasteret_torch.loaders.tensors import Sample
 
 _SAMPLED, _PRELOAD = "rasteret_torch.loaders.sampled", "rasteret_torch.loaders.preload"
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rasteret_torch.errors import EmptySelectionError
-from rasteret_torch.loaders.queries import Sample
+from rasteret_torch.loaders.tensors import Sample
 
 CHIPS = 64  # looked at
 CHIPS_A_BATCH = 8

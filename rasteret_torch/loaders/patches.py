@@ -20,7 +20,7 @@ from torchgeo.samplers import (
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.loaders.orphans import end_with_parent
-from rasteret_torch.loaders.queries import Sample
+from rasteret_torch.loaders.tensors import Sample
 
 PatchSize = int | tuple[int, int]  # side, or (height, width), px
 

@@ -13,9 +13,9 @@ from torchgeo.datasets import GeoDataset
 from rasteret_torch.chips.mixing import fractions, key_of, mixed
 from rasteret_torch.errors import QueryOutsideError, RasteretTorchError
 from rasteret_torch.loaders.ledger import SUBSTITUTES, nothing_instead, substitutes
+from rasteret_torch.loaders.tensors import Sample
 from rasteret_torch.read import ReadOptions
 
-Sample = dict[str, Any]
 Query = Any  # what TorchGeo calls a GeoSlice: slices (x, y, t), any of which may be missing or partly given
 Finish = Callable[[], list[Sample | None]]
 Lost = dict[int, RasteretTorchError]  # by the number of the query in its batch

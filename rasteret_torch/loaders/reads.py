@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from rasteret_torch.loaders.recipe import ChipRead, PlannedChip
 from rasteret_torch.loaders.targets import Target
 from rasteret_torch.read import ChipPixels, ChipPlan, Failures, Pipeline, pipeline
@@ -72,7 +70,7 @@ class Reads:
     def _add(self, source: Pipeline, plan: ChipPlan, into: ChipPixels | None, owner: tuple[int, int]) -> None:
         part = self._by_pipeline.setdefault(source, _Submission())
         part.plans.append(plan)
-        part.into.append(_blank(plan) if into is None else into)
+        part.into.append(ChipPixels.unfilled(plan) if into is None else into)
         part.owners.append(owner)
 
     def cancel(self) -> None:
@@ -103,9 +101,3 @@ class Reads:
             ChipRead(found[chip, _IMAGE], tuple(found.get((chip, target)) for target in targets))
             for chip in range(self._count)
         ]
-
-
-def _blank(plan: ChipPlan) -> ChipPixels:
-    """Arrays for a chip, not yet filled."""
-    shape = (len(plan.steps), len(plan.fills), *plan.grid.shape)
-    return ChipPixels(np.empty(shape, plan.dtype), np.empty(shape, bool))

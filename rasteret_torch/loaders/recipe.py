@@ -22,7 +22,7 @@ from rasteret_torch.index import Collection, load
 from rasteret_torch.index.runtime import RuntimeIndex
 from rasteret_torch.loaders.orphans import end_with_parent
 from rasteret_torch.loaders.targets import ChipPlace, Target
-from rasteret_torch.loaders.tensors import SampleDtype, converted, interpolates
+from rasteret_torch.loaders.tensors import Sample, SampleDtype, converted, interpolates
 from rasteret_torch.read import ChipPixels, ChipPlan, Pipeline, ReadOptions, Resampling, pipeline, plan_chip
 from rasteret_torch.read.machine import core_count
 from rasteret_torch.read.options import LevelChoice, OnError
@@ -30,7 +30,6 @@ from rasteret_torch.read.plan import ItemSources
 from rasteret_torch.read.steps import GroupBy, MosaicOrder, steps_of
 from rasteret_torch.store import StorageBackend
 
-Sample = dict[str, Any]
 SampleCRS = Literal["dataset", "native"]
 Box = tuple[float, ...]  # TorchGeo's nine numbers: min, max and step of x, y and t (POSIX seconds)
 

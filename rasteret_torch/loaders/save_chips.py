@@ -18,8 +18,8 @@ from torch import Tensor
 
 from rasteret_torch.errors import InputError, MissingDependencyError
 from rasteret_torch.geo import parse_crs
+from rasteret_torch.loaders.tensors import Sample
 
-Sample = dict[str, Any]
 _CRS_OF_DATASET = ("crs", "source.survey.crs", "source.dataset.crs")
 _RASTERS = ("image", "mask")
 _SCHEMA = pa.schema(

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from rasteret_torch.loaders.iterable import RasteretIterableDataset
 from rasteret_torch.loaders.ledger import BadSample
-from rasteret_torch.loaders.recipe import Sample, worker_pipeline
+from rasteret_torch.loaders.recipe import worker_pipeline
+from rasteret_torch.loaders.tensors import Sample
 from rasteret_torch.read import ReadStats
 from rasteret_torch.read.machine import core_count
 from rasteret_torch.store import retries

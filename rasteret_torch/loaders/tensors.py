@@ -1,4 +1,4 @@
-"""The dtypes that samples have."""
+"""Samples: dictionaries of tensors, and the dtypes that these have."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rasteret_torch.errors import InputError
 
+Sample = dict[str, Any]  # the values are tensors
 SampleDtype = torch.dtype | Literal["native"] | None
 
 

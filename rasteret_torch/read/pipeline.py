@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,11 @@ class ChipPixels(NamedTuple):
 
     data: NDArray[Any]
     valid: NDArray[np.bool_]
+
+    @classmethod
+    def unfilled(cls, plan: ChipPlan) -> Self:
+        """Arrays for the pixels of a plan, whatever stands in them."""
+        return cls(np.empty(plan.shape, plan.dtype), np.empty(plan.shape, bool))
 
 
 _PASTES = 16  # tiles that are there already, a thread task
@@ -102,7 +107,7 @@ class Pipeline:
         into: Sequence[ChipPixels] | None = None,
         failures: Failures | None = None,
     ) -> list[ChipPixels]:
-        chips = [_blank(plan) for plan in plans] if into is None else list(into)
+        chips = [ChipPixels.unfilled(plan) for plan in plans] if into is None else list(into)
         canvases: list[StepCanvas] = []
         for plan, chip in zip(plans, chips, strict=True):
             steps = range(len(plan.steps))
@@ -317,12 +322,6 @@ def _nbytes(need: TileNeed) -> int:
 
 def _nbytes_fetched(fetched: Fetched) -> int:
     return len(fetched[1])
-
-
-def _blank(plan: ChipPlan) -> ChipPixels:
-    """Arrays for a chip, not yet filled."""
-    shape = (len(plan.steps), len(plan.fills), *plan.grid.shape)
-    return ChipPixels(np.empty(shape, plan.dtype), np.empty(shape, bool))
 
 
 def _merge(canvases: Iterable[list[LayerJob]]) -> None:

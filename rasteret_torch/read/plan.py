@@ -109,6 +109,11 @@ class ChipPlan:
     blank: bool = True
     whole_tiles: bool = False
 
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(step, band, row, col) of its pixels."""
+        return len(self.steps), len(self.fills), *self.grid.shape
+
 
 @dataclass(frozen=True, eq=False)
 class PlacedItem:

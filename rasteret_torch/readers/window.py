@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
 from tqdm import tqdm
 
 from rasteret_torch.errors import CRSMismatchError, EmptySelectionError, InputError, RasteretTorchError
@@ -175,8 +174,7 @@ def _pixels(source: Pipeline, plan: ChipPlan, *, progress: bool) -> ChipPixels:
     """All steps in one gather; where progress is shown, one after the other."""
     if not progress:
         return source.read([plan])[0]
-    blank = np.empty((len(plan.steps), len(plan.fills), *plan.grid.shape), plan.dtype)
-    chip = ChipPixels(blank, np.empty(blank.shape, bool))
+    chip = ChipPixels.unfilled(plan)
     futures = [
         source.submit([replace(plan, steps=(step,))], [ChipPixels(data[None], valid[None])])
         for step, data, valid in zip(plan.steps, *chip, strict=True)
