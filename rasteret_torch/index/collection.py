@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,10 +57,10 @@ class Collection(Endings):
         return self._root.num_rows if self._rows is None else len(self._rows)
 
     def __repr__(self) -> str:
-        return describe.summary(self)
+        return describe.summary(self.describe())
 
     def _repr_html_(self) -> str:
-        return f"<pre>{describe.escape(describe.summary(self))}</pre>"
+        return f"<pre>{html.escape(repr(self))}</pre>"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # immutable, and TorchGeo's splitters deepcopy datasets
@@ -310,7 +311,7 @@ class Collection(Endings):
 
     def describe(self) -> dict[str, Any]:
         """Facts about the collection: items, bands, extent, times, CRSs, resolutions, splits, errors."""
-        return describe.facts(self)
+        return describe.facts(self, self._light())
 
     def footprints(self) -> pa.Table:
         """id, datetime and geometry (GeoArrow WKB, CRS84): `geopandas.GeoDataFrame.from_arrow` takes it."""

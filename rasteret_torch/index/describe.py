@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import html
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from rasteret_torch.index import schema as s
 if TYPE_CHECKING:
     from rasteret_torch.index.collection import Collection
 
-escape = html.escape
 _SHOWN = 8  # bands, CRSs or split values shown before an ellipsis
 
 
@@ -30,9 +29,13 @@ def crs_labels(table: pa.Table) -> list[str]:
     return [entry["values"] for entry in sorted(counted, key=lambda entry: -entry["counts"])]
 
 
-def facts(collection: Collection) -> dict[str, Any]:
-    """What there is to know without reading a pixel; every value is JSON-able."""
-    table = collection._light()
+def facts(collection: Collection, table: pa.Table) -> dict[str, Any]:
+    """What there is to know without reading a pixel; every value is JSON-able.
+
+    Args:
+        collection: the collection.
+        table: its rows without the headers.
+    """
     first, last = query.time_columns(table)
     result: dict[str, Any] = {
         "name": collection.name,
@@ -79,9 +82,8 @@ def _bounds(table: pa.Table) -> list[float] | None:
     return [float(side) for side in (low[0], low[1], high[2], high[3])]
 
 
-def summary(collection: Collection) -> str:
-    """A few lines for the console."""
-    known = facts(collection)
+def summary(known: Mapping[str, Any]) -> str:
+    """The facts in a few lines for the console."""
     lines = [f"Collection {known['name'] or '(unnamed)'}: {known['items']} items"]
     lines.append(f"  bands   {_listed(known['bands'])}")
     if known["dates"]:
