@@ -10,6 +10,6 @@
 - What is learned: `targets`, from what users name (`targets_resolve`): `targets_column`, `targets_raster`,
   `targets_vector`; `labels` counts classes.
 - With Lightning: `datamodule`, its `chip_facts`, what it does on the `device`, what it has to `measure`; `telemetry`;
-  `predict` draws on a `predict_canvas` and writes a `predict_map`.
+  `predict` draws each `predict_batch` on a `predict_canvas` and writes a `predict_map`.
 - Beside training: `planning` and `dry_run` forecast an epoch, `plotting` draws samples, `save_chips` writes them.
 """

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from affine import Affine
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from numpy.typing import NDArray
-from torch import Tensor
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import parse_crs
-from rasteret_torch.index import dates
+from rasteret_torch.loaders.predict_batch import Places, predicted
 from rasteret_torch.loaders.predict_canvas import Blend, Canvas, Merged, Sheet
 from rasteret_torch.loaders.predict_map import MapStyle, Output, checked_names, class_of, write_map
 from rasteret_torch.loaders.save_chips import crs_of_dataset
-
-_KEYS = ("probabilities", "logits", "prediction", "predictions", "y_hat")
 
 
 class _OwnNumbers:
@@ -131,10 +126,10 @@ class RasteretPredictionWriter(BasePredictionWriter):  # type: ignore[misc]
         Raises:
             InputError: predictions or places that do not fit together.
         """
-        values = self._stored(_predicted(prediction))
-        places = _Places.of(prediction, batch, values.shape)
+        values = self._stored(predicted(prediction))
+        places = Places.of(prediction, batch, values.shape)
         for number in range(len(values)):
-            if self._claimed(places.key(number), trainer.world_size):
+            if self._claimed(places.keys[number], trainer.world_size):
                 canvas = self._canvas(number, values, places, trainer)
                 chip = places.transform(number)
                 canvas.draw(values[number], places.valid[number], chip, places.times(number))
@@ -181,7 +176,7 @@ class RasteretPredictionWriter(BasePredictionWriter):  # type: ignore[misc]
         self._classes = max(self._classes, int(values.max()) + 1 if values.size else 1)
         return values.astype(np.uint16)
 
-    def _canvas(self, number: int, values: NDArray[Any], places: _Places, trainer: Trainer) -> Canvas:
+    def _canvas(self, number: int, values: NDArray[Any], places: Places, trainer: Trainer) -> Canvas:
         """The map that a chip of a batch belongs to: that of its date, and of its CRS where chips have their own."""
         words = [places.date(number) if self.per == "date" else "", places.code(number)]
         name = "_".join(word for word in words if word) or "all"
@@ -224,102 +219,6 @@ class RasteretPredictionWriter(BasePredictionWriter):  # type: ignore[misc]
         if not found:
             raise InputError("nothing was predicted: no chip had a valid pixel; check the split and its items")
         return found
-
-
-class _Places:
-    """Where the chips of a batch lie."""
-
-    def __init__(self, transforms: NDArray[np.float64], bounds: NDArray[np.float64] | None, keys: list[bytes]) -> None:
-        self._transforms, self._bounds, self._keys = transforms, bounds, keys
-        self.valid: NDArray[np.bool_] = np.empty(0, bool)
-        self.epsg: NDArray[np.int64] | None = None
-
-    @classmethod
-    def of(cls, prediction: Any, batch: Any, shape: tuple[int, ...]) -> _Places:
-        """From what `predict_step` returned, else from the batch.
-
-        Raises:
-            InputError: no transform, or shapes that do not fit the predictions.
-        """
-        count, _, height, width = shape
-        names = ("transform", "bounds", "index", "mask_valid", "epsg")
-        transforms, bounds, index, valid, epsg = (_array(prediction, batch, name) for name in names)
-        if transforms is None:
-            raise InputError("the batch has no 'transform', so its place is not known; use a RasteretDataModule")
-        if len(transforms) != count:
-            raise InputError(f"{count} predictions for {len(transforms)} chips; return one a chip")
-        image = batch.get("image") if isinstance(batch, Mapping) else None
-        if image is not None and tuple(image.shape[-2:]) != (height, width):
-            raise InputError(
-                f"predictions of {height} x {width} px for chips of {' x '.join(map(str, image.shape[-2:]))} px; "
-                "return them in the size of the chips"
-            )
-        told = index if index is not None else bounds if bounds is not None else transforms
-        places = cls(transforms, bounds, [np.ascontiguousarray(told[n]).tobytes() for n in range(count)])
-        if epsg is not None and (epsg == 0).any():
-            raise InputError("chips in a CRS without an EPSG code; choose one for the dataset with crs=")
-        places.epsg = epsg
-        places.valid = np.ones((count, height, width), bool) if valid is None else valid.astype(bool)
-        if places.valid.ndim == 4:  # time series: where any date is valid
-            places.valid = places.valid.any(axis=1)
-        return places
-
-    def key(self, number: int) -> bytes:
-        """What tells a chip from all others: its number, or its place and time."""
-        return self._keys[number]
-
-    def transform(self, number: int) -> Affine:
-        """Of the chip's pixels."""
-        return Affine(*self._transforms[number].reshape(-1)[:6].tolist())
-
-    def code(self, number: int) -> str:
-        """EPSG code of the chip, where chips have their own; else ""."""
-        return "" if self.epsg is None else str(int(self.epsg[number]))
-
-    def times(self, number: int) -> tuple[float, float]:
-        """First and last POSIX second that the chip shows."""
-        if self._bounds is None:
-            return float("inf"), float("-inf")
-        return float(self._bounds[number][6]), float(self._bounds[number][7])
-
-    def date(self, number: int) -> str:
-        """The UTC date as 20200219; "" where it is not known."""
-        start = self.times(number)[0]
-        if not np.isfinite(start) or not dates.TIME_MIN_US < start * 1e6 < dates.TIME_MAX_US:
-            return ""
-        return dates.day_text(round(start * 1e6)).replace("-", "")
-
-
-def _array(prediction: Any, batch: Any, name: str) -> NDArray[Any] | None:
-    for source in (prediction, batch):
-        value = source.get(name) if isinstance(source, Mapping) else None
-        if value is not None:
-            return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-    return None
-
-
-def _predicted(prediction: Any) -> NDArray[Any]:
-    """The predictions as [B, K, H, W].
-
-    Raises:
-        InputError: there are none of that shape.
-    """
-    if isinstance(prediction, Mapping):
-        named = [name for name in _KEYS if isinstance(prediction.get(name), Tensor)]
-        if not named:
-            raise InputError(f"predict_step returned {sorted(prediction)}; put the predictions under one of {_KEYS}")
-        prediction = prediction[named[0]]
-    if not isinstance(prediction, Tensor) or prediction.ndim not in (3, 4):
-        shape = tuple(prediction.shape) if isinstance(prediction, Tensor) else type(prediction).__name__
-        raise InputError(f"predict_step returned {shape}; return a tensor [B, K, H, W] or [B, H, W]")
-    values = prediction.detach().cpu()
-    if values.dtype in (torch.bfloat16, torch.float16):
-        values = values.float()
-    values = values.unsqueeze(1) if values.ndim == 3 else values
-    if not values.is_floating_point() and values.shape[1] != 1:
-        raise InputError(f"class numbers of shape {tuple(values.shape)}; return [B, H, W], one number a pixel")
-    found: NDArray[Any] = values.numpy()
-    return found
 
 
 def _crs_of(trainer: Trainer) -> str:
