@@ -104,7 +104,7 @@ def lonlat_shapes(value: Any) -> Shapes:
     areas = as_areas(parsed.shapes, crs=parsed.crs or lonlat)
     shapes = np.empty(len(areas), object)
     moved = [project_shape(one, areas.crs, lonlat) for one in areas.shapes]
-    shapes[:] = moved if same_crs(areas.crs, lonlat) else [_whole(one) for one in moved]
+    shapes[:] = moved if same_crs(areas.crs, lonlat) else [whole(one) for one in moved]
     west, _, east, _ = shapely.bounds(shapes).T
     return np.concatenate([shapes, _turned(shapes[east > 180.0], -360.0), _turned(shapes[west < -180.0], 360.0)])
 
@@ -114,7 +114,7 @@ def _turned(shapes: Any, degrees: float) -> Any:
     return shapely.transform(shapes, lambda xy: xy + np.array([degrees, 0.0]))
 
 
-def _whole(lonlat: BaseGeometry) -> BaseGeometry:
+def whole(lonlat: BaseGeometry) -> BaseGeometry:
     """What a projection tore apart at the antimeridian goes on beyond 180 degrees."""
     rings = shapely.get_rings(shapely.get_parts(lonlat))
     if not any(np.abs(np.diff(shapely.get_coordinates(ring)[:, 0])).max() > 180.0 for ring in rings):

@@ -153,8 +153,23 @@ def _projected(
             grids, back = _distinct(np.hstack([transforms[rows], shapes[rows]]))
             x, y = outline.rings(grids[:, :6], grids[:, 6:].astype(np.int64))
             boxes = outline.boxes(*outline.projected(x, y, source, crs), geographic=crs.is_geographic)
+            if source.is_geographic and not crs.is_geographic:
+                _join_halves(boxes, x, y, source, crs)
             result[rows] = boxes[back]
     return result
+
+
+def _join_halves(boxes: Boxes, x: Boxes, y: Boxes, source: CRS, crs: CRS) -> None:
+    """Where longitudes go on beyond 180 degrees, projections jump: the boxes of what lies on either side, joined."""
+    for edge, sign in ((180.0, 1.0), (-180.0, -1.0)):
+        at = np.flatnonzero((sign * x).max(axis=1) > 180.0)
+        if len(at):
+            near = np.maximum(x[at], edge) if sign < 0 else np.minimum(x[at], edge)
+            far = (np.minimum(x[at], edge) if sign < 0 else np.maximum(x[at], edge)) - 360.0 * sign
+            halves = [
+                outline.boxes(*outline.projected(half, y[at], source, crs), geographic=False) for half in (near, far)
+            ]
+            boxes[at] = _union(*halves)
 
 
 class TimeIndex:

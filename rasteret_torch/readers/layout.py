@@ -19,9 +19,10 @@ from shapely.geometry.base import BaseGeometry
 
 from rasteret_torch.errors import CRSMismatchError, InputError
 from rasteret_torch.geo import Bounds, Grid, project_points, same_crs
-from rasteret_torch.index.areas import project_shape
+from rasteret_torch.index.areas import project_shape, whole
 from rasteret_torch.read import ChipPlan, plan_chip
 from rasteret_torch.read.burn import Mask, burn, check_polygon
+from rasteret_torch.readers.longitude import onto_items, onto_place
 from rasteret_torch.readers.request import Request, Rows
 
 MAX_AREA_PX = 2**30
@@ -249,8 +250,7 @@ def _laid(request: Request, number: int, rows: Rows, lattice: Grid, crs: CRS | N
     """
     assert lattice.crs is not None
     source = request.areas.crs
-    shape = polygons_of(request.areas.shapes[number])
-    shape = project_shape(_unwrapped(shape, source, lattice.crs), source, lattice.crs)
+    shape = _image(request, number, rows, lattice.crs)
     grid = crop(lattice, shape.bounds, slack_px=0.0 if same_crs(source, lattice.crs) else PROJECTED_SLACK_PX)
     mask = burn(shape, grid, all_touched=request.options.all_touched)
     kept = rows[_has_pixels(mask, _windows(request, rows, grid, crs or request.target_crs))]
@@ -283,26 +283,25 @@ def _anchored(own: Grid, pixel: tuple[float, float]) -> Grid:
     return Grid(Affine(pixel[0], 0.0, left, 0.0, -pixel[1], top), (1, 1), own.crs)
 
 
-def _unwrapped(shape: BaseGeometry, source: CRS, target: CRS) -> BaseGeometry:
-    """Longitudes beyond 180 degrees are fine where they are projected, but lie beside items in lon/lat.
+def _image(request: Request, number: int, rows: Rows, crs: CRS) -> BaseGeometry:
+    """A geometry in the CRS of a lattice; in lon/lat where its items count longitudes, be it beyond 180 degrees.
 
     Raises:
-        InputError: items in lon/lat and a geometry across the antimeridian.
+        InputError: items in lon/lat, and a geometry across the edge of all of them.
     """
-    xmin, _, xmax, _ = shape.bounds
-    if not (source.is_geographic and target.is_geographic) or (xmin >= -180.0 and xmax <= 180.0):
+    source = request.areas.crs
+    shape = project_shape(polygons_of(request.areas.shapes[number]), source, crs)
+    if not crs.is_geographic:
         return shape
-    if xmin >= 180.0 or xmax <= -180.0:
-        return shapely.transform(shape, lambda xy: xy - (math.copysign(360.0, xmin), 0.0))
-    raise InputError(
-        f"a geometry from {xmin:g} to {xmax:g} degrees east crosses the antimeridian, and so does no grid in lon/lat; "
-        "cut it in two, or pass a projected target_crs="
-    )
+    shape = shape if same_crs(source, crs) else whole(shape)
+    return onto_items(shape, request.collection.runtime.bounds(crs, request.bands)[rows])
 
 
 def _windows(request: Request, rows: Rows, grid: Grid, crs: CRS | None) -> NDArray[np.int64]:
     """[N, 4] (first row, stop row, first col, stop col) of the pixels whose centre an item's box holds, on the grid."""
     boxes = request.collection.runtime.bounds(crs, request.bands)[rows]
+    if grid.crs is not None and grid.crs.is_geographic:
+        boxes = onto_place(boxes, grid.bounds[0], grid.bounds[2])
     inverse = ~grid.transform
     x, y = boxes[:, [0, 0, 2, 2]], boxes[:, [1, 3, 1, 3]]
     cols, lines = inverse.a * x + inverse.b * y + inverse.c, inverse.d * x + inverse.e * y + inverse.f

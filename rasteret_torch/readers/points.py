@@ -17,6 +17,7 @@ from rasteret_torch.index import Collection
 from rasteret_torch.read.plan import common_dtype
 from rasteret_torch.read.steps import times_of
 from rasteret_torch.readers.gather import Floats, Found, Ints, Pairs, gather, gather_windows, positions
+from rasteret_torch.readers.longitude import onto_grids
 from rasteret_torch.readers.options import AreaArguments, AreaOptions, takes_area_options
 from rasteret_torch.readers.point_input import as_points
 from rasteret_torch.readers.request import Request, beside, request
@@ -152,6 +153,8 @@ def _near(asked: Request, rows: Ints, x: Floats, y: Floats) -> tuple[Ints, Ints]
     """(point, row) for all points in the boxes of rows, in the CRS of the points, with some slack."""
     boxes = asked.collection.runtime.bounds(asked.areas.crs, asked.bands)[rows].copy()
     around = np.isnan(boxes).any(axis=1) | (boxes[:, 0] > boxes[:, 2])  # no place, or across the antimeridian
+    if asked.areas.crs.is_geographic:
+        around |= (boxes[:, 0] < -180.0) | (boxes[:, 2] > 180.0)
     boxes[around] = (x.min(), y.min(), x.max(), y.max())
     boxes += np.array([-1.0, -1.0, 1.0, 1.0]) * asked.slack
     tree = shapely.STRtree(np.atleast_1d(shapely.box(*boxes.T)))
@@ -162,7 +165,8 @@ def _near(asked: Request, rows: Ints, x: Floats, y: Floats) -> tuple[Ints, Ints]
 def _held(asked: Request, band: str, hits: Hits, x: Floats, y: Floats) -> NDArray[np.bool_]:
     """Whether the file of a band in each row has a pixel that contains the point."""
     runtime = asked.collection.runtime
-    transforms, shapes, crs_ids = (found[hits.row] for found in runtime.grids(band))
+    transforms, shapes, crs_ids = runtime.grids(band)
+    transforms, shapes, crs_ids = transforms[hits.row], shapes[hits.row], crs_ids[hits.row]
     held = np.zeros(len(hits.point), bool)
     for crs_id in np.unique(crs_ids):
         at = np.flatnonzero(crs_ids == crs_id)
@@ -171,7 +175,10 @@ def _held(asked: Request, band: str, hits: Hits, x: Floats, y: Floats) -> NDArra
             continue
         distinct, back = np.unique(hits.point[at], return_inverse=True)
         px, py = project_points(x[distinct], y[distinct], asked.areas.crs, runtime.crs_list[crs_id])
-        cols, lines = positions(transforms[at].T, px[back.ravel()], py[back.ravel()])
+        px, py = px[back.ravel()], py[back.ravel()]
+        if runtime.crs_list[crs_id].is_geographic:
+            px = onto_grids(px, transforms[at], shapes[at])
+        cols, lines = positions(transforms[at].T, px, py)
         held[at] = (cols >= 0) & (lines >= 0) & (cols < shapes[at, 1]) & (lines < shapes[at, 0])
     return held
 
@@ -206,9 +213,9 @@ def _in_order(
     for number, band in enumerate(asked.bands):
         alike.setdefault(runtime.grids(band)[2][row].tobytes(), []).append(number)
     parts: list[Found] = []
-    for crs_ids, numbers in alike.items():
+    for numbers in alike.values():
         x, y = (side[point] for side in _coordinates(asked))
-        _project(asked, row, np.frombuffer(crs_ids, np.int32), x, y)
+        _project(asked, row, asked.bands[numbers[0]], x, y)
         some = replace(asked, bands=tuple(asked.bands[number] for number in numbers))
         parts.append(read(some, Pairs(row, x, y)))
     back = np.argsort(order)
@@ -220,17 +227,21 @@ def _in_order(
     return values[:, places][back], valid[:, places][back]
 
 
-def _project(asked: Request, row: Ints, crs_ids: NDArray[np.int32], x: Floats, y: Floats) -> None:
-    """Points into the CRSs of their files, in place.
+def _project(asked: Request, row: Ints, band: str, x: Floats, y: Floats) -> None:
+    """Points into the CRSs of the files of a band, in place.
 
     Raises:
         RasteretTorchError: a file without a CRS.
     """
-    for crs_id in np.unique(crs_ids):
-        at = np.flatnonzero(crs_ids == crs_id)
+    runtime = asked.collection.runtime
+    transforms, shapes, crs_ids = runtime.grids(band)
+    for crs_id in np.unique(crs_ids[row]):
+        at = np.flatnonzero(crs_ids[row] == crs_id)
         if crs_id < 0:
             raise asked.obstacle(int(row[at[0]]))
-        x[at], y[at] = project_points(x[at], y[at], asked.areas.crs, asked.collection.runtime.crs_list[crs_id])
+        x[at], y[at] = project_points(x[at], y[at], asked.areas.crs, runtime.crs_list[crs_id])
+        if runtime.crs_list[crs_id].is_geographic:
+            x[at] = onto_grids(x[at], transforms[row[at]], shapes[row[at]])
 
 
 def _windows(asked: Request, samples: Samples, dtype: np.dtype[Any], side_px: int) -> dict[str, pa.Array]:

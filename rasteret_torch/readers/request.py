@@ -23,6 +23,7 @@ from rasteret_torch.read.access import backend_for
 from rasteret_torch.readers.options import AreaOptions
 
 Rows = NDArray[np.int64]
+TURNS_DEG = (0.0, 360.0, -360.0)
 CURVATURE_SHARE = 1e-3  # of an item's size
 
 
@@ -69,15 +70,25 @@ class Request:
                 say not to raise, it is left out with a warning.
         """
         crs, runtime = self.areas.crs, self.collection.runtime
-        xmin, ymin, xmax, ymax = bounds
-        slack = self.slack
-        box = wrapped((xmin - slack, ymin - slack, xmax + slack, ymax + slack), crs)
+        west, south, east, north = np.array(bounds) + np.array([-self.slack, -self.slack, self.slack, self.slack])
+        box = wrapped((west, south, east, north), crs)
         if len(self._unplaced):
             self._check_unplaced(box)
         rows = runtime.find(box, crs=crs)
+        if self._counts_on:  # such boxes are looked for where they are, too
+            turned = [runtime.find((west + turn, south, east + turn, north), crs=crs) for turn in TURNS_DEG]
+            rows = np.unique(np.concatenate([rows, *turned]))
         if self.options.read.on_error != "raise":
             rows = self._readable(rows)
         return rows[np.argsort(runtime.start_us[rows], kind="stable")]
+
+    @functools.cached_property
+    def _counts_on(self) -> bool:
+        """Whether longitudes of items go beyond 180 degrees, as those of grids that begin at 0."""
+        if not self.areas.crs.is_geographic:
+            return False
+        boxes = self.collection.runtime.bounds(self.areas.crs)
+        return bool((boxes[:, 0] < -180.0).any() or (boxes[:, 2] > 180.0).any())
 
     @functools.cached_property
     def slack(self) -> float:

@@ -58,12 +58,38 @@ def test_points_on_both_sides_of_the_antimeridian(fiji):
 
 
 def test_items_in_lonlat_refuse_boxes_across_the_antimeridian(tmp_path):
-    place = Affine(0.001, 0.0, 179.9, 0.0, -0.001, -17.0)
-    path = write_tiff(tmp_path / "scene_20200101.tif", shape=(50, 100), crs="EPSG:4326", transform=place)
-    collection = rt.build_from_files(path, filename_regex=DATED, progress=False)
+    for west, date in ((179.9, "20200101"), (-180.0, "20200102")):
+        place = Affine(0.001, 0.0, west, 0.0, -0.001, -17.0)
+        write_tiff(tmp_path / f"scene_{date}.tif", shape=(50, 100), crs="EPSG:4326", transform=place)
+    collection = rt.build_from_files(tmp_path, filename_regex=DATED, progress=False)
     with pytest.raises(InputError, match="cut it in two"):
         collection.get_numpy(FIJI, "B1")
     assert collection.get_numpy((179.95, -17.02, 179.97, -17.0), "B1").shape == (1, 20, 20)
+    assert collection.get_numpy((-179.97, -17.02, -179.95, -17.0), "B1").shape == (1, 20, 20)
+
+
+@pytest.mark.parametrize("west", [0.0, 179.0, -181.0])
+def test_longitudes_meet_however_a_grid_counts_them(tmp_path, west):
+    """Grids from 0 to 360, and across 180 from either side."""
+    width = 360 if west == 0 else 2
+    place = Affine(1 / 32, 0.0, west, 0.0, -1 / 32, 1.0)
+    path = write_tiff(tmp_path / "scene_20200101.tif", shape=(64, width * 32), crs="EPSG:4326", transform=place)
+    collection = rt.build_from_files(path, filename_regex=DATED, progress=False)
+    points = np.array([(179.51, 0.51), (-179.51, 0.51), (180.49, -0.51), (180.0, 0.3), (-180.0, 0.3)])
+    on_grid = (points[:, 0] - west) % 360 + west
+    with rasterio.open(path) as file:
+        pixels = file.read(1)
+        expected = [value[0] for value in file.sample(zip(on_grid, points[:, 1], strict=True))]
+    assert collection.sample_points(points, "B1").column("value").to_pylist() == expected
+    mercator = gpd.GeoSeries(shapely.points(points), crs=4326).to_crs(3857)
+    assert collection.sample_points(mercator, "B1").column("value").to_pylist() == expected
+    for xmin in (-179.75, 180.25):
+        (area,) = collection.get_numpy((xmin, 0.0, xmin + 0.5, 0.5), "B1")
+        first = round(((xmin - west) % 360) * 32)
+        np.testing.assert_array_equal(area, pixels[16:32, first : first + 16])
+    (across,) = collection.get_numpy((179.75, 0.0, -179.75, 0.5), "B1")
+    first = round((179.75 - west) % 360 * 32)
+    np.testing.assert_array_equal(across, pixels[16:32, first : first + 16])
 
 
 def test_remote_items_read_the_same(range_server):
