@@ -129,6 +129,9 @@ def _of_text(text: str) -> Fault:
         )
     if '"dns error"' in text:
         return Fault("the host name was not found", cure="check the URL and the network", retry=True)
+    if "kind: Connect" in text:
+        cure = "check the host and port of the URL, and the network"
+        return Fault(_TRANSPORT_WORDS["Connect"], cure=cure, retry=True)
     if found := _TRANSPORT.search(text):
         return Fault(_TRANSPORT_WORDS[found.group(1)], retry=True)
     return Fault(_first_line(text), cure="check the URL, its region and its credentials")
