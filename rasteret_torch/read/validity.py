@@ -83,8 +83,13 @@ def alpha_sample(header: TiffHeader, level: int) -> int | None:
     As in GDAL, alpha counts only where neither nodata nor a mask image says what is valid: many four-band images are
     tagged as RGB with alpha although their fourth band is near infrared. It is the last sample, of 8 or 16 bits: a tag
     for alpha with further bands behind it, or of other numbers, is such a mistake.
+
+    GDAL asks alpha only in images of two or four samples. Others keep theirs here, too, where it is the only one: a
+    mosaic of five bands of which the last is alpha has holes, whoever looks.
     """
     layout = header.levels[level]
     if header.nodata is not None or header.masks[level] is not None or layout.dtype not in _OPACITIES:
         return None
-    return layout.samples - 1 if layout.extra_samples and layout.extra_samples[-1] in ALPHA else None
+    extra = layout.extra_samples
+    is_alone = layout.samples in (2, 4) or sum(meaning in ALPHA for meaning in extra) == 1
+    return layout.samples - 1 if extra and extra[-1] in ALPHA and is_alone else None

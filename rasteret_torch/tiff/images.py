@@ -151,10 +151,11 @@ def _lerc(layout: Layout, data: Buffer, rows: int) -> NDArray[Any]:
             alpha = np.full((*size, 1), 2**layout.bits - 1, layout.dtype)
             if valid is not None:
                 alpha[~valid] = 0
-            return np.concatenate([pixels, alpha], axis=2)
+            pixels, valid = np.concatenate([pixels, alpha], axis=2), None
     if valid is not None and layout.dtype.kind == "f":
         pixels[~valid] = np.nan
-    return pixels
+    # In a big-endian file libtiff swaps the bytes of samples before it encodes them, and after it decoded them.
+    return pixels.byteswap() if layout.byte_order == ">" else pixels
 
 
 def _lerc_is_banded(blob: Buffer) -> bool:

@@ -162,7 +162,12 @@ def _image_codec_refusal(layout: Layout) -> str | None:
         if layout.photometric == Photometric.YCBCR and samples not in (1, 3):
             return f"JPEG (Compression 7) in YCbCr with {samples} samples"
         return None
-    return None if layout.dtype.itemsize * 8 == bits else f"{name} with BitsPerSample (258) {bits}"
+    if layout.dtype.itemsize * 8 != bits:
+        return f"{name} with BitsPerSample (258) {bits}"
+    if layout.byte_order == ">" and bits > 8 and compression in (Compression.JPEGXL, Compression.JPEGXL_DNG):
+        # libtiff swaps the bytes of samples before it encodes them, tifffile does not.
+        return f"{name} of {bits}-bit samples in a big-endian file (writers disagree on their byte order)"
+    return None
 
 
 def _lerc_refusal(layout: Layout) -> str | None:

@@ -66,13 +66,14 @@ STRIPED = {"tiled": False, "blockysize": 16}
         ("uint8", 3, {"compress": "webp", "webp_level": 60}),
         ("uint8", 4, {"compress": "webp", "webp_lossless": True, "photometric": "rgb", "alpha": "yes"}),
         *(
-            (dtype, bands, {"compress": compress, "interleave": interleave})
+            (dtype, bands, {"compress": compress, "interleave": interleave, "endianness": order})
             for dtype in ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
             for compress in ("lerc", "lerc_deflate", "lerc_zstd")
-            for bands, interleave in ((1, "band"), (3, "pixel"), (3, "band"))
+            for bands, interleave, order in ((1, "band", "LITTLE"), (3, "pixel", "BIG"), (3, "band", "BIG"))
         ),
         ("uint8", 4, {"compress": "lerc", "photometric": "rgb", "alpha": "unspecified", "interleave": "pixel"}),
         ("uint8", 4, {"compress": "lerc", "photometric": "rgb", "alpha": "non-premultiplied", "interleave": "pixel"}),
+        ("uint16", 2, {"compress": "lerc", "alpha": "yes", "interleave": "pixel", "endianness": "BIG"}),
         ("float32", 1, {"compress": "lerc", "max_z_error": 0.5}),
     ],
 )
@@ -81,7 +82,7 @@ def test_image_codecs(
 ) -> None:
     data = smooth(dtype, bands)
     if "alpha" in options:
-        data[3] = np.where(data[0] > 100, 255, 0)
+        data[-1] = np.where(data[0] > 100, np.iinfo(dtype).max, 0)
     if data.dtype.kind == "f":
         data[:, 10:20, 10:20] = np.nan
     # GDAL takes JPEG and WebP tiles in multiples of 16 only.
@@ -155,6 +156,13 @@ def test_codecs_that_gdal_lacks_as_tifffile(
         path, data[:, :, 0] if samples == 1 else data, compression=compression, compressionargs=options, tile=(32, 32)
     )
     assert np.array_equal(read_image(path), data.transpose(2, 0, 1))
+
+
+def test_big_endian_jpeg_xl_is_refused_since_writers_disagree(tmp_path: Path, read_image: ReadImage) -> None:
+    data = smooth("uint16", 1)[0]
+    tifffile.imwrite(tmp_path / "a.tif", data, byteorder=">", compression="jpegxl", compressionargs={"lossless": True})
+    with pytest.raises(UnsupportedTiffError, match="disagree on their byte order"):
+        read_image(tmp_path / "a.tif")
 
 
 def layout(compression: int, dtype: str = "uint16", samples: int = 1, **changes: Any) -> Layout:
