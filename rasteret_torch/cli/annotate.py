@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 OK, FAILED = 0, 1
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
@@ -99,7 +99,7 @@ def _split(options: argparse.Namespace) -> int:
     collection = load(options.collection)
     if not options.audit:
         collection = _assigned(collection, options)
-    holds_out = options.holds_out or ("time" if options.times else "space")
+    holds_out: Literal["space", "time"] = options.holds_out or ("time" if options.times else "space")
     audit = collection.audit_splits(options.column, holds_out=holds_out, min_distance_m=options.min_distance_m)
     written = None if options.audit else collection.save(options.output or options.collection)
     if options.json:

@@ -1,7 +1,8 @@
 """The verbs of a collection that end in pixels, imported when first used.
 
 Readers and loaders stand to the right of the index (see ARCHITECTURE.md) and torch must not load with it, so a
-`Collection` only names them. `help(collection.get_numpy)` shows the real function.
+`Collection` only names them. `help(collection.get_numpy)` shows the real function, and `endings.pyi` tells it to type
+checkers and editors.
 """
 
 from __future__ import annotations

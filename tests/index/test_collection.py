@@ -1,5 +1,6 @@
 """A collection as a table: filters, columns, and what it says of itself."""
 
+import ast
 import copy
 import datetime as dt
 import pickle
@@ -24,7 +25,7 @@ from rasteret_torch.errors import (
     InputError,
     SplitNotFoundError,
 )
-from rasteret_torch.index import Collection, as_collection
+from rasteret_torch.index import Collection, as_collection, endings
 
 HERE = (8.9, 45.1, 9.1, 45.2)
 
@@ -47,6 +48,20 @@ def test_what_it_says(dated):
     assert "Collection dated: 3 items" in repr(dated)
     assert "2020-01-01 to 2021-06-30" in repr(dated)
     assert "<pre>" in dated._repr_html_()
+
+
+def test_type_checkers_see_the_functions_behind_the_verbs():
+    stub = ast.parse(Path(endings.__file__).with_suffix(".pyi").read_text())
+    homes = {
+        alias.asname: f"{node.module}:{alias.name}"
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    verbs = next(node for node in stub.body if isinstance(node, ast.ClassDef) and node.name == "Endings")
+    told = {one.targets[0].id: homes[one.value.id] for one in verbs.body}
+    real = {name: one for name, one in vars(endings.Endings).items() if isinstance(one, endings.Ending)}
+    assert told == {name: f"{one.module}:{one.function}" for name, one in real.items()}
 
 
 def test_filters_are_anded(dated):
