@@ -13,6 +13,13 @@ from rasterio.transform import from_origin
 from rasteret_torch.tiff import HeaderLimits, TiffHeader, read_header
 
 
+class Files(list[bytes]):
+    """Whole files; short when printed."""
+
+    def __repr__(self) -> str:
+        return f"{len(self)} files"
+
+
 def flat(value: Any) -> Any:
     """A header as plain values that compare."""
     if dataclasses.is_dataclass(value):

@@ -21,6 +21,7 @@ from rasteret_torch.tiff.tags import (
     Fields,
     Ifd,
     Preamble,
+    Tag,
     parse_ifd,
     parse_preamble,
 )
@@ -88,7 +89,7 @@ def _leader(head: bytes) -> int:
 def _read_ifds(
     known: KnownBytes, preamble: Preamble, limits: HeaderLimits
 ) -> Generator[Sequence[Span], Answer, tuple[list[Ifd], list[str]]]:
-    """Follows the chain of IFDs. Each round asks for all that is known to be missing: an IFD, and tag values."""
+    """The chain of IFDs and those below the first. Each round asks for all known gaps: an IFD, and tag values."""
     ifds: list[Ifd] = []
     notes: list[str] = []
     visited: set[int] = set()
@@ -113,9 +114,33 @@ def _read_ifds(
             offset = ifds[-1].next_offset
         missing += _missing_values(known, ifds, limits)
         if not missing:
-            return ifds, notes
+            break
         yield from known.ask(missing)
         chunk *= 2
+    below = yield from _read_ifds_below(known, preamble, ifds[0], visited, limits)
+    return [ifds[0], *below, *ifds[1:]], notes  # GDAL has those below first, too
+
+
+def _read_ifds_below(
+    known: KnownBytes, preamble: Preamble, first: Ifd, visited: set[int], limits: HeaderLimits
+) -> Generator[Sequence[Span], Answer, list[Ifd]]:
+    """The IFDs that the first one lists as its own, where some writers keep overviews; asked for together."""
+    if Tag.SUB_IFDS not in first.entries:
+        return []
+    listed = _fields(known, preamble, first).directories(Tag.SUB_IFDS)
+    places = [place for place in dict.fromkeys(listed) if place and place not in visited]
+    if len(visited) + len(places) > limits.ifds:
+        raise CorruptTiffError(f"the file has more than {limits.ifds} image file directories")
+    while True:
+        found = [_ifd_bytes(known, preamble, place, limits.chunk_nbytes) for place in places]
+        missing = [span for one in found if isinstance(one, list) for span in one]
+        blobs = [one for one in found if isinstance(one, bytes)]
+        if not missing:
+            ifds = [parse_ifd(preamble, place, data, is_first=False) for place, data in zip(places, blobs, strict=True)]
+            missing = _missing_values(known, ifds, limits)
+            if not missing:
+                return ifds
+        yield from known.ask(missing)
 
 
 def _ifd_bytes(known: KnownBytes, preamble: Preamble, offset: int, chunk: int) -> bytes | list[Span]:

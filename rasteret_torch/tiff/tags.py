@@ -39,6 +39,7 @@ class Tag(IntEnum):
     TILE_LENGTH = 323
     TILE_OFFSETS = 324
     TILE_BYTE_COUNTS = 325
+    SUB_IFDS = 330
     INK_SET = 332
     EXTRA_SAMPLES = 338
     SAMPLE_FORMAT = 339
@@ -112,7 +113,8 @@ _FIELD_NBYTES = {
 }
 _DTYPES = {(order, kind): np.dtype(order + code) for kind, code in _FIELD_CODES.items() for order in "<>"}
 _FLOATS = (11, 12)
-_NOT_NUMBERS = (2, 7, 13, 18)  # text, undefined bytes, places of other directories
+_DIRECTORIES = (13, 18)
+_NOT_NUMBERS = (2, 7, *_DIRECTORIES)  # text, undefined bytes, places of other directories
 _UNSIGNED = {  # bytes of one whole number that cannot be negative
     kind: np.dtype(code).itemsize
     for kind, code in _FIELD_CODES.items()
@@ -278,6 +280,17 @@ class Fields:
         ):
             raise CorruptTiffError(f"{_named(tag)} must hold whole numbers, none negative; the file is damaged")
         return values.astype(np.uint64)
+
+    def directories(self, tag: Tag) -> list[int]:
+        """Offsets of other directories, whether the field type says that they are such or not.
+
+        Raises:
+            CorruptTiffError: the values are not whole numbers, or negative.
+        """
+        field_type, data = self.values.get(tag, (3, b""))
+        is_said = field_type in _DIRECTORIES
+        values = np.frombuffer(data, _DTYPES[self.byte_order, field_type]) if is_said else self.integers(tag)
+        return [int(value) for value in values]
 
     def integer(self, tag: Tag, default: int | None = None) -> int:
         """A single unsigned value.

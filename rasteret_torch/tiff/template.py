@@ -24,6 +24,7 @@ _MOST_NBYTES = 2**16  # that a template holds
 _OFFSET_TAGS = (Tag.TILE_OFFSETS, Tag.STRIP_OFFSETS)
 _COUNT_TAGS = (Tag.TILE_BYTE_COUNTS, Tag.STRIP_BYTE_COUNTS)
 _TABLE_TAGS = frozenset((*_OFFSET_TAGS, *_COUNT_TAGS))
+_FIXED_TAGS = DESCRIBING_TAGS | {Tag.SUB_IFDS}
 
 
 class Images(NamedTuple):
@@ -150,7 +151,7 @@ def remember_template(
 
 def _is_fixed(ifd: Ifd, entry: Entry) -> bool:
     is_inline = ifd.offset <= entry.offset < ifd.offset + ifd.nbytes
-    return entry.tag in DESCRIBING_TAGS or (is_inline and entry.tag not in _TABLE_TAGS)
+    return entry.tag in _FIXED_TAGS or (is_inline and entry.tag not in _TABLE_TAGS)
 
 
 def _fixed(head: bytes, preamble: Preamble, ifds: Sequence[Ifd]) -> Iterator[tuple[int, bytes]]:

@@ -16,7 +16,7 @@ import pytest
 import rasterio
 import rasterio.shutil
 import tifffile
-from heads import flat, parse, write
+from heads import Files, flat, parse, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -26,13 +26,6 @@ from rasteret_torch.errors import CorruptTiffError, NotATiffError, TiffError, Un
 from rasteret_torch.tiff import HeaderLimits, TiffHeader, check_header, header_steps, read_header, tile_span
 
 ReadLevel = Callable[[Path, Callable[[TiffHeader], Any]], NDArray[Any]]
-
-
-class Files(list[bytes]):
-    """Whole files; short when printed."""
-
-    def __repr__(self) -> str:
-        return f"{len(self)} files"
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +102,15 @@ def test_overviews_and_masks_as_rasterio(tmp_path: Path, read_level: ReadLevel) 
         assert np.array_equal(stored[0] * 255, expected_mask)
 
 
-def test_many_appended_overviews_fit_the_rounds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("below", [False, True])  # in the chain of directories, or listed by the first one
+def test_many_appended_overviews_fit_the_rounds(tmp_path: Path, below: bool) -> None:
     path = tmp_path / "pages.tif"
     image = np.random.default_rng(0).integers(0, 255, (2048, 2048), dtype=np.uint8)
     with tifffile.TiffWriter(path) as target:  # every IFD stands after the pixels of the one before
         for step in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
-            target.write(image[::step, ::step], tile=(64, 64), subfiletype=int(step > 1), contiguous=False)
-    assert len(parse(path.read_bytes()).levels) == 10
+            options: dict[str, Any] = {"subifds": 9} if below and step == 1 else {}
+            target.write(image[::step, ::step], tile=(64, 64), subfiletype=int(step > 1), contiguous=False, **options)
+    assert [level.width for level in parse(path.read_bytes()).levels] == [2048 >> level for level in range(10)]
 
 
 def test_other_pages_are_ignored_and_odd_overviews_left_out(tmp_path: Path) -> None:
@@ -203,6 +198,23 @@ def test_more_extra_samples_than_samples_are_ignored() -> None:
 def test_a_loop_of_ifds_ends() -> None:
     header = parse(_tiff(PLAIN, next_ifd=8, tail=bytes(300)))
     assert "loops" in header.status[0]
+
+
+def test_directories_below_the_first_that_loop_or_lie_outside(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as target:
+        for size in (64, 32, 16):
+            target.write(np.zeros((size, size), np.uint8), subfiletype=int(size < 64), subifds=2 if size == 64 else 0)
+    with tifffile.TiffFile(path) as file:
+        at, first = file.pages[0].tags["SubIFDs"].valueoffset, file.pages[0].offset  # type: ignore[union-attr]
+    good = path.read_bytes()
+    for place, levels in ((first, 2), (0, 2), (2**31, None), (3, None)):
+        changed = good[:at] + struct.pack("<I", place) + good[at + 4 :]
+        if levels is None:
+            with pytest.raises(CorruptTiffError):
+                parse(changed)
+        else:
+            assert len(parse(changed).levels) == levels
 
 
 def test_too_many_ifds() -> None:
