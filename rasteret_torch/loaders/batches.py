@@ -188,7 +188,10 @@ class Reading:
         if reader.transforms is None:
             return sample
         with seeded(key_of(reader.seed, self._epoch, number, _TRANSFORMS)):
-            return reader.transforms(sample)
+            made: Sample | None = reader.transforms(sample)
+        if made is None:
+            raise InputError(f"transforms= returned None for sample {number}; it must return the sample it changed")
+        return made
 
     def _replaced(self, slot: int, pixels: ChipPixels) -> ChipRead:
         """Reads another sample into the place of one that failed."""

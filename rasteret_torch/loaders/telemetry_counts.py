@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rasteret_torch.loaders.iterable import RasteretIterableDataset
 from rasteret_torch.loaders.ledger import BadSample
@@ -140,10 +141,17 @@ class Reporter:
         now = self._now
         since, self._before = now - self._before, now
         bad, self.dataset.bad_samples[:] = list(self.dataset.bad_samples), []
-        stacked = next(iter(batch.values()), ())  # any of its keys: transforms may drop all that we know
-        return Handed(batch, 1 if self.dataset.batch_size is None else len(stacked), since, bad)
+        return Handed(batch, 1 if self.dataset.batch_size is None else _stacked(batch), since, bad)
 
     @property
     def _now(self) -> ReadStats:
         stats = worker_pipeline(self.dataset.read_options, self.dataset.backend).stats
         return replace(stats, retries=retries())
+
+
+def _stacked(batch: Any) -> int:
+    """Samples of a batch, by any part of it: transforms may drop all that we know, or make tuples of samples."""
+    if isinstance(batch, Mapping):
+        return _stacked(next(iter(batch.values()), ()))
+    is_row = isinstance(batch, tuple | list) and batch and not isinstance(batch[0], str | bytes)
+    return _stacked(batch[0]) if is_row else len(batch)

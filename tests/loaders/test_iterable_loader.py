@@ -225,10 +225,17 @@ def test_an_error_that_does_not_pickle_is_an_error(scenes):
 
 
 @pytest.mark.parametrize("batch_size", [4, None])
-def test_transforms_may_drop_everything_else(scenes, batch_size):
-    loader = rt.RasteretDataLoader(stream(scenes, batch_size=batch_size, transforms=only_image))
-    assert all(batch.keys() == {"image"} for batch in loader)
+@pytest.mark.parametrize("made", [only_image, lambda s: (s["image"], 1), lambda s: {"name": "x", "image": s["image"]}])
+def test_transforms_may_make_what_they_like(scenes, batch_size, made):
+    loader = rt.RasteretDataLoader(stream(scenes, batch_size=batch_size, transforms=made))
+    assert all("bounds" not in batch for batch in loader)
     assert loader.counts.samples == 30
+
+
+@pytest.mark.parametrize("batch_size", [4, None])
+def test_transforms_that_return_nothing_are_named(scenes, batch_size):
+    with pytest.raises(InputError, match=r"transforms= returned None for sample \d+"):
+        next(iter(stream(scenes, batch_size=batch_size, transforms=lambda sample: None)))
 
 
 @pytest.mark.slow
