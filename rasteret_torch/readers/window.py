@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import pyarrow as pa
 from tqdm import tqdm
 
 from rasteret_torch.errors import CRSMismatchError, EmptySelectionError, InputError, RasteretTorchError
@@ -38,7 +39,7 @@ _rows_by_id: WeakKeyDictionary[RuntimeIndex, Mapping[str, int]] = WeakKeyDiction
 
 def read_window(
     collection: Collection,
-    item_ids: str | Sequence[str],
+    item_ids: str | Iterable[str] | pa.Array | pa.ChunkedArray,
     bounds: Bounds,
     res: float | tuple[float, float],
     bands: str | Sequence[str],
@@ -89,6 +90,8 @@ def read_window(
     names = collection.check_bands(bands)
     check_resampling(resampling)
     sides = bounds_of(bounds)
+    if isinstance(item_ids, pa.Array | pa.ChunkedArray):
+        item_ids = item_ids.to_pylist()
     wanted = [item_ids] if isinstance(item_ids, str) or not isinstance(item_ids, Iterable) else list(item_ids)
     filters = Filters(bbox, date_range, cloud_cover_lt, split, split_column)
     rows = filters.passed(collection, rows_of(collection, wanted))
