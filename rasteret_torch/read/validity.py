@@ -88,7 +88,8 @@ def alpha_sample(header: TiffHeader, level: int) -> int | None:
     mosaic of five bands of which the last is alpha has holes, whoever looks.
     """
     layout = header.levels[level]
-    if header.nodata is not None or header.masks[level] is not None or layout.dtype not in _OPACITIES:
+    has_nodata = nodata_in(layout.dtype, header.nodata) is not None  # one that no pixel can have says nothing
+    if has_nodata or header.masks[level] is not None or layout.dtype not in _OPACITIES:
         return None
     extra = layout.extra_samples
     is_alone = layout.samples in (2, 4) or sum(meaning in ALPHA for meaning in extra) == 1

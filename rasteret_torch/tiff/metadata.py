@@ -22,7 +22,7 @@ _QUOTES = {"&quot;": '"', "&apos;": "'"}  # GDAL escapes texts twice
 # C's atof, as GDAL reads tag 42113: the longest numeric prefix. MSVC prints -1.#IND and 1.#QNAN for nan.
 _NUMBER = re.compile(r"\s*([+-]?)(nan|inf(?:inity)?|1\.#(?:IND|QNAN|SNAN|INF)|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)", re.I)
 _ROLES = ("scale", "offset", "description", "colorinterp")
-_WHOLE = re.compile(r"\s*[+-]?\d{1,40}\s*$")  # longer ones are no number of any dtype
+_WHOLE = re.compile(r"\s*[+-]?\d{1,40}")  # longer ones are no number of any dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +40,29 @@ def nodata_value(fields: Fields, dtype: np.dtype[np.generic]) -> float | int | N
     """Tag GDAL_NODATA: a whole number exactly where the dtype is an integer, else a float; None when unset.
 
     A value outside the range of the dtype is kept: the reader decides what it means. Text without a number is 0, as
-    GDAL reads it.
+    GDAL reads it. For integers of 64 bits it reads whole numbers only: `1e10` is 1, and `nan` is 0.
     """
     text = fields.text(Tag.GDAL_NODATA).replace(",", ".")
     if not text:
         return None
     is_integer = dtype.kind in "iu"
-    if is_integer and _WHOLE.match(text):
-        return int(text)
+    whole = _WHOLE.match(text) if is_integer else None
+    if is_integer and dtype.itemsize == 8:
+        return _as_64_bits(0 if whole is None else int(whole[0]), np.iinfo(dtype))
+    if whole is not None and not text[whole.end() :].strip():
+        return int(whole[0])
     match = _NUMBER.match(text)
     value = 0.0 if match is None else _as_float(match.group(1), match.group(2).lower())
     if is_integer and value.is_integer():
         return int(value)
     return _snapped(value)
+
+
+def _as_64_bits(value: int, limits: np.iinfo[np.integer]) -> int:
+    """What C's strtoll and strtoull make of it: the nearest that there is; negative ones count back from 2**64."""
+    if limits.min == 0 and -limits.max <= value < 0:
+        return value + limits.max + 1
+    return limits.max if limits.min == 0 and value < 0 else min(max(value, limits.min), limits.max)
 
 
 def _as_float(sign: str, word: str) -> float:

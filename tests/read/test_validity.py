@@ -17,6 +17,7 @@ TEXTS = (
     *("nan", "-inf", "0", "  7 ", "7.5", "255.99", "1e2", "none", "-1", "300", "-9999.0"),
     *("-3.4028234663852886e+38", "-3.40282e+38", "-3.4e+38", "1e400", "0.1", "-9999.001"),
 )
+WHOLE_TEXTS = ("-1", "1e2", "nan", "7.5", "9" * 30, "-" + "9" * 30, str(2**63 - 1), str(-(2**63)), str(2**64 - 1))
 VALUES = (0, 7, 100, 255, -1, -9999, 0.1, 7.5, np.nan, -np.inf, np.inf, -LARGEST, -3.4e38, -3.40282e38, -9999.01)
 
 
@@ -39,6 +40,20 @@ def test_nodata_as_rasterio(tmp_path: Path, dtype: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+def test_nodata_of_64_bits_as_rasterio(tmp_path: Path, dtype: str) -> None:
+    limits, path, hidden = np.iinfo(dtype), tmp_path / "a.tif", 0
+    data = np.array([[limits.min, limits.max, 0, 1, 7, 100, 2**63 - 1]], dtype)
+    for text in WHOLE_TEXTS:
+        tifffile.imwrite(path, data, extratags=[(42113, 2, 0, text, True)], metadata=None, photometric="minisblack")
+        with rasterio.open(path) as source:
+            expected = source.read_masks() != 0
+        assert np.array_equal(rt.read_tiff(path).valid, expected), text
+        hidden += int((~expected).sum())
+    assert hidden > len(WHOLE_TEXTS) // 2
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize(
     ("samples", "extra", "dtype"),
     [
@@ -55,10 +70,14 @@ def test_nodata_as_rasterio(tmp_path: Path, dtype: str) -> None:
         (2, [1], "uint32"),
     ],
 )
-def test_alpha_as_rasterio(tmp_path: Path, samples: int, extra: list[int], dtype: str) -> None:
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NodataShadowWarning")
+@pytest.mark.parametrize("nodata", [None, "-1e40"])  # which no sample can have: alpha counts all the same
+def test_alpha_as_rasterio(tmp_path: Path, samples: int, extra: list[int], dtype: str, nodata: str | None) -> None:
     data = np.random.default_rng(0).integers(0, 3, (20, 30, samples)).astype(dtype)
     path = tmp_path / "a.tif"
     options: dict[str, Any] = {"photometric": "rgb" if samples - len(extra) == 3 else "minisblack"}
+    if nodata is not None:
+        options["extratags"] = [(42113, 2, 0, nodata, True)]
     tifffile.imwrite(path, data, planarconfig="contig", extrasamples=[0] * len(extra), metadata=None, **options)
     with tifffile.TiffFile(path, mode="r+b") as file:
         file.pages[0].tags["ExtraSamples"].overwrite(extra)  # type: ignore[union-attr]
