@@ -48,7 +48,7 @@ def nodata_value(fields: Fields, dtype: np.dtype[np.generic]) -> float | int | N
     is_integer = dtype.kind in "iu"
     whole = _WHOLE.match(text) if is_integer else None
     if is_integer and dtype.itemsize == 8:
-        return _as_64_bits(0 if whole is None else int(whole[0]), np.iinfo(dtype))
+        return _as_64_bits(0 if whole is None else int(whole[0]), is_unsigned=dtype.kind == "u")
     if whole is not None and not text[whole.end() :].strip():
         return int(whole[0])
     match = _NUMBER.match(text)
@@ -58,11 +58,11 @@ def nodata_value(fields: Fields, dtype: np.dtype[np.generic]) -> float | int | N
     return _snapped(value)
 
 
-def _as_64_bits(value: int, limits: np.iinfo[np.integer]) -> int:
+def _as_64_bits(value: int, *, is_unsigned: bool) -> int:
     """What C's strtoll and strtoull make of it: the nearest that there is; negative ones count back from 2**64."""
-    if limits.min == 0 and -limits.max <= value < 0:
-        return value + limits.max + 1
-    return limits.max if limits.min == 0 and value < 0 else min(max(value, limits.min), limits.max)
+    if not is_unsigned:
+        return min(max(value, -(2**63)), 2**63 - 1)
+    return value % 2**64 if abs(value) < 2**64 else 2**64 - 1
 
 
 def _as_float(sign: str, word: str) -> float:
