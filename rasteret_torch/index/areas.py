@@ -20,7 +20,7 @@ from rasteret_torch.errors import InputError
 from rasteret_torch.geo import parse_crs, project_points, same_crs
 from rasteret_torch.geo.crs import CRS84
 from rasteret_torch.index.arrow_shapes import Shapes, described, geometry_name, shapes_of_column
-from rasteret_torch.index.foreign import plain_table
+from rasteret_torch.index.foreign import collected, plain_table
 
 MAX_SEGMENT_SHARE = 1 / 64  # edges are split this finely before they are projected: straight lines become curves
 GEOMETRY_ID = "geometry_id"
@@ -78,7 +78,7 @@ def as_areas(value: Any, *, crs: Any = None, column: str | None = None) -> Areas
     """
     if isinstance(value, Areas):
         return value
-    parsed = _parsed(value, column)
+    parsed = _parsed(collected(value), column)
     shapes = parsed.shapes
     if not len(shapes):
         raise InputError("no geometry was given; pass at least one")
@@ -99,7 +99,7 @@ def lonlat_shapes(value: Any) -> Shapes:
     Raises:
         InputError: as `as_areas`.
     """
-    parsed = _parsed(value, None)
+    parsed = _parsed(collected(value), None)
     lonlat = parse_crs(CRS84)
     areas = as_areas(parsed.shapes, crs=parsed.crs or lonlat)
     shapes = np.empty(len(areas), object)
@@ -164,7 +164,7 @@ def _parsed(value: Any, column: str | None) -> Parsed:
     if not isinstance(value, Iterable):
         raise InputError(
             f"{type(value).__name__} is no geometry; pass a bbox, shapely geometry, GeoJSON, WKB or a table (files are "
-            "read with geopandas.read_file, lazy frames with collect())"
+            "read with geopandas.read_file)"
         )
     return _sequence(list(value))
 

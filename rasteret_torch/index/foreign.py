@@ -40,8 +40,13 @@ def _arrow(value: Any) -> pa.Table:
     if isinstance(value, Sequence) and value and all(isinstance(row, Mapping) for row in value):
         names = list(dict.fromkeys(name for row in value for name in row))
         return pa.table({name: _paths_as_text([row.get(name) for row in value]) for name in names})
-    is_lazy = not hasattr(value, "__arrow_c_stream__") and hasattr(value, "collect")
-    return pa.table(value.collect() if is_lazy else value)
+    return pa.table(collected(value))
+
+
+def collected(value: Any) -> Any:
+    """What a lazy Polars frame stands for; anything else as it is."""
+    is_lazy = not hasattr(value, "__arrow_c_stream__") and hasattr(value, "collect_schema")
+    return value.collect() if is_lazy else value
 
 
 def _paths_as_text(values: Any) -> Any:

@@ -14,6 +14,7 @@ from rasteret_torch.geo import parse_crs
 from rasteret_torch.geo.crs import CRS84
 from rasteret_torch.index.areas import Areas, as_areas, as_table, pandas_columns, resolve_crs
 from rasteret_torch.index.arrow_shapes import geometry_name
+from rasteret_torch.index.foreign import collected
 
 _LONLAT_NAMES = (("lon", "lat"), ("longitude", "latitude"), ("lng", "lat"))
 _POINT = 0  # shapely's type id
@@ -32,6 +33,7 @@ def as_points(value: Any, *, crs: Any = None, column: str | None = None, names: 
     Raises:
         InputError: geometries that are no points, coordinates that are not finite, or no CRS.
     """
+    value = collected(value)
     pairs = _plain(value)
     if pairs is not None:
         return _checked(pairs, resolve_crs(None, crs, assume_lonlat=True), None)

@@ -82,12 +82,13 @@ def test_geoparquet_files(tmp_path):
     assert as_areas(pq.read_table(tmp_path / "plots.parquet")).crs.to_epsg() == 32632
 
 
-@pytest.mark.parametrize("kind", ["duckdb", "polars", "arrow", "pandas", "geopandas"])
+@pytest.mark.parametrize("kind", ["duckdb", "polars", "lazy", "arrow", "pandas", "geopandas"])
 def test_tables_that_state_no_crs_must_be_told(kind):
     table = pa.table({"crop": ["rye"], "geometry": pa.array([SHAPE.wkb], pa.binary())})
     value = {
         "duckdb": lambda: duckdb.from_arrow(table).filter("crop = 'rye'"),
         "polars": lambda: pl.from_arrow(table),
+        "lazy": lambda: pl.from_arrow(table).lazy(),
         "arrow": lambda: table,
         "pandas": lambda: table.to_pandas(),
         "geopandas": lambda: frame(crs=None),

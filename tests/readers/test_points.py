@@ -109,7 +109,7 @@ def test_points_without_columns(naip):
 
 
 def test_text_of_polars_goes_along(naip):
-    points = pl.DataFrame({"lon": [-99.17], "lat": [47.02], "label": ["a"], "tags": [["x", "y"]]})
+    points = pl.LazyFrame({"lon": [-99.17], "lat": [47.02], "label": ["a"], "tags": [["x", "y"]]})
     table = naip.sample_points(points, "R", date_range="2012")
     assert [table.column(name).to_pylist() for name in ("label", "tags")] == [["a"], [["x", "y"]]]
 
