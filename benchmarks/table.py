@@ -23,30 +23,42 @@ def best(lines: list[Line]) -> list[Line]:
     return min(by_workers.values(), key=lambda runs: statistics.median(run["seconds"] for run in runs))
 
 
-def rows(lines: Iterable[Line]) -> Iterable[str]:
-    """Markdown."""
-    groups: dict[tuple[str, int], dict[str, list[Line]]] = defaultdict(lambda: defaultdict(list))
+def is_ours(engine: str) -> bool:
+    """Whether an engine is this package."""
+    return engine.startswith("ours")
+
+
+def by_workload(lines: Iterable[Line]) -> dict[str, dict[str, list[Line]]]:
+    """The runs that ended well, by workload and latency, then by engine."""
+    groups: dict[str, dict[str, list[Line]]] = defaultdict(lambda: defaultdict(list))
     for line in lines:
-        groups[line["workload"], line["latency_ms"]][line["engine"]].append(line)
-    yield "| workload | latency | engine | workers | s (median) | spread | CPU s | MiB | ours is faster by | pixels |"
-    yield "|---|---|---|---|---|---|---|---|---|---|"
-    for (workload, latency), engines in groups.items():
-        place = "disk" if latency < 0 else f"{latency} ms"
-        good = {name: best(ok) for name, runs in engines.items() if (ok := [run for run in runs if "seconds" in run])}
+        if "seconds" in line:
+            place = "disk" if line["latency_ms"] < 0 else f"{line['latency_ms']} ms"
+            groups[f"{line['workload']}, {place}"][line["engine"]].append(line)
+    return groups
+
+
+def rows(lines: list[Line]) -> Iterable[str]:
+    """Markdown."""
+    yield "| workload | engine | workers | s (median) | spread | CPU s | MiB | ours is faster by | pixels |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for title, engines in by_workload(lines).items():
+        good = {name: best(runs) for name, runs in engines.items()}
         times = {name: statistics.median(run["seconds"] for run in runs) for name, runs in good.items()}
-        ours = min((time for name, time in times.items() if name.startswith("ours")), default=None)
-        sums = [run["checksum"] for name, runs in good.items() if name.startswith("ours") for run in runs]
+        ours = min((time for name, time in times.items() if is_ours(name)), default=None)
+        sums = {run["checksum"] for name, runs in good.items() if is_ours(name) for run in runs}
         for name, runs in good.items():
             seconds = [run["seconds"] for run in runs]
             spread = (max(seconds) - min(seconds)) / times[name]
             cpu = statistics.median(run.get("cpu_s", run["seconds"] * run["cores"]) for run in runs)
             memory = max((run["peak_mib"] for run in runs if "peak_mib" in run), default="")
             ratio = "" if ours is None else f"{times[name] / ours:.2f}"
-            same = "" if name == "floor" else "equal" if {run["checksum"] for run in runs} == set(sums) else "differ"
+            same = "" if name == "floor" else "equal" if {run["checksum"] for run in runs} == sums else "differ"
             numbers = f"{runs[0]['workers']} | {times[name]:.2f} | {spread:.0%} | {cpu:.1f} | {memory} | {ratio}"
-            yield f"| {workload} | {place} | {name} | {numbers} | {same} |"
-        for name in engines.keys() - good.keys():
-            yield f"| {workload} | {place} | {name} | | {engines[name][0]['error'][:80]} | | | | | |"
+            yield f"| {title} | {name} | {numbers} | {same} |"
+    for line in lines:
+        if "error" in line:
+            yield f"\n{line['engine']} on {line['workload']}: {line['error'][:200]}"
 
 
 if __name__ == "__main__":
