@@ -144,7 +144,10 @@ class RuntimeIndex:
         hrefs, samples = self._assets.get(band, (None, None))
         href = None if hrefs is None else hrefs[place].as_py()
         if href is None:
-            raise BandNotFoundError(f"item {item!r} has no band {band!r}; filter the items that have it")
+            raise BandNotFoundError(
+                f"item {item!r} has no band {band!r}; take the items that have it: "
+                f"where(pyarrow.compute.field('assets', {band!r}).is_valid())"
+            )
         return item, href, None if samples is None else samples[place].as_py()
 
     @functools.cached_property

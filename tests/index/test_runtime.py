@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import rasterio
 import shapely
@@ -151,8 +152,10 @@ def test_items_without_a_band(dated):
         )
     )
     assert partial.runtime.source(0, "nir").band == "nir"
-    with pytest.raises(BandNotFoundError, match="item 'scene_20200219' has no band 'nir'"):
+    with pytest.raises(BandNotFoundError, match="item 'scene_20200219' has no band 'nir'") as caught:
         partial.runtime.source(1, "nir")
+    assert "where(pyarrow.compute.field('assets', 'nir').is_valid())" in str(caught.value)
+    assert partial.where(pc.field("assets", "nir").is_valid()).runtime.ids == ("scene_20200101",)
 
 
 def test_without_headers_it_filters_but_does_not_read(dated):
