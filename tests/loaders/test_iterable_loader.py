@@ -258,7 +258,7 @@ if __name__ == "__main__":
     dataset = rt.RasteretIterableDataset(sys.argv[1], sampler="random", patch_size=32, length=10**6, batch_size=4)
     for number, batch in enumerate(rt.RasteretDataLoader(dataset, num_workers=int(sys.argv[2]))):
         if number == 3:
-            print("running", flush=True)
+            print("running", *{"torchgeo", "matplotlib", "geopandas", "lightning"} & set(sys.modules), flush=True)
 """
 
 
@@ -290,7 +290,7 @@ def test_workers_end_with_a_killed_trainer(scenes, tmp_path, program):
     command = [sys.executable, str(script), str(scenes.save(tmp_path / "saved")), "1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     with process.stdout as out:
-        assert out.readline() == b"running\n"
+        assert out.readline() == b"running\n"  # without what streams do not need
         process.kill()
         process.wait()
         # Workers inherit the pipe: it ends when the last of them is gone.
