@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -74,6 +74,12 @@ class ReadOptions:
             raise InputError(f"ReadOptions.level is {self.level!r}; choose 'auto' or a level number from 0")
         if self.decode_threads is not None and self.decode_threads < 1:
             raise InputError(f"ReadOptions.decode_threads is {self.decode_threads}; choose None or at least 1")
+
+    def __repr__(self) -> str:
+        """What differs from the defaults, so that signatures that show one stay readable."""
+        told = [(field.name, getattr(self, field.name)) for field in fields(self)]
+        changed = [f"{name}={value!r}" for name, value in told if value != getattr(type(self), name)]
+        return f"{type(self).__name__}({', '.join(changed)})"
 
     def fetch_policy(self) -> FetchPolicy:
         """The part that the store needs."""

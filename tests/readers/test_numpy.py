@@ -242,6 +242,8 @@ def test_wrong_arguments(naip, words, error, message):
 def test_help_shows_every_keyword(naip):
     names = inspect.signature(naip.get_numpy).parameters
     assert {"bbox", "date_range", "cloud_cover_lt", "split", "target_crs", "res", "backend", "progress"} <= set(names)
+    assert str(names["read"]) == "read: 'ReadOptions' = ReadOptions()"
+    assert repr(rt.ReadOptions(attempts=2, level=0)) == "ReadOptions(attempts=2, level=0)"
     for reader in (naip.get_numpy, naip.get_xarray, naip.get_gdf, naip.sample_points, naip.iter_areas):
         text = inspect.getdoc(reader)
         assert all(f"    {words}:" in text for words in ("target_crs", "res", "geometry_crs", "read"))
