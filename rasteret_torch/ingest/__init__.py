@@ -3,7 +3,8 @@
 - Doors: `files`, `table`, `stac`, `named` (datasets of the `catalog`), `builders` (the same as classes), `enrich`
   (headers into any table).
 - What all share: `headers` of many files at once; `assemble` and `footprint` make columns; `workspace` reuses and
-  resumes builds from `shards` and a `journal`; `engine` says where parts of a build run, `ray` being one such place.
+  resumes builds from `shards` and a `journal`, equal builders taking `turns`; `engine` says where parts of a build
+  run, `ray` being one such place.
 - Files and tables: `names` says what file names tell, `normalize` makes our columns of any.
 - STAC: `stac_listing` lists the items of a search (`stac_search`, over `stac_http`) or of documents (`stac_static`),
   `stac_items` reads them (`stac_json`), `stac_build` makes shards and `stac_rows` the rows of one.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
-import logging
 import os
 import shutil
 import uuid
@@ -17,13 +15,14 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rasteret_torch.errors import DeadlineExceededError
 from rasteret_torch.index.arrow import struct_of
 from rasteret_torch.ingest.journal import Journal
 from rasteret_torch.ingest.stac_rows import as_text
+from rasteret_torch.ingest.turns import take_turn
 
 _SUFFIX = ".arrow"
 _BATCH_ROWS = 4096
-_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -59,16 +58,15 @@ class Shards:
         os.close(self._lock)
 
     def _has_locked(self) -> bool:
-        """Waits for another builder of the same; the system gives the lock back when a process dies."""
+        """Waits for another builder of the same."""
         file = self.folder / "lock"
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            _LOGGER.warning("another process builds this collection now (%s is locked); waiting for it", self.folder)
-            self.has_waited = True
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self.has_waited |= take_turn(self._lock, self.folder)
+        except (DeadlineExceededError, KeyboardInterrupt):
+            os.close(self._lock)
+            raise
         try:
             return os.stat(file).st_ino == os.fstat(self._lock).st_ino
         except FileNotFoundError:
