@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
+from typing import Literal
 
 import pyproj
 from pyproj.crs import GeographicCRS, ProjectedCRS
 from pyproj.crs.crs import CoordinateOperation, Datum, Ellipsoid, PrimeMeridian  # type: ignore[attr-defined]
+from pyproj.database import get_units_map
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import crs_label, parse_crs, plane_of
@@ -114,7 +117,7 @@ def _projection(keys: GeoKeys, unit: float) -> str:
     entry = PROJECTIONS.get(method or 0)
     if entry is None:
         raise CrsError(f"ProjCoordTrans (3075) {method} is not known")
-    degrees = _angular_unit(keys) / math.radians(1)
+    degrees = _angular_unit(keys) / _DEGREE
     values = {
         key: numbers[0] * degrees if key in ANGLES and degrees != 1 else numbers[0]
         for key, numbers in keys.doubles.items()
@@ -137,7 +140,7 @@ def _geographic(keys: GeoKeys) -> pyproj.CRS:
     name = _name(keys.texts.get(GEOG_CITATION, ""), "GCS Name") or "unknown"
     if datum_code is not None and datum_code != USER_DEFINED:
         datum = Datum.from_epsg(datum_code)
-        if math.isclose(unit, math.radians(1)):
+        if math.isclose(unit, _DEGREE):
             return GeographicCRS(name=name, datum=datum)
         raise CrsError("a geodetic datum by code in angular units other than degrees")
     citation = keys.texts.get(GEOG_CITATION, "")
@@ -148,7 +151,7 @@ def _geographic(keys: GeoKeys) -> pyproj.CRS:
     meridian = _prime_meridian(keys, _part(citation, "Primem"))
     wkt = (
         f'GEOGCS["{name}",DATUM["{datum_name}",{spheroid}{towgs84}],{meridian},'
-        f'UNIT["{"degree" if math.isclose(unit, math.radians(1)) else "angle"}",{unit!r}]]'
+        f'UNIT["{"degree" if math.isclose(unit, _DEGREE) else "angle"}",{unit!r}]]'
     )
     return parse_crs(wkt)
 
@@ -172,43 +175,36 @@ def _prime_meridian(keys: GeoKeys, name: str | None) -> str:
     code, longitude = keys.code(GEOG_PRIME_MERIDIAN), keys.number(GEOG_PRIME_MERIDIAN_LONGITUDE)
     if code is not None and code != USER_DEFINED:
         known = PrimeMeridian.from_epsg(code)
-        degrees = float(known.longitude) * float(known.unit_conversion_factor) / math.radians(1)
+        degrees = float(known.longitude) * float(known.unit_conversion_factor) / _DEGREE
         return f'PRIMEM["{known.name}",{degrees!r}]'
     if not longitude:
         return f'PRIMEM["{name or "Greenwich"}",0]'
     return f'PRIMEM["{name or "unnamed"}",{longitude!r}]'
 
 
-_ANGLES_OF_CODES = {9101: 1.0, 9102: math.radians(1), 9122: math.radians(1), 9105: math.pi / 200, 9106: math.pi / 200}
-_METRES_OF_CODES = {
-    9001: 1.0,
-    9002: 0.3048,
-    9003: 1200 / 3937,
-    9005: 0.3047972654,
-    9014: 1.8288,
-    9030: 1852.0,
-    9036: 1000.0,
-    9040: 0.9143984146160287,
-    9041: 0.3047994715386762,
-    9042: 20.116756,
-    9084: 0.9143985307444408,
-    9085: 0.3047996,
-    9086: 0.3047995,
-    9093: 1609.344,
-    9096: 0.9144,
-}
+_DEGREE = math.radians(1)
+# Angles that PROJ's tables lack, or leave without a size since degrees are written with minutes: as in libgeotiff.
+_ANGLES = {9106: math.pi / 200, 9107: _DEGREE, 9108: _DEGREE, 9110: _DEGREE}
+
+
+@functools.cache
+def _units(category: Literal["linear", "angular"]) -> dict[int, float]:
+    """Metres or radians in the units of EPSG, by code."""
+    units = get_units_map(auth_name="EPSG", category=category, allow_deprecated=True).values()
+    return {int(unit.code): unit.conv_factor for unit in units if unit.conv_factor > 0}
 
 
 def _angular_unit(keys: GeoKeys) -> float:
     """Radians in one angular unit."""
     code = keys.code(GEOG_ANGULAR_UNITS)
     if code is None:
-        return math.radians(1)
+        return _DEGREE
     if code == USER_DEFINED:
-        return keys.number(GEOG_ANGULAR_UNIT_SIZE) or math.radians(1)
-    if code not in _ANGLES_OF_CODES:
+        return keys.number(GEOG_ANGULAR_UNIT_SIZE) or _DEGREE
+    size = _ANGLES.get(code) or _units("angular").get(code)
+    if size is None:
         raise CrsError(f"GeogAngularUnits (2054) {code} is not known")
-    return _ANGLES_OF_CODES[code]
+    return size
 
 
 def _unit_size(keys: GeoKeys, code_key: int, size_key: int) -> float | None:
@@ -218,9 +214,10 @@ def _unit_size(keys: GeoKeys, code_key: int, size_key: int) -> float | None:
         return None
     if code == USER_DEFINED:
         return keys.number(size_key)
-    if code not in _METRES_OF_CODES:
+    size = _units("linear").get(code)
+    if size is None:
         raise CrsError(f"linear unit {code} is not known")
-    return _METRES_OF_CODES[code]
+    return size
 
 
 def _part(citation: str, label: str) -> str | None:

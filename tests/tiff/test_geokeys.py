@@ -110,7 +110,10 @@ PROJECTED = (1024, 0, 1, 1)
     "keys",
     [
         # A registered conversion, whose false easting is in metres, in a CRS of feet.
-        (PROJECTED, (2048, 0, 1, 4269), (3072, 0, 1, 32767), (3074, 0, 1, 10405), (3076, 0, 1, 9003)),
+        *(
+            (PROJECTED, (2048, 0, 1, 4269), (3072, 0, 1, 32767), (3074, 0, 1, 10405), (3076, 0, 1, unit))
+            for unit in (9003, 9031, 9042, 9085, 9086)
+        ),
         # A registered CRS in metres, its coordinates in feet.
         (PROJECTED, (3072, 0, 1, 32629), (3076, 0, 1, 9002)),
         (PROJECTED, (3072, 0, 1, 7415)),  # with heights
