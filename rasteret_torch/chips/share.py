@@ -2,51 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Self
 
 import numpy as np
 
 from rasteret_torch.chips.mixing import Numbers
-from rasteret_torch.errors import InputError, ResumeMismatchError
-
-
-class Mark(NamedTuple):
-    """A place in a run: where to go on.
-
-    Attributes:
-        epoch: number of the epoch.
-        position: samples of its sequence that all ranks together have been handed.
-        batches: batches (samples, where single ones are handed out) of the epoch that this rank was handed.
-    """
-
-    epoch: int = 0
-    position: int = 0
-    batches: int = 0
-
-    @classmethod
-    def of(cls, state: Mapping[str, object], length: int) -> Self:
-        """The mark in a state of a run whose epochs have `length` samples.
-
-        Raises:
-            ResumeMismatchError: it holds no such mark.
-        """
-        numbers = [number for name in cls._fields if isinstance(number := state.get(name), int) and number >= 0]
-        if len(numbers) < len(cls._fields) or numbers[1] > length:
-            said = ", ".join(f"{name} {state.get(name)!r}" for name in cls._fields)
-            raise ResumeMismatchError(
-                f"cannot resume: the state has {said}, which is no place among {length} samples an epoch; it was "
-                "damaged after it was saved, so take an older one"
-            )
-        return cls(*numbers)
-
-
-class Standing(NamedTuple):
-    """How far an iteration is: its mark, and in a worker that keeps its own state, the step that it does next."""
-
-    mark: Mark
-    next_step: int | None = None
+from rasteret_torch.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)

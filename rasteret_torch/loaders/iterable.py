@@ -19,8 +19,9 @@ from torch.utils.data import IterableDataset, Sampler, get_worker_info
 from rasteret_torch.chips.layouts import chosen_of, layout_of
 from rasteret_torch.chips.mixing import Numbers
 from rasteret_torch.chips.order import EpochOrder
-from rasteret_torch.chips.share import Cut, Mark, Standing, steps_of_worker
-from rasteret_torch.errors import InputError, ResumeMismatchError
+from rasteret_torch.chips.resume import Mark, Run, Standing, State
+from rasteret_torch.chips.share import Cut, steps_of_worker
+from rasteret_torch.errors import InputError
 from rasteret_torch.importing import heavy
 from rasteret_torch.index import Collection
 from rasteret_torch.loaders.batches import ChipReader, Reading, give_up
@@ -39,11 +40,9 @@ from rasteret_torch.read.access import backend_for
 from rasteret_torch.read.steps import GroupBy, MosaicOrder
 from rasteret_torch.store import StorageBackend
 
-STATE_VERSION = 1
 _GROUP = 16  # single samples that are read together
 
 SamplerName = Literal["random", "grid", "inside", "rows"]
-State = dict[str, Any]
 
 
 class RasteretIterableDataset(IterableDataset[Sample]):
@@ -332,14 +331,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
 
     def state_at(self, mark: Mark, next_step: int | None = None) -> State:
         """The state of an iteration that stands at this mark."""
-        return {
-            "version": STATE_VERSION,
-            **mark._asdict(),
-            "next_step": next_step,
-            **self._fingerprint,
-            "batch_size": self.batch_size,
-            "world_size": self.rank.world_size,
-        }
+        return self._run.state(Standing(mark, next_step), self.batch_size, self.rank.world_size)
 
     def mark_of(self, state: State) -> Mark:
         """The mark in a state that belongs to this dataset.
@@ -347,31 +339,14 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         Raises:
             ResumeMismatchError: it does not.
         """
-        if state.get("version") != STATE_VERSION:
-            raise ResumeMismatchError(
-                f"the state has version {state.get('version')!r}, this release reads {STATE_VERSION}; was it saved by "
-                "a RasteretDataLoader or RasteretIterableDataset?"
-            )
-        for name, value in self._fingerprint.items():
-            if state.get(name) != value:
-                raise ResumeMismatchError(
-                    f"cannot resume: {name} is {value!r} here and {state.get(name)!r} in the state; load the same "
-                    "collection with the same settings, or start anew without the state"
-                )
-        return Mark.of(state, self.length)
+        return self._run.mark_of(state)
 
     @functools.cached_property
-    def _fingerprint(self) -> State:
-        """What must be equal for a state to make sense."""
+    def _run(self) -> Run:
         words = self.source.identity, self.bands, self._recipe.time_series
-        return {
-            "length": self.length,
-            "seed": self.seed,
-            "shuffle": self.shuffle,
-            "locality": self.locality,
-            "collection": self.collection.runtime.content_hash,
-            "chips": hashlib.blake2b(repr(words).encode(), digest_size=16).hexdigest(),
-        }
+        chips = hashlib.blake2b(repr(words).encode(), digest_size=16).hexdigest()
+        order = self.seed, self.shuffle, self.locality
+        return Run(self.length, *order, self.collection.runtime.content_hash, chips)
 
     def _after(self, mark: Mark, step: int, stride: int) -> Standing:
         """Where things stand once a step was handed out: in a worker, what this worker does next."""

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from rasteret_torch.chips.share import Mark
+from rasteret_torch.chips.resume import Mark, State
 from rasteret_torch.errors import InputError, RasteretTorchError
 from rasteret_torch.loaders.crossing import check_crossing
-from rasteret_torch.loaders.iterable import RasteretIterableDataset, State
+from rasteret_torch.loaders.iterable import RasteretIterableDataset
 from rasteret_torch.loaders.ledger import BadSample
 from rasteret_torch.loaders.telemetry_counts import Handed, LoaderCounts, Reporter
 from rasteret_torch.loaders.tensors import Sample

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rasteret_torch.chips.share import Cut, EvenCut, Mark, steps_of_worker
-from rasteret_torch.errors import InputError, ResumeMismatchError
+from rasteret_torch.chips.share import Cut, EvenCut, steps_of_worker
+from rasteret_torch.errors import InputError
 
 SIZES = st.integers(1, 9)
 WORLDS = st.sampled_from([1, 2, 3, 4, 8])
@@ -88,13 +88,3 @@ def test_evaluation_shows_everything_once_in_equally_many_steps(length, batch_si
     assert [cut.position_after(done) for done in range(cut.steps + 1)] == [
         sum(len(batch) for step in steps[:done] for batch in step) for done in range(cut.steps + 1)
     ]
-
-
-@pytest.mark.parametrize(
-    "change", [{"position": -5}, {"position": 11}, {"position": "x"}, {"epoch": None}, {"batches": 1.5}]
-)
-def test_damaged_marks(change):
-    state = Mark(3, 10, 2)._asdict()
-    assert Mark.of(state, 10) == Mark(3, 10, 2)
-    with pytest.raises(ResumeMismatchError, match=next(iter(change))):
-        Mark.of(state | change, 10)
