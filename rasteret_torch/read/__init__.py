@@ -1,7 +1,8 @@
 """The one path from a plan to pixels. Read `plan`, then `layers`, then `pipeline`.
 
 - Planning, which reads nothing: `plan` lays items over a grid (`place` chooses the level; a `placement` is an `axis`
-  each way, or a `warp`), `steps` orders them, `tiles` and `spans` say what that takes, `forecast` adds it up.
+  each way, or a `warp`), `steps` orders them, `tiles` and `spans` say what that takes, `forecast` adds it up (`reuse`:
+  what a cache would save).
 - Reading: `pipeline` brings what chips `needs`, from the `cache` or with the decode threads of a `lane`.
 - Pixels: `layers` assembles them, `validity` says which count, `resample` and `scatter` bring them onto the grid;
   `burn` lays shapes on pixels.

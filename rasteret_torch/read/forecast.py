@@ -11,6 +11,7 @@ import numpy as np
 from rasteret_torch.read.cache import TileCache, TileKey, tile_cache
 from rasteret_torch.read.options import ReadOptions
 from rasteret_torch.read.plan import ChipPlan, LayerPlan
+from rasteret_torch.read.reuse import ReuseDistances
 from rasteret_torch.read.spans import TileBytes, requests_for
 from rasteret_torch.read.tiles import tiles_of
 from rasteret_torch.store import is_local
@@ -191,7 +192,7 @@ def forecast(
         options: cache size, how neighbours are joined.
         assumptions: for time and cost.
     """
-    count, seen = _Count(), _Reuse()
+    count, seen = _Count(), ReuseDistances[TileKey]()
     cache: TileCache[_Tile] = tile_cache(options.tile_cache_nbytes, 1.0)
     for chips in batches:
         needed: dict[TileKey, _Tile] = {}
@@ -202,12 +203,13 @@ def forecast(
                 _add_tiles(layer, needed, whole=plan.whole_tiles)
         missing: dict[TileKey, _Tile] = {}
         for key, tile in needed.items():
-            distance = seen.touch(key, tile)
+            rows = tile.rows
+            if cache.get(key, rows) is None:
+                tile.rows = tile.stored_rows if cache.is_reused(key) else rows
+                missing[key] = tile
+            distance = seen.touch(key, rows, tile.rows, tile.nbytes)
             if distance is not None:
                 count.distances.append(distance)
-            if cache.get(key, tile.rows) is None:
-                tile.rows = tile.stored_rows if cache.is_reused(key) else tile.rows
-                missing[key] = tile
         for key, tile in missing.items():
             cache.put(key, tile)
         _add_requests(missing, options, count)
@@ -218,8 +220,8 @@ def forecast(
     return ReadForecast(
         chips=count.chips,
         batches=count.batches,
-        files=len({key.href for key in seen.keys}),
-        tiles=len(seen.keys),
+        files=len({key.href for key in seen}),
+        tiles=len(seen),
         tile_reads=count.reads,
         requests=count.requests,
         nbytes_used=count.used,
@@ -279,53 +281,3 @@ def _add_requests(missing: dict[TileKey, _Tile], options: ReadOptions, count: _C
             count.used += sum(part.nbytes for request in requests for part in request.parts)
         count.reads += len(tiles)
         count.decoded += sum(tile.nbytes for tile in tiles)
-
-
-class _Reuse:
-    """How many bytes of other tiles were touched since a tile was last: what a cache must hold to still have it.
-
-    The sizes of tiles stand at the times of their last touch, in a tree of sums (Fenwick), so that each touch costs the
-    logarithm of their number.
-    """
-
-    def __init__(self) -> None:
-        self.keys: dict[TileKey, tuple[int, _Tile]] = {}  # time of the last touch, and what was decoded
-        self._sums = [0] * 1024
-        self._now = 0
-        self._total = 0
-
-    def touch(self, key: TileKey, tile: _Tile) -> int | None:
-        """Bytes touched since the last time, this tile included; None where no cache has the rows that are needed."""
-        self._now += 1
-        if self._now >= len(self._sums):
-            self._grow()
-        before = self.keys.get(key)
-        distance: int | None = None
-        kept = tile
-        if before is not None:
-            last, old = before
-            if old.rows >= tile.rows:
-                kept, distance = old, self._total - self._sum_to(last) + old.nbytes
-            self._add(last, -old.nbytes)
-            self._total -= old.nbytes
-        self.keys[key] = self._now, kept
-        self._add(self._now, kept.nbytes)
-        self._total += kept.nbytes
-        return distance
-
-    def _grow(self) -> None:
-        self._sums = [0] * (2 * len(self._sums))
-        for last, tile in self.keys.values():
-            self._add(last, tile.nbytes)
-
-    def _add(self, at: int, nbytes: int) -> None:
-        while at < len(self._sums):
-            self._sums[at] += nbytes
-            at += at & -at
-
-    def _sum_to(self, at: int) -> int:
-        total = 0
-        while at > 0:
-            total += self._sums[at]
-            at -= at & -at
-        return total
