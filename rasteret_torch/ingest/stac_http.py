@@ -85,8 +85,8 @@ class JsonClient:
                 wait_s = min(_LONGEST_WAIT_S, again.wait_s or 0.3 * 2.0**attempt * random.uniform(0.5, 1.5))
                 if attempt == _ATTEMPTS or time.monotonic() + wait_s > until:
                     raise FetchError(
-                        f"{ask}: {again.reason}, in {attempt} attempts; try again later or ask for smaller pages "
-                        "(page_size=...)"
+                        f"{ask}: {again.reason}, in {attempt} attempts; check the URL, try again later, or ask for "
+                        "smaller pages (page_size=...)"
                     ) from None
                 time.sleep(wait_s)
         raise AssertionError("the loop above returns or raises")

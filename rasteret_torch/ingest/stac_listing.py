@@ -86,7 +86,7 @@ class Listing:
     def _why_empty(self) -> str:
         search = self.search
         asked = [f"collections {list(search.collections)}"] if search.collections else []
-        asked += [f"bbox {search.boxes}"] if search.boxes else []
+        asked += [f"bbox {' and '.join(map(str, search.boxes))}"] if search.boxes else []
         asked += [f"dates {interval_text(search.interval)}"] if search.interval else []
         asked += [search.conditions] if search.conditions != "{}" else []
         text = f"{redact(self.stac_api)} has no items for {', '.join(asked) or 'this search'}"
@@ -103,6 +103,16 @@ class Listing:
             return f"it knows no collection {name!r}: check the id"
         except RasteretTorchError:
             return "loosen bbox, date_range or query"
-        extent = about.get("extent") if isinstance(about.get("extent"), Mapping) else {}
-        assert isinstance(extent, Mapping)
-        return f"the collection covers {extent.get('temporal')} and {extent.get('spatial')}: loosen the search"
+        extent = about.get("extent")
+        dates, box = _overall(extent, "temporal", "interval"), _overall(extent, "spatial", "bbox")
+        known = [f"dates {dates[0] or 'any'} to {dates[-1] or 'now'}"] if dates else []
+        known += [f"bbox {tuple(box)}"] if box else []
+        return f"the collection covers {' and '.join(known)}: loosen the search" if known else "loosen the search"
+
+
+def _overall(extent: Any, kind: str, name: str) -> list[Any]:
+    """The first of the intervals or boxes of a STAC extent, which holds all; empty where there is none."""
+    inside = extent.get(kind) if isinstance(extent, Mapping) else None
+    parts = inside.get(name) if isinstance(inside, Mapping) else None
+    first = parts[0] if isinstance(parts, list) and parts else None
+    return first if isinstance(first, list) else []
