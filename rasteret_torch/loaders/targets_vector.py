@@ -192,11 +192,13 @@ def _attribute(areas: Areas, name: str) -> pa.ChunkedArray:
 
 
 def is_shapes(value: str | Path) -> bool:
-    """Whether a path names a file of shapes: its format, and for Parquet that it is no collection."""
+    """Whether a path names a file of shapes, readable or not: any file that is no collection."""
     path = Path(value).expanduser()
     if not path.is_file():
         return False
-    suffix = path.suffix.lower()
-    if suffix in PARQUET:
+    if path.suffix.lower() not in PARQUET:
+        return True
+    try:
         return "assets" not in pq.read_schema(path).names
-    return suffix in GEOJSON + IPC
+    except pa.ArrowInvalid:
+        return True  # damaged: reading it says how

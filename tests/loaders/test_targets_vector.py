@@ -115,6 +115,7 @@ def test_shapes_that_make_no_labels_are_refused(scenes, tmp_path):
     frame = plots(4)
     line = gpd.GeoDataFrame(geometry=[shapely.LineString([(0, 0), (9, 9)])], crs=CRS)
     (tmp_path / "plots.gpkg").write_bytes(b"GP")
+    (tmp_path / "cut.parquet").write_bytes(b"PAR1")
     (tmp_path / "plots.geojson").write_text("{ no json")
     (tmp_path / "empty.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": []}))
     for spec, error, words in (
@@ -123,6 +124,8 @@ def test_shapes_that_make_no_labels_are_refused(scenes, tmp_path):
         (rt.VectorTargets(frame, classes=("a",)), InputError, "attribute="),
         (rt.VectorTargets(line), InputError, "buffer"),
         (rt.VectorTargets(tmp_path / "plots.gpkg"), InputError, "to_parquet"),
+        (str(tmp_path / "plots.gpkg"), InputError, "to_parquet"),
+        (str(tmp_path / "cut.parquet"), InputError, r"cut\.parquet could not be read"),
         (rt.VectorTargets(tmp_path / "plots.geojson"), InputError, r"plots\.geojson"),
         (rt.VectorTargets(tmp_path / "empty.geojson"), InputError, r"empty\.geojson"),
         (rt.VectorTargets(tmp_path / "nowhere.parquet"), DatasetNotFoundError, r"nowhere\.parquet"),
