@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from rasteret_torch.readers.tiff import read_tiff
     from rasteret_torch.store import CloudConfig, StorageBackend, create_backend
 
-_HOMES = {
+_HOMES = {  # of the names below; `__all__` is spelled out for type checkers
     "CloudConfig": "rasteret_torch.store",
     "Collection": "rasteret_torch.index",
     "CollectionStats": "rasteret_torch.index.stats",
@@ -65,10 +65,10 @@ _HOMES = {
     "ReadAssumptions": "rasteret_torch.read",
     "ReadForecast": "rasteret_torch.read",
     "ReadOptions": "rasteret_torch.read",
+    "RowSampler": "rasteret_torch.loaders.samplers",
     "SpatialBlocks": "rasteret_torch.index.blocks",
     "SplitAudit": "rasteret_torch.index.audit",
     "StatsOptions": "rasteret_torch.readers.statistics",
-    "RowSampler": "rasteret_torch.loaders.samplers",
     "StorageBackend": "rasteret_torch.store",
     "TimeRanges": "rasteret_torch.index.blocks",
     "VectorTargets": "rasteret_torch.loaders.targets",
@@ -84,10 +84,10 @@ _HOMES = {
     "load": "rasteret_torch.index",
     "plot_raster": "rasteret_torch.readers.plot_pixels",
     "read_tiff": "rasteret_torch.readers.tiff",
-    "save_chips": "rasteret_torch.loaders.save_chips",
-    "save_per_geometry": "rasteret_torch.readers.save",
     "register": "rasteret_torch.ingest",
     "register_local": "rasteret_torch.ingest",
+    "save_chips": "rasteret_torch.loaders.save_chips",
+    "save_per_geometry": "rasteret_torch.readers.save",
 }
 __all__ = [
     "CloudConfig",
@@ -108,10 +108,10 @@ __all__ = [
     "ReadAssumptions",
     "ReadForecast",
     "ReadOptions",
+    "RowSampler",
     "SpatialBlocks",
     "SplitAudit",
     "StatsOptions",
-    "RowSampler",
     "StorageBackend",
     "TimeRanges",
     "VectorTargets",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rasteret_torch.store import CloudBackend, CloudConfig, ObstoreBackend, StorageBackend, create_backend
-from rasteret_torch.store.later import RECIPES, recipe
+from rasteret_torch.store.recipes_by_name import RECIPES, recipe
 
 if TYPE_CHECKING:
     from rasteret_torch.store.recipes import EarthdataCredentials, PlanetaryComputerCredentials

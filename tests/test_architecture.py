@@ -224,4 +224,5 @@ def test_importing_stays_light(module: str, absent: set[str]) -> None:
 
 
 def test_public_names_all_resolve() -> None:
+    assert sorted({*rasteret_torch._HOMES, "errors"}) == rasteret_torch.__all__
     assert all(getattr(rasteret_torch, name) is not None for name in rasteret_torch.__all__)

@@ -18,7 +18,7 @@ from rasteret_torch.errors import DatasetNotFoundError, InputError
 from rasteret_torch.index import load, locate, registered
 from rasteret_torch.store import CloudConfig, StorageBackend, create_backend
 from rasteret_torch.store.credentials import DEFAULT_REGION
-from rasteret_torch.store.later import recipe
+from rasteret_torch.store.recipes_by_name import recipe
 
 Access = Literal["public", "requester-pays", "planetary-computer", "earthdata"]
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")

@@ -6,7 +6,7 @@
   within the `policy` and the `fetch_budget`; `coalesce` joins ranges, `local` reads files, `disk_cache` keeps ranges,
   `fetch_files` is for readers that block. `runtime` is the loop and its fork guard.
 - Backends: `backend` is what a user's own must offer, `fetch_backends` are ready-made; `stores` opens native stores
-  as `credentials` say, whose `recipes` (and `recipes_boto3`) load when asked for by name (`later`).
+  as `credentials` say, whose `recipes` (and `recipes_boto3`) load when they are asked for (`recipes_by_name`).
 """
 
 from rasteret_torch.store import runtime
