@@ -9,10 +9,10 @@
 
 from rasteret_torch.tiff.codecs import Tile, decode_tile, inflate_tile, prefix_nbytes
 from rasteret_torch.tiff.known import Span
-from rasteret_torch.tiff.limits import HeaderLimits, check_header, check_layout, sparse_count, tile_span
+from rasteret_torch.tiff.limits import HeaderLimits, check_header, check_layout, tile_span
 from rasteret_torch.tiff.model import GroundControlPoint, Layout, TiffHeader
 from rasteret_torch.tiff.parser import HeaderSteps, header_steps, read_header
-from rasteret_torch.tiff.support import Compression, check_supported, supported
+from rasteret_torch.tiff.support import Compression, check_supported
 
 __all__ = [
     "Compression",
@@ -31,7 +31,5 @@ __all__ = [
     "inflate_tile",
     "prefix_nbytes",
     "read_header",
-    "sparse_count",
-    "supported",
     "tile_span",
 ]

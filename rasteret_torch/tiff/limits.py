@@ -130,8 +130,3 @@ def tile_span(layout: Layout, index: int, file_size: int | None, limits: HeaderL
     if nbytes > min(largest, 2 * limits.tile_nbytes):
         raise CorruptTileError(f"tile {index} claims {nbytes} bytes, more than its {largest} at the very most")
     return range(offset, offset + nbytes)
-
-
-def sparse_count(layout: Layout) -> int:
-    """How many tiles are not stored."""
-    return int(np.count_nonzero((layout.offsets == 0) | (layout.counts == 0)))

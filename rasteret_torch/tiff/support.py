@@ -115,11 +115,6 @@ def check_supported(layout: Layout) -> None:
         raise UnsupportedTiffError(f"{reason}; convert the file, for example with GDAL's COG driver")
 
 
-def supported(layout: Layout) -> bool:
-    """Whether `decode_tile` can read an image."""
-    return refusal(layout) is None
-
-
 def refusal(layout: Layout) -> str | None:
     """Why an image is not read, or None when it is."""
     compression, photometric = layout.compression, layout.photometric
