@@ -113,8 +113,8 @@ class Collection(Endings):
 
     def head(self, n: int = 5) -> Collection:
         """The first `n` items."""
-        if n < 0:
-            raise InputError(f"head({n}): n must not be negative")
+        if not isinstance(n, int | np.integer) or n < 0:
+            raise InputError(f"head({n}): n must be a whole number, not negative")
         return self._view(np.arange(min(n, len(self))))
 
     def column(self, name: str) -> pa.ChunkedArray:
@@ -198,7 +198,7 @@ class Collection(Endings):
         Raises:
             SplitNotFoundError: unknown split or split column.
         """
-        return self.subset(split=split, split_column=split_column)
+        return self.subset(split=[] if split is None else split, split_column=split_column)
 
     def find(self, bbox: Bounds | None = None, date_range: Any = None, crs: Any = None) -> mapped.Rows:
         """Row numbers (int64, ascending) whose place touches `bbox` and whose time touches `date_range`.
@@ -332,7 +332,7 @@ class Collection(Endings):
         Raises:
             BandNotFoundError: naming the bands there are.
         """
-        wanted = self.bands if bands is None else [bands] if isinstance(bands, str) else list(bands)
+        wanted = self.bands if bands is None else query.listed(bands)
         unknown = [band for band in wanted if band not in self.bands]
         if unknown or not wanted:
             raise BandNotFoundError(f"no band {unknown or '(none given)'} in this collection; it has {self.bands}")
@@ -371,7 +371,7 @@ class Collection(Endings):
         names: list[str] = self._root.schema.names
         if columns is None:
             return names
-        wanted = [columns] if isinstance(columns, str) else list(columns)
+        wanted = query.listed(columns)
         unknown = [name for name in wanted if name not in names]
         if unknown:
             raise InputError(f"no column {unknown} in this collection; it has {names}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rasteret_torch.errors import UntrustedUriError
+from rasteret_torch.errors import InputError, UntrustedUriError
 from rasteret_torch.index.arrow import children_of, struct_of
 from rasteret_torch.store.location import SIGNED, redact, unsigned
 
@@ -19,7 +19,13 @@ Rewrite = Callable[[str], str]
 
 
 def absolute(path: str | Path) -> Path:
-    """The absolute, normalised path, symbolic links kept."""
+    """The absolute, normalised path, symbolic links kept.
+
+    Raises:
+        InputError: no path.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"{type(path).__name__} is no path; pass a path, a URL or the name of a collection")
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 

@@ -73,6 +73,10 @@ def rows_where(table: pa.Table, expression: pc.Expression) -> NDArray[np.int64]:
     Raises:
         InputError: the expression does not fit the columns.
     """
+    if not isinstance(expression, pc.Expression):
+        raise InputError(
+            f"where({expression!r}) takes a pyarrow expression, such as pyarrow.compute.field('year') == 2020"
+        )
     numbered = table.append_column(_ROW, pa.array(np.arange(table.num_rows)))
     try:
         rows = ds.dataset(numbered).scanner(columns=[_ROW], filter=expression).to_table()
@@ -184,7 +188,9 @@ def by_cloud_cover(limit: float, column: str = "eo:cloud_cover") -> Filter:
 
 def by_split(split: str | Iterable[str], column: str = "split") -> Filter:
     """Items of one or several splits."""
-    wanted = [split] if isinstance(split, str) else list(split)
+    wanted = listed(split)
+    if not wanted:
+        raise SplitNotFoundError(f"no split was named; pass one of column {column!r}, or several")
 
     def keep(table: pa.Table) -> Mask:
         if column not in table.column_names:
@@ -198,6 +204,11 @@ def by_split(split: str | Iterable[str], column: str = "split") -> Filter:
         return _true(pc.is_in(table.column(column), value_set=pa.array(wanted, table.schema.field(column).type)))
 
     return Filter(f"{column} {' or '.join(map(str, wanted))}", keep, lambda _: "")
+
+
+def listed(value: Any) -> list[Any]:
+    """One name or several, as a list; what is neither is left for the caller to refuse by name."""
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
 
 
 def _column(table: pa.Table, name: str) -> pa.ChunkedArray:

@@ -124,7 +124,7 @@ def expand(paths: Paths) -> list[str]:
         ObjectNotFoundError: a path or glob that names nothing.
         InputError: a folder without TIFFs, or no paths at all.
     """
-    many = [paths] if isinstance(paths, str | Path) else list(paths)
+    many = [paths] if isinstance(paths, str | Path) else list(paths or ())
     hrefs = list(dict.fromkeys(href for one in many for href in _expand_one(str(one))))
     if not hrefs:
         raise InputError("no paths to index; pass a folder, a glob, or a list of files or URLs")

@@ -25,7 +25,7 @@ from rasteret_torch.errors import (
     InputError,
     SplitNotFoundError,
 )
-from rasteret_torch.index import Collection, as_collection, endings
+from rasteret_torch.index import Collection, as_collection, endings, load
 
 HERE = (8.9, 45.1, 9.1, 45.2)
 
@@ -144,6 +144,17 @@ def test_bad_arguments_are_typed(dated):
         dated.native_res("blue")
     with pytest.raises(InputError, match="negative"):
         dated.head(-1)
+    for wrong in ("year == 2021", None):
+        with pytest.raises(InputError, match="takes a pyarrow expression"):
+            dated.where(wrong)
+    for mistake, words in (
+        (lambda: dated.head(1.5), "whole number"),
+        (lambda: dated.check_bands(1), r"no band \[1\]"),
+        (lambda: dated.select_split(None), "no split was named"),
+        (lambda: load(None), "NoneType is no path"),
+    ):
+        with pytest.raises(InputError, match=words):
+            mistake()
 
 
 def test_cloud_cover_leaves_unknown_out(dated):
