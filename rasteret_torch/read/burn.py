@@ -18,6 +18,9 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Numbers = NDArray[np.int64]
 
+# Pixels, as in GDAL: what it calls aligned with pixels, and how far an upright or level edge may lean.
+_NEXT_TO, _LEAN = 1e-4, 0.01
+
 
 def burn(geometry: BaseGeometry, grid: Grid, *, all_touched: bool = False) -> Mask:
     """Mask (row, col) of the pixels of `grid` that belong to `geometry`.
@@ -25,12 +28,13 @@ def burn(geometry: BaseGeometry, grid: Grid, *, all_touched: bool = False) -> Ma
     Args:
         geometry: polygons, in the CRS of the grid.
         grid: the pixels.
-        all_touched: take every pixel whose inside the geometry meets, not only those whose centre it holds.
+        all_touched: take every pixel that the outline runs through, too, as GDAL does, not only those whose centre the
+            geometry holds.
     """
     starts, ends, _ = _edges(np.array([geometry], object), grid)
     mask = _filled(starts, ends, grid.shape)
     if all_touched:
-        _, rows, cols = _crossed(starts, ends)
+        _, rows, cols = _crossed(starts, ends, grid.shape)
         inside = (rows >= 0) & (cols >= 0) & (rows < grid.shape[0]) & (cols < grid.shape[1])
         mask[rows[inside], cols[inside]] = True
     return mask
@@ -69,7 +73,7 @@ def paint(
     x, y, point_owner = _points(geometries, grid)
     spots = [(np.floor(y).astype(np.int64), np.floor(x).astype(np.int64), point_owner)]
     if all_touched:
-        touching, at_row, at_col = _crossed(starts, ends)
+        touching, at_row, at_col = _crossed(starts, ends, grid.shape)
         spots.append((at_row, at_col, owner[touching]))
     for at_row, at_col, who in spots:
         inside = (at_row >= 0) & (at_col >= 0) & (at_row < rows) & (at_col < cols)
@@ -163,30 +167,65 @@ def _level_edges(starts: Floats, ends: Floats, shape: tuple[int, int]) -> tuple[
     return edge, row[edge].astype(np.int64), left, right
 
 
-def _crossed(starts: Floats, ends: Floats) -> tuple[Numbers, Numbers, Numbers]:
-    """(edge, row, col) of the pixels through whose inside an edge runs."""
-    along_line = ((starts == ends) & (starts == np.round(starts))).any(axis=1)  # between pixels: in none of them
-    kept = np.flatnonzero(~along_line)
-    starts, ends = starts[kept], ends[kept]
-    edges = [np.arange(len(starts)), np.arange(len(starts))]
-    places = [np.zeros(len(starts)), np.ones(len(starts))]
-    for axis in (0, 1):
-        edge, place = _line_crossings(starts[:, axis], ends[:, axis])
-        edges.append(edge)
-        places.append(place)
-    edge, place = np.concatenate(edges), np.concatenate(places)
+def _crossed(starts: Floats, ends: Floats, shape: tuple[int, int]) -> tuple[Numbers, Numbers, Numbers]:
+    """(edge, row, col) of the pixels that edges run through; some lie outside the grid.
+
+    As GDAL walks along them, from left to right: an edge within one column or row of pixels does not count where both
+    its ends are next to a line between pixels, and falls short of its end by as much as is next to it; one that goes up
+    through a corner of pixels takes the one to the right of it, too. (Where the corner is met but for rounding, GDAL's
+    sums of steps may miss it, and these do not, or the other way round.)
+    """
+    rightward = (starts[:, 0] <= ends[:, 0])[:, None]
+    left, right = np.where(rightward, starts, ends), np.where(rightward, ends, starts)
+    narrow = (np.floor(left) == np.floor(right)) | (np.abs(right - left) < _LEAN)
+    between = (np.abs([left - np.round(left), right - np.round(right)]) < _NEXT_TO).all(axis=0)
+    in_column, in_row = narrow[:, 0], narrow[:, 1] & ~narrow[:, 0]
+    upper, lower = np.minimum(left[:, 1], right[:, 1]), np.maximum(left[:, 1], right[:, 1])
+    down, at_row = _runs(np.flatnonzero(in_column & ~between[:, 0]), upper, lower, shape[0])
+    along, at_col = _runs(np.flatnonzero(in_row & ~between[:, 1]), left[:, 0], right[:, 0], shape[1])
+    sloped = np.flatnonzero(~narrow.any(axis=1))
+    edge, row, col = _walked(left[sloped], right[sloped])
+    return (
+        np.concatenate([down, along, sloped[edge]]),
+        np.concatenate([at_row, np.floor(left[along, 1]).astype(np.int64), row]),
+        np.concatenate([np.floor(right[down, 0]).astype(np.int64), at_col, col]),
+    )
+
+
+def _runs(edges: Numbers, low: Floats, high: Floats, size: int) -> tuple[Numbers, Numbers]:
+    """(edge, pixel) of the pixels from `low` to `high`, none of them outside 0 to `size`."""
+    first = np.clip(np.floor(low[edges]), 0, size).astype(np.int64)
+    stop = np.clip(np.floor(high[edges] - _NEXT_TO) + 1, 0, size).astype(np.int64)
+    count = np.maximum(stop - first, 0)
+    before = np.repeat(np.cumsum(count) - count, count)
+    return np.repeat(edges, count), np.repeat(first, count) + np.arange(count.sum()) - before
+
+
+def _walked(left: Floats, right: Floats) -> tuple[Numbers, Numbers, Numbers]:
+    """(edge, row, col) of the pixels of edges that run through several rows and columns."""
+    (across, cols, _), (upright, rows, lines) = (_line_crossings(left[:, axis], right[:, axis]) for axis in (0, 1))
+    every = np.arange(len(left))
+    edge = np.concatenate([every, every, across, upright])
+    place = np.concatenate([np.zeros(len(left)), np.ones(len(left)), cols, rows])
     order = np.lexsort((place, edge))
     edge, place = edge[order], place[order]
     together = (edge[:-1] == edge[1:]) & (place[:-1] < place[1:])
     edge, middle = edge[:-1][together], ((place[:-1] + place[1:]) / 2)[together]
-    at = np.floor(starts[edge] + (ends[edge] - starts[edge]) * middle[:, None]).astype(np.int64)
-    return kept[edge], at[:, 1], at[:, 0]
+    at = np.floor(left[edge] + (right[edge] - left[edge]) * middle[:, None]).astype(np.int64)
+    x = left[upright, 0] + (right[upright, 0] - left[upright, 0]) * rows
+    rises = right[upright, 1] < left[upright, 1]
+    corner = rises & (rows < 1) & ((x == np.round(x)) | (rows == 0))
+    return (
+        np.concatenate([edge, upright[corner]]),
+        np.concatenate([at[:, 1], lines[corner]]),
+        np.concatenate([at[:, 0], np.floor(x[corner]).astype(np.int64)]),
+    )
 
 
-def _line_crossings(start: Floats, end: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """Where along each edge (0 to 1) one of its coordinates is a whole number: (edge, place)."""
+def _line_crossings(start: Floats, end: Floats) -> tuple[Numbers, Floats, Numbers]:
+    """Where along each edge (0 to 1) one of its coordinates is a whole number: (edge, place, number)."""
     low, high = np.ceil(np.minimum(start, end)), np.floor(np.maximum(start, end))
     count = np.where(start == end, 0, np.maximum(high - low + 1, 0)).astype(np.int64)
     edge = np.repeat(np.arange(len(start)), count)
     line = low[edge] + np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count)
-    return edge, (line - start[edge]) / (end[edge] - start[edge])
+    return edge, (line - start[edge]) / (end[edge] - start[edge]), line.astype(np.int64)

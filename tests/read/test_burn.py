@@ -66,10 +66,15 @@ def test_all_touched_takes_every_pixel_with_ground_in_common(points):
     assert not mask[shapely.distance(polygon, boxes) > 1e-6].any()
 
 
-def test_a_box_on_pixel_edges_touches_no_neighbours():
-    mask = burn(shapely.box(1050, 4900, 1100, 4950), GRID, all_touched=True)
-    assert mask.sum() == 25
-    assert mask[5:10, 5:10].all()
+@pytest.mark.parametrize("off", [0, 1e-9, -1e-9, 5e-4, 2e-3, -2e-3, 0.05, 3, 5])  # metres from pixel edges
+def test_all_touched_next_to_pixel_edges_as_gdal(off):
+    box = shapely.box(1050 + off, 4900 - off, 1100, 4950 + off)
+    corners = shapely.Polygon([(1050, 4950), (1100, 4900 + off), (1150, 4950), (1100, 5000)])
+    for shape in (box, corners, corners.reverse(), shapely.box(1061, 4900, 1064 + off, 4930)):
+        mask = burn(shape, GRID, all_touched=True)
+        np.testing.assert_array_equal(mask, gdal(shape, all_touched=True))
+    if off == 0:
+        assert burn(box, GRID, all_touched=True).sum() == 25
 
 
 @pytest.mark.parametrize("geometry", [shapely.Point(0, 0), shapely.LineString([(0, 0), (1, 1)])])
