@@ -10,7 +10,7 @@ from rasteret_torch.geo.crs import (
     project_points,
     same_crs,
 )
-from rasteret_torch.geo.grid import Grid
+from rasteret_torch.geo.grid import Grid, pixel_of
 from rasteret_torch.geo.window import Window
 from rasteret_torch.geo.z_order import z_order
 
@@ -21,6 +21,7 @@ __all__ = [
     "crs_label",
     "epsg_of",
     "parse_crs",
+    "pixel_of",
     "plane_of",
     "project_bounds",
     "project_points",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from affine import Affine
@@ -108,3 +109,19 @@ class Grid:
         # A corner within a millionth of a pixel of an edge is on it: decimal coordinates are not exact in binary.
         row, col = math.floor(min(rows) + 1e-6), math.floor(min(cols) + 1e-6)
         return Window(row, col, math.ceil(max(rows) - 1e-6) - row, math.ceil(max(cols) - 1e-6) - col)
+
+
+def pixel_of(res: Any) -> tuple[float, float]:
+    """A pixel size along x and y from one number or two.
+
+    Raises:
+        InputError: not one or two positive numbers.
+    """
+    try:
+        x, y = (res, res) if isinstance(res, int | float) else res
+        sides = float(x), float(y)
+    except (TypeError, ValueError):
+        raise InputError(f"res={res!r} is no pixel size; pass one number or (x, y)") from None
+    if not (0 < sides[0] < float("inf") and 0 < sides[1] < float("inf")):
+        raise InputError(f"res={res!r} must be positive and finite, in units of the CRS of the result")
+    return sides

@@ -21,7 +21,7 @@ from torchgeo.datasets import GeoDataset
 
 from rasteret_torch.chips.survey import item_bounds
 from rasteret_torch.errors import EmptySelectionError, RasteretTorchError
-from rasteret_torch.geo import Grid, parse_crs, same_crs
+from rasteret_torch.geo import Grid, parse_crs, pixel_of, same_crs
 from rasteret_torch.index import Collection
 from rasteret_torch.loaders.combined import RasteretIntersectionDataset, RasteretUnionDataset
 from rasteret_torch.loaders.crossing import check_when_crossing
@@ -143,7 +143,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         self._crs = parse_crs(crs if crs is not None else first_grid(runtime, self.bands[0]).crs)
         if res is None:
             res = first_grid(runtime, self.bands[0]).res_in(self._crs)
-        self._res = (float(res), float(res)) if isinstance(res, (int, float)) else (float(res[0]), float(res[1]))
+        self._res = pixel_of(res)
         warn_of_unplaced(runtime, item_bounds(runtime, self._crs, self.bands[0]), self.bands[0])
         self._frame: gpd.GeoDataFrame | None = None
         self._replaced = False

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypedDict, cast, get_args
 
 from rasteret_torch.errors import InputError, UnknownKeywordError
-from rasteret_torch.geo import Bounds
+from rasteret_torch.geo import Bounds, pixel_of
 from rasteret_torch.read import ReadOptions, Resampling
 from rasteret_torch.store import CloudConfig, StorageBackend
 
@@ -120,22 +120,6 @@ def check_resampling(resampling: Any) -> None:
     """
     if resampling is not None and resampling not in get_args(Resampling):
         raise InputError(f"resampling is {resampling!r}; choose one of {get_args(Resampling)}")
-
-
-def pixel_of(res: Any) -> tuple[float, float]:
-    """A pixel size along x and y from one number or two.
-
-    Raises:
-        InputError: not one or two positive numbers.
-    """
-    try:
-        x, y = (res, res) if isinstance(res, int | float) else res
-        sides = float(x), float(y)
-    except (TypeError, ValueError):
-        raise InputError(f"res={res!r} is no pixel size; pass one number or (x, y)") from None
-    if not (0 < sides[0] < float("inf") and 0 < sides[1] < float("inf")):
-        raise InputError(f"res={res!r} must be positive and finite, in units of the CRS of the result")
-    return sides
 
 
 def takes_area_options[**P, R](reader: Callable[P, R]) -> Callable[P, R]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from rasteret_torch.errors import CRSMismatchError, EmptySelectionError, InputError, RasteretTorchError
-from rasteret_torch.geo import Bounds, Grid, parse_crs, same_crs
+from rasteret_torch.geo import Bounds, Grid, parse_crs, pixel_of, same_crs
 from rasteret_torch.index import Collection, RuntimeIndex, Source
 from rasteret_torch.index.query import bounds_of
 from rasteret_torch.read import (
@@ -29,7 +29,7 @@ from rasteret_torch.read import (
 from rasteret_torch.read.access import backend_for
 from rasteret_torch.read.plan import WholeItem
 from rasteret_torch.read.steps import GroupBy, steps_of
-from rasteret_torch.readers.options import check_resampling, pixel_of
+from rasteret_torch.readers.options import check_resampling
 from rasteret_torch.readers.request import default_resampling
 from rasteret_torch.readers.stream import check_fits
 from rasteret_torch.store import CloudConfig, StorageBackend

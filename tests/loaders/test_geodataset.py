@@ -282,3 +282,5 @@ def test_the_dtype_is_torchgeos(scenes):
     assert rt.RasteretGeoDataset(scenes, dtype="native").dtype is None
     with pytest.raises(InputError, match="none of torch's"):
         rt.RasteretGeoDataset(scenes, dtype="floats")
+    with pytest.raises(InputError, match=r"res=\(10, -1\) must be positive"):
+        rt.RasteretGeoDataset(scenes, res=(10, -1))
