@@ -113,6 +113,7 @@ class RasteretDataLoader(DataLoader[Sample]):
             worker_init_fn=worker_init_fn,
         )
         self._begun: Mark | None = None  # where the last iteration was started from
+        self._iterations = 0  # begun so far
         self._is_finished = False  # whether that iteration handed out all of its epoch
         self._stands: Mark | None = None
         self.counts, self.bad_samples = LoaderCounts(), []
@@ -124,8 +125,11 @@ class RasteretDataLoader(DataLoader[Sample]):
         Raises:
             RasteretTorchError: what reading said, also from workers.
             RuntimeError: a worker died, or its error was lost on the way.
+            InputError: another iteration took over the workers, which persistent ones can serve one of.
         """
         start = self._next_start
+        self._iterations += 1
+        own = self._iterations
         self.dataset.aim(start)
         cut = self.dataset.cut(start.position)
         self._reporter.begin()
@@ -138,6 +142,11 @@ class RasteretDataLoader(DataLoader[Sample]):
             self._is_finished = count == cut.steps
             self._stands = Mark(start.epoch, cut.position_after(count), start.batches + count)
             yield batch
+            if self.persistent_workers and own != self._iterations:
+                raise InputError(
+                    "another iteration over this loader took over its workers; make a second loader, or pass "
+                    "persistent_workers=False, to have two at once"
+                )
         if not self._is_finished:
             raise RuntimeError(
                 f"the epoch ended {cut.steps - count} of {cut.steps} batches early: a DataLoader worker raised an "

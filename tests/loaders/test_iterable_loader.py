@@ -239,6 +239,17 @@ def test_transforms_that_return_nothing_are_named(scenes, batch_size):
 
 
 @pytest.mark.slow
+def test_persistent_workers_serve_one_iteration(scenes):
+    loader = rt.RasteretDataLoader(stream(scenes), num_workers=1)
+    first, second = iter(loader), iter(loader)
+    numbers = [next(first)["index"].tolist(), next(second)["index"].tolist()]
+    assert numbers[0] == numbers[1]
+    with pytest.raises(InputError, match=r"another iteration.*persistent_workers=False"):
+        next(first)
+    assert len(list(second)) == len(loader) - 1
+
+
+@pytest.mark.slow
 def test_workers_in_a_cycle_end_at_once(scenes):
     """As after an error that is kept: it holds the frames that hold the iterator."""
     batches = iter(rt.RasteretDataLoader(stream(scenes, length=100_000), num_workers=2))
