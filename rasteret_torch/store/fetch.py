@@ -146,8 +146,8 @@ class Fetcher:
                     raise _error(fault, ask, len(reasons)) from None
             else:
                 return answer
-            _retried += 1
             await asyncio.sleep(_backoff_s(self.policy, len(reasons)))
+            _retried += 1  # now that it is made: the deadline may have passed meanwhile
 
 
 _fetchers: OrderedDict[tuple[object, FetchPolicy], tuple[Fetcher, object]] = OrderedDict()
