@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,8 @@ def stats(
 ) -> CollectionStats:
     """Mean, spread, percentiles, histogram, nodata share and classes of each band, over its valid pixels.
 
+    Items whose header of a band could not be read are left out of it, with a warning.
+
     `collection.with_stats(collection.stats(...))` keeps the result in the collection's metadata, and `save` writes it.
 
     Args:
@@ -150,6 +153,13 @@ class _Survey:
         rows = np.flatnonzero(areas)
         if not len(rows):
             raise InputError(f"no item has a header of band {band!r}; build the index with enrich_cog=True")
+        lost = np.flatnonzero(runtime.has_asset(band) & (areas == 0))
+        if len(lost):
+            warnings.warn(
+                f"{len(lost)} of {len(areas)} items, such as {runtime.ids[lost[0]]!r}, have no header of band {band!r} "
+                "and are left out of its statistics; see the columns status and error",
+                stacklevel=3,
+            )
         dtype = runtime.source(int(rows[0]), band).header.image.dtype
         if dtype.kind == "c":
             raise InputError(f"band {band!r} holds complex numbers, which have no order; measure its parts yourself")

@@ -175,6 +175,15 @@ def test_a_constant_band_can_be_divided_by(tmp_path):
     assert sum(found.bands[0].counts) == 2000
 
 
+def test_items_that_were_not_indexed_are_left_out_with_a_warning(tmp_path):
+    write_tiff(tmp_path / "scene_20200101.tif")
+    (tmp_path / "scene_20200102.tif").write_text("no TIFF")
+    with pytest.warns(UserWarning, match="1 of 2 files could not be indexed"):
+        index = build(tmp_path)
+    with pytest.warns(UserWarning, match="1 of 2 items, such as 'scene_20200102', have no header of band 'B1'"):
+        assert index.stats().items == 1
+
+
 def test_refusals(dated_splits, tmp_path):
     with pytest.raises(BandNotFoundError):
         dated_splits.stats("B9")
