@@ -38,6 +38,17 @@ def test_a_box_across_the_antimeridian(fiji):
     assert ds.sizes["time"] == 1
 
 
+def test_lonlat_pixels_go_on_beyond_the_antimeridian(fiji):
+    """In lon/lat as in UTM: the halves on either side are those of the box across it."""
+    box = {"target_crs": 4326, "res": 0.001}
+    xmin, ymin, xmax, ymax = FIJI
+    (across,) = fiji.get_numpy(FIJI, "B1", **box)
+    (west,) = fiji.get_numpy((xmin, ymin, 180.0, ymax), "B1", **box)
+    (east,) = fiji.get_numpy((-180.0, ymin, xmax, ymax), "B1", **box)
+    np.testing.assert_array_equal(across, np.hstack([west, east]))
+    assert across.all()
+
+
 def test_items_of_places_at_the_antimeridian(fiji):
     (footprint,) = fiji.runtime.bounds()
     here = gpd.GeoSeries([shapely.box(*footprint)], crs=32760)
