@@ -136,6 +136,8 @@ def _few(fields: Fields, tag: Tag, most: int) -> tuple[int, ...]:
 def _tile_shape(fields: Fields, width: int, height: int) -> tuple[int, int]:
     if Tag.TILE_WIDTH in fields:
         return fields.integer(Tag.TILE_WIDTH), fields.integer(Tag.TILE_LENGTH)
+    if Tag.TILE_LENGTH in fields:
+        raise CorruptTiffError("TileLength (323) stands without TileWidth (322); the file is damaged")
     return width, min(fields.integer(Tag.ROWS_PER_STRIP, height), height)
 
 

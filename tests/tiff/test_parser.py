@@ -294,6 +294,7 @@ def test_steps_are_a_plain_generator(files: list[bytes]) -> None:
         {273: (13, 1, 200)},  # the place of another directory for one of pixels
         {259: (3, 1, 5), 279: (4, 1, 0)},  # a compressed image of no bytes
         {317: (2, 1, 2), 259: (3, 1, 5)},  # text for the predictor
+        {323: (3, 1, 16)},  # how high tiles are, but not how wide
     ],
 )
 def test_contradictions_are_errors(changes: dict[int, tuple[int, int, int]]) -> None:
