@@ -153,6 +153,7 @@ class RasteretDataLoader(DataLoader[Sample]):
                 "error that cannot be pickled, printed above; define its type at the top of a module"
             )
         self._stands = None
+        self._reporter.end()
 
     def _counted(self, handed: Iterator[Handed]) -> Iterator[Sample]:
         """The batches, with what they cost added to `counts`."""

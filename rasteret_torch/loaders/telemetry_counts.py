@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
+
+from torch.utils.data import get_worker_info
 
 from rasteret_torch.loaders.iterable import RasteretIterableDataset
 from rasteret_torch.loaders.ledger import BadSample
 from rasteret_torch.loaders.recipe import worker_pipeline
 from rasteret_torch.loaders.tensors import Sample
-from rasteret_torch.read import ReadStats
+from rasteret_torch.read import Pipeline, ReadStats
 from rasteret_torch.read.machine import core_count
 from rasteret_torch.store import retries
 
@@ -119,29 +122,63 @@ class Handed(NamedTuple):
     bad_samples: list[BadSample]
 
 
+@dataclass(slots=True, eq=False)
+class _Meter:
+    """What a pipeline had cost when it was last looked at, and for whom it was at work then.
+
+    A training and a validation loader without workers share a pipeline: what it reads is counted once, for the one
+    that was iterated at the time.
+    """
+
+    seen: ReadStats = field(default_factory=ReadStats)
+    worker: Reporter | None = None
+
+    def settle(self, now: ReadStats, turns_to: Reporter | None, otherwise: Reporter | None = None) -> None:
+        """Adds what was read since to whom it was read for, or to `otherwise` where that was nobody."""
+        owner = self.worker or otherwise
+        if owner is not None:
+            owner.due += now - self.seen
+        self.seen, self.worker = now, turns_to
+
+
+_meters: weakref.WeakKeyDictionary[Pipeline, _Meter] = weakref.WeakKeyDictionary()
+
+
 class Reporter:
     """Stands where a DataLoader collates, in the process that reads: packs what reading cost with every batch."""
 
     def __init__(self, dataset: RasteretIterableDataset) -> None:
         self.dataset = dataset
-        self._before = ReadStats()
+        self.due = ReadStats()  # read for this loader and not yet reported
+        self._outer: Reporter | None = None  # whose iteration this loader's interrupts
 
     def __getstate__(self) -> RasteretIterableDataset:
         return self.dataset
 
     def __setstate__(self, dataset: RasteretIterableDataset) -> None:
-        self.dataset, self._before = dataset, ReadStats()  # the process is new, and so are its counters
+        self.dataset, self.due, self._outer = dataset, ReadStats(), None  # the process is new, and so are its counters
 
     def begin(self) -> None:
-        """Leaves out what this process has read so far; for loaders without workers."""
-        self._before = self._now
+        """An iteration starts, perhaps within one of another loader; what nobody here reported is left out."""
+        meter = self._meter
+        self._outer = None if meter.worker is self else meter.worker
+        meter.worker = self._outer  # else this loader broke off, and what was read since was read for others
+        meter.settle(self._now, self)
+
+    def end(self) -> None:
+        """An iteration has ended: what is read from now on is read for the one around it."""
+        self._meter.settle(self._now, self._outer)
 
     def __call__(self, batch: Sample) -> Handed:
         """The batch with what was counted since the last one."""
-        now = self._now
-        since, self._before = now - self._before, now
+        self._meter.settle(self._now, self, None if get_worker_info() is None else self)
+        since, self.due = self.due, ReadStats()
         bad, self.dataset.bad_samples[:] = list(self.dataset.bad_samples), []
         return Handed(batch, 1 if self.dataset.batch_size is None else _stacked(batch), since, bad)
+
+    @property
+    def _meter(self) -> _Meter:
+        return _meters.setdefault(worker_pipeline(self.dataset.read_options, self.dataset.backend), _Meter())
 
     @property
     def _now(self) -> ReadStats:

@@ -17,7 +17,7 @@ from tiffs import write_tiff
 import rasteret_torch as rt
 from rasteret_torch.errors import ErrorBudgetExceededError, InputError
 from rasteret_torch.loaders.telemetry_counts import LoaderCounts
-from rasteret_torch.read import ReadStats
+from rasteret_torch.read import ReadStats, pipeline
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -170,3 +170,14 @@ def test_a_run_that_ends_over_its_budget_leaves_its_ledger(damaged, tmp_path):
 def test_steps_between_lines():
     with pytest.raises(InputError, match="every_n_steps"):
         rt.RasteretTelemetry(0)
+
+
+def test_what_two_loaders_read_in_turn_is_counted_once(scenes):
+    read = rt.ReadOptions(tile_cache_nbytes=0, range_timeout_s=29.0)  # a pipeline of their own
+    options = {"sampler": "grid", "patch_size": 64, "batch_size": 4, "read": read}
+    train, val = (rt.RasteretDataLoader(rt.RasteretIterableDataset(scenes, ["B02"], **options)) for _ in range(2))
+    for number, _ in enumerate(train):
+        if number in (1, 3):
+            list(val)
+    assert min(train.counts.read.tiles, val.counts.read.tiles) > 0
+    assert train.counts.read.tiles + val.counts.read.tiles == pipeline(read).stats.tiles
