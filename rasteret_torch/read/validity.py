@@ -80,17 +80,13 @@ def _like(value: np.floating[Any]) -> tuple[np.floating[Any], np.floating[Any]]:
 def alpha_sample(header: TiffHeader, level: int) -> int | None:
     """The sample (0-based) whose opacity decides validity, or None.
 
-    As in GDAL, alpha counts only where neither nodata nor a mask image says what is valid: many four-band images are
-    tagged as RGB with alpha although their fourth band is near infrared. It is the last sample, of 8 or 16 bits: a tag
-    for alpha with further bands behind it, or of other numbers, is such a mistake.
-
-    GDAL asks alpha only in images of two or four samples. Others keep theirs here, too, where it is the only one: a
-    mosaic of five bands of which the last is alpha has holes, whoever looks.
+    As in GDAL it is the last of two or four samples, of 8 or 16 bits, and counts only where neither nodata nor a mask
+    image says what is valid: many four-band images are tagged as RGB with alpha although their fourth band is near
+    infrared. In images of three, five or more bands GDAL takes a sample tagged as alpha for a band like any other.
     """
     layout = header.levels[level]
     has_nodata = nodata_in(layout.dtype, header.nodata) is not None  # one that no pixel can have says nothing
     if has_nodata or header.masks[level] is not None or layout.dtype not in _OPACITIES:
         return None
     extra = layout.extra_samples
-    is_alone = layout.samples in (2, 4) or sum(meaning in ALPHA for meaning in extra) == 1
-    return layout.samples - 1 if extra and extra[-1] in ALPHA and is_alone else None
+    return layout.samples - 1 if layout.samples in (2, 4) and extra and extra[-1] in ALPHA else None
