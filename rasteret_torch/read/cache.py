@@ -9,10 +9,11 @@ from rasteret_torch.read.machine import memory_nbytes
 from rasteret_torch.store.policy import MIB
 
 START_NBYTES = 128 * MIB  # random chips of an archive reuse next to nothing: more would be memory for no use
-MOST_NBYTES = 1024 * MIB
+MOST_NBYTES = 2048 * MIB
 _MEMORY_SHARE = 8  # of the machine's memory, one part for the caches of all its processes
 _SHARE_THAT_PAYS = 0.2
 _RECENT = 192  # tiles asked for
+_CHIPS = 8  # whose tiles find room at once, lest each drops what the next one needs
 
 
 class TileKey(NamedTuple):
@@ -42,8 +43,9 @@ class Kept(Protocol):
 class TileCache[T: Kept]:
     """Decoded tiles, bounded in bytes. A tile decoded only down to some row serves requests that end above it.
 
-    The bound starts at `max_nbytes` and grows, up to `most_nbytes`, while that pays: when more than a fifth of the
-    tiles asked for were here not long ago it becomes what would have kept them, and at least twice as large.
+    The bound starts at `max_nbytes`, or where some chips find room (those of a time series have hundreds of tiles).
+    It grows, up to `most_nbytes`, while that pays: when more than a fifth of the tiles asked for were here not long ago
+    it becomes what would have kept them, and at least twice as large.
 
     Attributes:
         max_nbytes: the bound as it is now.
@@ -61,9 +63,15 @@ class TileCache[T: Kept]:
         self._ever_dropped_nbytes = 0
         self._missed = 0.0  # share of the tiles asked for of late that were here and are gone
         self._known = 0.0  # share of those that are or were here
+        self._keeping = 0.0  # bytes that would have kept what was dropped and asked for of late
 
     def __len__(self) -> int:
         return len(self._tiles)
+
+    def expect(self, chip_nbytes: int) -> None:
+        """Makes room for the tiles of some chips, unless those are too large to be kept in any case."""
+        if self.max_nbytes < _CHIPS * chip_nbytes <= self.most_nbytes:
+            self.max_nbytes = _CHIPS * chip_nbytes
 
     def get(self, key: TileKey, rows: int) -> T | None:
         """The tile, when at least `rows` of its rows are there."""
@@ -113,10 +121,13 @@ class TileCache[T: Kept]:
         was_here = dropped is not None
         self._missed += (was_here - self._missed) / _RECENT
         self._known += ((is_here or was_here) - self._known) / _RECENT
-        if dropped is not None and self._missed > _SHARE_THAT_PAYS and self.max_nbytes < self.most_nbytes:
+        if dropped is None:
+            return
+        distance = self.max_nbytes + self._ever_dropped_nbytes - dropped.before_nbytes
+        self._keeping = max(distance, self._keeping * (1 - 1 / _RECENT))
+        if self._missed > _SHARE_THAT_PAYS and self.max_nbytes < self.most_nbytes:
             self._missed = 0.0
-            keeping = self.max_nbytes + self._ever_dropped_nbytes - dropped.before_nbytes
-            self.max_nbytes = min(self.most_nbytes, max(2 * self.max_nbytes, keeping))
+            self.max_nbytes = min(self.most_nbytes, max(2 * self.max_nbytes, int(self._keeping)))
 
 
 class _Dropped(NamedTuple):

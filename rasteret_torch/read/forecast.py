@@ -202,6 +202,7 @@ def forecast(
                 count.pixels += layer.window.height * layer.window.width * nbytes
                 _add_tiles(layer, needed, whole=plan.whole_tiles)
         missing: dict[TileKey, _Tile] = {}
+        cache.expect(sum(tile.nbytes for tile in needed.values()) // max(sum(map(len, chips)), 1))
         for key, tile in needed.items():
             rows = tile.rows
             if cache.get(key, rows) is None:

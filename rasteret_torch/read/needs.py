@@ -47,6 +47,11 @@ class TileNeed:
         return len(self.span)
 
     @property
+    def decoded_nbytes(self) -> int:
+        """Bytes of the rows that are needed, once decompressed."""
+        return self.layout.tile_nbytes(min(self.rows, self.stored_rows))
+
+    @property
     def likely_nbytes(self) -> int:
         """Bytes that most likely hold the rows."""
         return prefix_nbytes(self.layout, self.key.tile, self.nbytes, min(self.rows, self.stored_rows))

@@ -23,9 +23,9 @@ class ReadOptions:
         coalesce_gap_nbytes: ranges of one file closer than this become one request.
         attempts: tries per range in total.
         range_timeout_s, header_timeout_s, sample_timeout_s: deadlines, all attempts and waits included.
-        tile_cache_nbytes: decoded tiles kept in memory, per process; 0 keeps none. None begins with 128 MiB and takes
-            more, up to 1 GiB (or the process's share of an eighth of the memory), while tiles are often asked for again
-            soon after they were dropped.
+        tile_cache_nbytes: decoded tiles kept in memory, per process; 0 keeps none. None begins with 128 MiB or what
+            eight chips need, and takes more, up to 2 GiB (or the process's share of an eighth of the memory), while
+            tiles are often asked for again soon after they were dropped.
         disk_cache_dir: folder in which the bytes of remote tiles are kept, shared by processes and runs; None keeps
             none. Only objects whose ETag the index knows are kept, so that no changed file is answered with old bytes.
         disk_cache_nbytes: its size, beyond which what was not used for longest goes.

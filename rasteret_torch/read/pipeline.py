@@ -151,7 +151,9 @@ class Pipeline:
             unread[:] = pending
             per_canvas = [canvas.next_jobs() for canvas in pending]
             jobs = [job for jobs in per_canvas for job in jobs]
-            await self._gather(needs_of(jobs))
+            needs = needs_of(jobs)
+            self.cache.expect(sum(need.decoded_nbytes for need in needs.values()) // len({c.plan for c in pending}))
+            await self._gather(needs)
             for job in jobs:
                 if job.error is None:
                     continue

@@ -53,6 +53,14 @@ def test_a_cache_does_not_grow_for_chance_meetings() -> None:
     assert cache.max_nbytes == 100
 
 
+def test_a_cache_has_room_for_some_chips_unless_they_are_too_large_for_it() -> None:
+    cache, fixed = TileCache[Block](100, 600), TileCache[Block](100)
+    for chip_nbytes, expected in ((5, 100), (50, 400), (20, 400), (80, 400)):
+        cache.expect(chip_nbytes)
+        fixed.expect(chip_nbytes)
+        assert (cache.max_nbytes, fixed.max_nbytes) == (expected, 100)
+
+
 def test_a_tile_that_is_asked_for_again_is_worth_decoding_whole() -> None:
     cache, key = TileCache[Block](100, 200), TileKey("a.tif", 0, False, 7)
     assert not cache.is_reused(key)
