@@ -5,11 +5,23 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-from multiprocessing.context import get_spawning_popen
+from multiprocessing.context import get_spawning_popen, set_spawning_popen
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
+from typing import Any, cast
 
 from rasteret_torch.errors import InputError
+
+
+class _Rehearsal:
+    """Stands for a process being started, which locks may be handed to, and memory without a thread that keeps it."""
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Where the child would find a file descriptor."""
+        return fd
+
+    def DupFd(self, fd: int) -> int:  # noqa: N802  (multiprocessing calls it so)
+        """What the child would be sent for it."""
+        return fd
 
 
 def check_crossing(parts: dict[str, Any]) -> None:
@@ -23,7 +35,7 @@ def check_crossing(parts: dict[str, Any]) -> None:
     """
     for name, value in parts.items():
         try:
-            sent = bytes(ForkingPickler.dumps(value))
+            sent = _handed_over(value)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise InputError(
                 f"{name}= cannot be handed to DataLoader workers ({error}); define it at the top of a module, not as a "
@@ -34,6 +46,16 @@ def check_crossing(parts: dict[str, Any]) -> None:
                 f"{name}= is defined in an interactive session, where DataLoader workers cannot import it from; move "
                 "it to a module (a file beside the notebook), or load with num_workers=0"
             )
+
+
+def _handed_over(value: Any) -> bytes:
+    """What a process being started would be sent."""
+    under_way = get_spawning_popen()
+    set_spawning_popen(cast("Any", _Rehearsal()))
+    try:
+        return bytes(ForkingPickler.dumps(value))
+    finally:
+        set_spawning_popen(cast("Any", under_way))
 
 
 def check_when_crossing(parts: dict[str, Any]) -> None:

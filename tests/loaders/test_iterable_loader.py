@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import json
+import multiprocessing
 import os
 import select
 import signal
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 import warnings
+from typing import Any
 
 import lightning.pytorch as pl
 import pytest
@@ -340,3 +342,27 @@ def test_what_workers_cannot_receive_is_named_before_they_start(scenes, given):
         rt.RasteretDataLoader(stream, num_workers=1)
     with pytest.raises(InputError, match=words):
         iter(DataLoader(stream, batch_size=None, num_workers=1, multiprocessing_context="spawn"))
+
+
+class Sharing:
+    """A transform that holds what only a process that is being started may receive."""
+
+    def __init__(self) -> None:
+        self.seen = multiprocessing.get_context("forkserver").Value("i", 0)
+        self.weights = torch.ones(3)
+
+    def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
+        with self.seen.get_lock():
+            self.seen.value += 1
+        return sample
+
+
+def test_transforms_may_share_memory_with_workers(scenes):
+    transform = Sharing()
+    stream = rt.RasteretIterableDataset(
+        scenes, ["B02"], patch_size=32, sampler="grid", length=3, batch_size=None, transforms=transform
+    )
+    before = len(os.listdir("/proc/self/fd"))
+    loaders = [rt.RasteretDataLoader(stream, num_workers=1) for _ in range(5)]
+    assert len(os.listdir("/proc/self/fd")) <= before + 1  # of the memory that the weights now lie in
+    assert len(list(loaders[0])) == transform.seen.value == 3
