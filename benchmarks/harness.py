@@ -134,10 +134,10 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._stopped.wait(1.0):
-            self._largest = max(self._largest, sum(_pss(pid) for pid in _family()))
+            self._largest = max(self._largest, sum(_pss(pid) for pid in family()))
 
 
-def _family() -> list[int]:
+def family() -> list[int]:
     """This process and all below it."""
     found, todo = [], [os.getpid()]
     while todo:
@@ -163,7 +163,7 @@ def cpu_s_so_far() -> float:
     """CPU seconds of this process and of the ones below it."""
     own = resource.getrusage(resource.RUSAGE_SELF)
     total, tick = own.ru_utime + own.ru_stime, os.sysconf("SC_CLK_TCK")
-    for pid in _family()[1:]:
+    for pid in family()[1:]:
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:

@@ -21,7 +21,7 @@ from pathlib import Path
 from compare import source
 from data import folder_argument
 from engines.ours_iterable import open_engine
-from harness import image_hash
+from harness import family, image_hash
 from rounds import HERE, run
 from workloads import WORKLOADS
 
@@ -61,16 +61,9 @@ def roles() -> dict[str, str]:
     }
 
 
-def children() -> list[str]:
-    """Processes that this one started, and theirs: the server."""
-    found, todo = [], [str(os.getpid())]
-    while todo:
-        pid = todo.pop()
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            below = (task / "children").read_text().split()
-            found += below
-            todo += below
-    return found
+def served_s() -> float:
+    """CPU seconds of the processes that this one started: the server's."""
+    return sum(sum(ran_s(pid).values()) for pid in family()[1:])
 
 
 def main() -> None:
@@ -87,7 +80,7 @@ def main() -> None:
         for _ in loader.epoch([workload.warmup]):
             pass
         for epoch in range(given.epochs):
-            before, served = ran_s("self"), sum(sum(ran_s(pid).values()) for pid in children())
+            before, served = ran_s("self"), served_s()
             began, process_s = time.perf_counter(), time.process_time()
             for images in loader.epoch(workload.batches):
                 image_hash(images, 0)
@@ -97,7 +90,7 @@ def main() -> None:
             for number, seconds in ran_s("self").items():
                 cpu[named.get(number, "other")] += seconds - before.get(number, 0.0)
             cpu["ended"] = process_s - cpu.total()  # threads that are gone: the one that planned
-            server_s = sum(sum(ran_s(pid).values()) for pid in children()) - served
+            server_s = served_s() - served
             idle_s = wall_s * cores - cpu.total() - server_s
             line = {"question": "threads", "workload": workload.name, "latency_ms": given.latency_ms, "epoch": epoch}
             line |= {"wall_s": round(wall_s, 3), "cores": cores, "idle_s": round(idle_s, 3)}
