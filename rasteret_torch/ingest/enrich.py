@@ -11,6 +11,7 @@ import shapely
 from rasteret_torch.index.headers import header_columns
 from rasteret_torch.ingest import assemble
 from rasteret_torch.ingest.assemble import Asset
+from rasteret_torch.ingest.claims import claims_of_table, completed
 from rasteret_torch.ingest.footprint import footprint_of
 from rasteret_torch.ingest.headers import Outcome, read_headers
 from rasteret_torch.ingest.normalize import bands_with_assets
@@ -81,11 +82,21 @@ def enrich_table_with_cog_metadata(
         backend: byte source.
         progress: shows a progress bar.
     """
-    index = build_url_index_from_assets(table, band_codes) if url_index is None else url_index
+    bands = bands_with_assets(table, band_codes)
+    index = build_url_index_from_assets(table, bands) if url_index is None else url_index
     hrefs = list(dict.fromkeys(asset.href for assets in index.values() for asset in assets.values()))
     read = read_headers(hrefs, backend=backend, max_concurrent=max_concurrent, progress=progress)
-    outcomes = {href: assemble.placed_or_error(href, one) for href, one in zip(hrefs, read, strict=True)}
-    return enriched(table, index, bands_with_assets(table, band_codes), outcomes)
+    return enriched(table, index, bands, with_claims(dict(zip(hrefs, read, strict=True)), table, bands))
+
+
+def with_claims(outcomes: Mapping[str, Outcome], table: pa.Table, bands: Sequence[str]) -> dict[str, Outcome]:
+    """Headers with what their files leave open and the assets of the table say; those without a place are errors."""
+    claims = claims_of_table(table, bands)
+    told = {
+        href: completed(one, claims[href]) if isinstance(one, TiffHeader) and href in claims else one
+        for href, one in outcomes.items()
+    }
+    return {href: assemble.placed_or_error(href, one) for href, one in told.items()}
 
 
 def enriched(table: pa.Table, index: UrlIndex, bands: Sequence[str], outcomes: Mapping[str, Outcome]) -> pa.Table:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +11,9 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from rasteret_torch.errors import BandNotFoundError, FetchError, InputError
-from rasteret_torch.geo import crs_label, parse_crs
 from rasteret_torch.index import dates
 from rasteret_torch.ingest.assemble import Asset
+from rasteret_torch.ingest.claims import Claim, claim_of
 from rasteret_torch.ingest.stac_json import Record, is_raster, links, listed, mapping, texts
 from rasteret_torch.ingest.stac_static import ground_of, resolve
 
@@ -35,23 +33,6 @@ class Bands:
     assets: Mapping[str, str] = field(default_factory=dict)
     samples: Mapping[str, int] = field(default_factory=dict)
     required: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What an item says of the grid of a file, where it says so.
-
-    Attributes:
-        crs: label.
-        shape: (rows, cols).
-        transform: a, b, c, d, e, f.
-        scaling: (scale, offset) of each sample.
-    """
-
-    crs: str | None = None
-    shape: tuple[int, int] | None = None
-    transform: tuple[float, ...] | None = None
-    scaling: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +122,7 @@ def item_of(feature: Record, base: str, bands: Bands) -> StacItem:
         at_us=at_us,
         span_us=span_us,
         assets={band: Asset(hrefs[key], sample) for band, (key, sample) in taken.items()},
-        claims={href: _claim(entries[key], properties) for key, href in hrefs.items()},
+        claims={href: claim_of(entries[key], properties) for key, href in hrefs.items()},
         geometry=_geometry(feature),
         properties=_flat(properties),
         problem=problem,
@@ -217,53 +198,6 @@ def _times(properties: Record) -> tuple[int, tuple[int, int] | None]:
         return _ALWAYS
     first, last = dates.interval(at or start or end)
     return first, None if first == last else (first, last)
-
-
-def _claim(entry: Record, properties: Record) -> Claim:
-    shape, transform = (entry.get(name) or properties.get(name) for name in ("proj:shape", "proj:transform"))
-    return Claim(crs_of(entry) or crs_of(properties), _shape(shape), _numbers(transform), _scaling(entry))
-
-
-def _scaling(entry: Record) -> tuple[tuple[float, float], ...]:
-    """Of `raster:bands` (raster extension 1.x), or of `bands` with `raster:scale` (2.0); empty where none is stated."""
-    listed = entry.get("raster:bands") or entry.get("bands")
-    if not isinstance(listed, list) or not all(isinstance(band, dict) for band in listed):
-        return ()
-    pairs = [
-        tuple(band.get(name, band.get(f"raster:{name}", neutral)) for name, neutral in (("scale", 1), ("offset", 0)))
-        for band in listed
-    ]
-    is_number = all(isinstance(value, int | float) and math.isfinite(value) for pair in pairs for value in pair)
-    if not is_number or all(pair == (1, 0) for pair in pairs):
-        return ()
-    return tuple((float(scale), float(offset)) for scale, offset in pairs)
-
-
-def crs_of(record: Record) -> str | None:
-    """The CRS label of `proj:code`, `proj:epsg`, `proj:wkt2` or `proj:projjson`, the first that PROJ understands."""
-    values = (record.get(name) for name in ("proj:code", "proj:epsg", "proj:wkt2", "proj:projjson"))
-    for value in values:
-        text = json.dumps(value) if isinstance(value, Mapping) else value
-        if not text or not isinstance(text, str | int):
-            continue
-        try:
-            return crs_label(parse_crs(text))
-        except InputError:
-            continue  # the next field may say it better
-    return None
-
-
-def _shape(value: Any) -> tuple[int, int] | None:
-    numbers = _numbers(value, 2)
-    return None if numbers is None else (int(numbers[0]), int(numbers[1]))
-
-
-def _numbers(value: Any, count: int = 6) -> tuple[float, ...] | None:
-    try:
-        numbers = tuple(float(one) for one in value)[:count]
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return numbers if len(numbers) == count and np.isfinite(numbers).all() else None
 
 
 def _geometry(feature: Record) -> BaseGeometry | None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import shapely
-from affine import Affine
 
 from rasteret_torch.index import schema as s
 from rasteret_torch.ingest import assemble
+from rasteret_torch.ingest.claims import Claim, completed, shape_of
 from rasteret_torch.ingest.enrich import enriched
 from rasteret_torch.ingest.headers import Outcome
-from rasteret_torch.ingest.stac_items import Claim, StacItem
+from rasteret_torch.ingest.stac_items import StacItem
 from rasteret_torch.store import redact
 from rasteret_torch.tiff.model import TiffHeader
 
@@ -90,37 +90,21 @@ def _placed(
         for href, claim in item.claims.items():
             outcome = outcomes[href]
             if isinstance(outcome, TiffHeader):
-                outcome = _completed(outcome, claim)
+                outcome = completed(outcome, claim)
                 _compare(item.id, href, outcome, claim, disagreements)
             placed[href] = assemble.placed_or_error(href, outcome)
     return placed
 
 
-def _completed(header: TiffHeader, claim: Claim) -> TiffHeader:
-    if header.crs is None and claim.crs is not None and header.transform is not None:
-        header = replace(header, crs=claim.crs)
-    if header.transform is None and claim.transform is not None and claim.shape == _shape(header) and not header.gcps:
-        header = replace(header, transform=Affine(*claim.transform), crs=header.crs or claim.crs)
-    if not header.scales and claim.scaling and len(claim.scaling) in (1, header.image.samples):
-        each = claim.scaling * (header.image.samples if len(claim.scaling) == 1 else 1)
-        scales, offsets = zip(*each, strict=True)
-        header = replace(header, scales=scales, offsets=offsets)
-    return header
-
-
 def _compare(item: str, href: str, header: TiffHeader, claim: Claim, disagreements: Disagreements) -> None:
-    if claim.shape is not None and claim.shape != _shape(header):
-        disagreements.add(f"{item}: {redact(href)} has {_shape(header)} pixels, proj:shape says {claim.shape}")
+    if claim.shape is not None and claim.shape != shape_of(header):
+        disagreements.add(f"{item}: {redact(href)} has {shape_of(header)} pixels, proj:shape says {claim.shape}")
     elif claim.transform is not None and header.transform is not None:
         own = tuple(header.transform[:6])
         tolerance = _SAME * max(abs(own[0]), abs(own[4]), abs(own[1]), abs(own[3]))
         far = max(abs(one - other) for one, other in zip(own, claim.transform, strict=True))
         if far > max(tolerance, 1e-9 * max(map(abs, own))):
             disagreements.add(f"{item}: {redact(href)} has transform {own}, proj:transform says {claim.transform}")
-
-
-def _shape(header: TiffHeader) -> tuple[int, int]:
-    return header.image.height, header.image.width
 
 
 def _fallback_crs(item: StacItem, placed: Mapping[str, Outcome]) -> str | None:

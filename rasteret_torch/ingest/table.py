@@ -19,7 +19,7 @@ from rasteret_torch.index import Collection, as_collection, locate, snapshot, ta
 from rasteret_torch.index.remote import hub_errors, remote
 from rasteret_torch.ingest import assemble, workspace
 from rasteret_torch.ingest.engine import Engine, EngineName, engine_of, in_order
-from rasteret_torch.ingest.enrich import build_url_index_from_assets, enriched
+from rasteret_torch.ingest.enrich import build_url_index_from_assets, enriched, with_claims
 from rasteret_torch.ingest.headers import Outcome, read_headers
 from rasteret_torch.ingest.journal import Log
 from rasteret_torch.ingest.normalize import Shape, bands_with_assets, normalized
@@ -179,15 +179,16 @@ class Enrich:
         self, table: pa.Table, known: Mapping[str, Outcome], log: Log | None = None
     ) -> tuple[pa.Table, dict[str, Outcome]]:
         """A table with headers, and the outcomes of its files."""
-        index = build_url_index_from_assets(table, self.bands)
+        bands = bands_with_assets(table, self.bands)
+        index = build_url_index_from_assets(table, bands)
         hrefs = list(dict.fromkeys(asset.href for assets in index.values() for asset in assets.values()))
         new = [href for href in hrefs if href not in known]
         read = read_headers(
             new, backend=self.backend, max_concurrent=self.max_concurrent, progress=self.progress, log=log
         )
-        fresh = {href: assemble.placed_or_error(href, outcome) for href, outcome in zip(new, read, strict=True)}
+        fresh = with_claims(dict(zip(new, read, strict=True)), table, bands)
         outcomes = {href: fresh[href] if href in fresh else known[href] for href in hrefs}
-        return enriched(table, index, bands_with_assets(table, self.bands), outcomes), outcomes
+        return enriched(table, index, bands, outcomes), outcomes
 
 
 def _stream(tables: Iterable[pa.Table]) -> pa.RecordBatchReader:

@@ -64,7 +64,9 @@ class AreaOptions:
         resampling: None takes the nearest pixel for integers and interpolates linearly for floats. Pixels on the items'
             own grid are never resampled.
         scaled: gives what pixels measure, as floats: scale times number plus offset, which the index has for each band
-            (from the TIFF, else from the STAC item); NaN where nothing is valid.
+            (from the TIFF, else from the STAC item; offsets that Earth Search has already applied are not applied
+            again); NaN where nothing is valid. Bands that state neither keep their numbers: Sentinel-2 on the
+            Planetary Computer does, where 1000 is to be subtracted from processing baseline 04.00 on.
         read: how bytes are fetched and what happens when that fails. `on_error="nodata"` leaves pixels that cannot be
             read invalid, and items whose headers could not be read out, with a warning.
         backend: byte source; None takes what the catalog says of the collection's `data_source`, else nothing but URLs.

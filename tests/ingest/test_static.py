@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import rasterio
 from ingest_items import scenes
 from servers import RangeServer
 
@@ -65,22 +67,36 @@ def test_relative_assets_on_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "properties", "offset"),
     [
-        {"raster:bands": [{"scale": 0.0001, "offset": -0.1}]},
-        {"bands": [{"raster:scale": 0.0001, "raster:offset": -0.1}]},
+        ({"raster:bands": [{"scale": 0.0001, "offset": -0.1, "nodata": "corner"}]}, {}, -0.1),
+        ({"bands": [{"raster:scale": 0.0001, "raster:offset": -0.1}], "nodata": "corner"}, {}, -0.1),
+        ({"raster:scale": 0.0001, "raster:offset": -0.1, "nodata": "nan"}, {}, -0.1),  # STAC 1.1, of the whole asset
+        ({"raster:bands": [{"scale": 0.0001, "offset": -0.1}]}, {"earthsearch:boa_offset_applied": True}, 0.0),
     ],
 )
-def test_scale_and_offset_of_the_item(tmp_path: Path, words: dict[str, Any]) -> None:
+def test_what_items_say_of_pixels(
+    tmp_path: Path, words: dict[str, Any], properties: dict[str, Any], offset: float
+) -> None:
     items = scenes(tmp_path, "./", 1, ("red",))
-    items[0]["assets"]["red"] |= words
+    with rasterio.open(tmp_path / "scene0" / "red.tif") as file:
+        corner = int(file.read(1)[0, 0])
+    items[0]["assets"]["red"] |= json.loads(json.dumps(words).replace('"corner"', str(corner)))
+    items[0]["properties"] |= properties
     _write(tmp_path / "item.json", items[0])
     _write(tmp_path / "catalog.json", {"type": "Catalog", "id": "a", "links": [{"rel": "item", "href": "item.json"}]})
-    collection = build(tmp_path / "catalog.json")
+    row = {"id": "scene0", "datetime": "2024-06-01", "assets": {"red": {"href": "", **items[0]["assets"]["red"]}}}
+    row["assets"]["red"]["href"] = str(tmp_path / "scene0" / "red.tif")
+    table = pa.Table.from_pylist([row | properties])
+    of_items, of_table = build(tmp_path / "catalog.json"), rt.build_from_table(table, enrich_cog=True, progress=False)
     bounds = (500_000.0, 5_299_360.0, 500_640.0, 5_300_000.0)
-    plain = collection.read_window("scene0", bounds, 10, "B04")
-    found = collection.read_window("scene0", bounds, 10, "B04", scaled=True)
-    np.testing.assert_array_equal(found.data, (plain.data * 0.0001 - 0.1).astype(np.float32))
+    for collection, band in ((of_items, "B04"), (of_table, "red")):
+        plain = collection.read_window("scene0", bounds, 10, band)
+        found = collection.read_window("scene0", bounds, 10, band, scaled=True)
+        is_pixel = plain.data != corner if "corner" in str(words) else np.ones(plain.data.shape, bool)
+        assert np.array_equal(plain.valid, is_pixel)
+        expected = (plain.data * 0.0001 + offset).astype(np.float32)
+        assert np.array_equal(found.data[is_pixel], expected[is_pixel])
 
 
 def test_over_http(range_server: RangeServer) -> None:
