@@ -25,7 +25,7 @@ from rasteret_torch.ingest.journal import Log
 from rasteret_torch.ingest.shards import Shards, fitted, gathered, unified
 from rasteret_torch.ingest.stac_items import Bands, StacItem, check_bands, item_of
 from rasteret_torch.ingest.stac_listing import Listing
-from rasteret_torch.ingest.stac_rows import Disagreements, rows_of
+from rasteret_torch.ingest.stac_rows import Disagreements, placed_of, rows_of
 from rasteret_torch.store import FetchPolicy, StorageBackend
 from rasteret_torch.store.trust import check_uri
 
@@ -208,12 +208,11 @@ class Made:
 
 def made_of(part: Part, log: Log | None = None) -> Made:
     """Reads the headers of some items, those aside that a log knows, and makes their rows."""
-    outcomes = _outcomes(part, log)
     disagreements = Disagreements()
-    table = rows_of(part.items, outcomes, part.data_source, disagreements)
+    placed = placed_of(part.items, _outcomes(part, log), disagreements)
     tally = Tally()
-    tally.add(outcomes.values())
-    return Made(table, tally, disagreements)
+    tally.add(placed.values())
+    return Made(rows_of(part.items, placed, part.data_source), tally, disagreements)
 
 
 def _outcomes(part: Part, log: Log | None) -> dict[str, Outcome]:

@@ -47,19 +47,15 @@ class Disagreements:
         self.first = self.first or other.first
 
 
-def rows_of(
-    items: Sequence[StacItem], outcomes: Mapping[str, Outcome], data_source: str, disagreements: Disagreements
-) -> pa.Table:
+def rows_of(items: Sequence[StacItem], placed: Mapping[str, Outcome], data_source: str) -> pa.Table:
     """One row an item, in order, with the headers of its bands.
 
     Args:
         items: with unique ids.
-        outcomes: by href.
+        placed: outcomes by href, see `placed_of`.
         data_source: goes into the column `collection` where an item names none.
-        disagreements: counts files that are not what their item says.
     """
     bands = list(dict.fromkeys(band for item in items for band in item.assets))
-    placed = _placed(items, outcomes, disagreements)
     grounds = [item.geometry for item in items]
     table = pa.table(
         {
@@ -81,10 +77,16 @@ def rows_of(
     return enriched(table, index, bands, placed)
 
 
-def _placed(
+def placed_of(
     items: Sequence[StacItem], outcomes: Mapping[str, Outcome], disagreements: Disagreements
 ) -> dict[str, Outcome]:
-    """The outcomes, headers without a place given the one that their item states."""
+    """The outcomes, headers given what their item says and they leave open; those without a place are errors.
+
+    Args:
+        items: of a shard.
+        outcomes: by href.
+        disagreements: counts files that are not what their item says.
+    """
     placed: dict[str, Outcome] = {}
     for item in items:
         for href, claim in item.claims.items():

@@ -27,6 +27,7 @@ _ABSENT = "#d0d0d0"
 _WORDS = {"date": "datetime", "cloud": "eo:cloud_cover"}
 _MOST_GROUPS = 12
 _MOST_PANELS = 6
+_MOST_INCHES, _TICK_INCHES = 8.0, 1.2  # height of a map; width of a tick label with room around it
 _MOST_SHAPES = 20_000  # more are drawn as points
 
 
@@ -68,11 +69,14 @@ def plot(collection: Collection, by: str | None = None, *, title: str | None = N
     if ax is None:
         ax = plt.figure(figsize=_size(lonlat), layout="constrained").add_subplot()
     groups = _groups(values)
-    if groups is None:
+    if len(set(days)) == 1:
+        _draw(ax, shapes, {"facecolors": SPLIT_COLOURS["train"]})
+        heading = title if title is not None else f"{collection.name or 'Collection'}: {items} of {days[0]}"
+    elif groups is None:
         _draw_scale(ax, shapes, values, column)
     else:
         _legend(ax, _draw_groups(ax, shapes, values.to_pylist(), groups), outside=is_own)
-    _finish_map(ax, lonlat)
+    _finish_map(ax, lonlat, _size(lonlat)[0])
     ax.set_title(heading, fontsize=11)
     return figure_of(ax)
 
@@ -112,7 +116,7 @@ def _draw_panels(shapes: NDArray[Any], days: list[str], splits: Any, heading: st
     for axis, day in zip(axes.flat, shown, strict=False):
         members = [number for number, one in enumerate(days) if one == day]
         _draw_groups(axis, shapes[members], [listed[number] for number in members], groups)
-        _finish_map(axis, lonlat)
+        _finish_map(axis, lonlat, 4.0)
         axis.set_title(f"{day} ({len(members)})", fontsize=9)
         axis.label_outer()
     for axis in axes.flat[len(shown) :]:
@@ -128,7 +132,7 @@ def _size(lonlat: NDArray[np.float64]) -> tuple[float, float]:
     """Inches that suit the shape of the ground."""
     west, south, east, north = lonlat.tolist()
     shape = max(north - south, 1e-9) / max((east - west) * _narrowing(south, north), 1e-9)
-    return 7.5, min(max(6.2 * shape, 3.0), 8.0) + 1.2
+    return 7.5, min(max(6.2 * shape, 3.0), _MOST_INCHES) + 1.2
 
 
 def _narrowing(south: float, north: float) -> float:
@@ -136,8 +140,11 @@ def _narrowing(south: float, north: float) -> float:
     return max(math.cos(math.radians((south + north) / 2)), 0.05)
 
 
-def _finish_map(ax: Axes, lonlat: NDArray[np.float64]) -> None:
+def _finish_map(ax: Axes, lonlat: NDArray[np.float64], width: float) -> None:
+    """Sides, ticks and labels of a map at most `width` inches wide."""
     west, south, east, north = lonlat.tolist()
+    shape = max(north - south, 1e-9) / max((east - west) * _narrowing(south, north), 1e-9)
+    ticks = min(max(int(min(width, _MOST_INCHES / shape) / _TICK_INCHES), 1), 6)
     margin = 0.04 * max(east - west, north - south, 1e-4)
     ax.set_xlim(west - margin, east + margin)
     ax.set_ylim(south - margin, north + margin)
@@ -145,7 +152,7 @@ def _finish_map(ax: Axes, lonlat: NDArray[np.float64]) -> None:
     ax.grid(color="#e6e6e6", linewidth=0.6)
     ax.set_axisbelow(True)
     ax.ticklabel_format(useOffset=False, style="plain")
-    ax.xaxis.set_major_locator(MaxNLocator(6))
+    ax.xaxis.set_major_locator(MaxNLocator(ticks))
     ax.yaxis.set_major_locator(MaxNLocator(6))
     ax.tick_params(labelsize=8)
     ax.set_xlabel("longitude", fontsize=9)
