@@ -43,7 +43,7 @@ class Grid:
             xmax += 360.0
         if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))) or xmin >= xmax or ymin >= ymax:
             raise InputError(f"bounds {tuple(bounds)} are empty; pass finite (xmin, ymin, xmax, ymax)")
-        if not (math.isfinite(res[0]) and math.isfinite(res[1]) and res[0] > 0 and res[1] > 0):
+        if not (res[0] > 0 and res[1] > 0):
             raise InputError(f"resolution {res} must be two positive numbers (x, y) in units of the CRS")
         cols, rows = round((xmax - xmin) / res[0]), round((ymax - ymin) / res[1])
         if rows < 1 or cols < 1:
@@ -83,10 +83,11 @@ class Grid:
             return self.res
         corners = np.array([self.transform @ corner for corner in ((0, 0), self.shape[::-1])])
         x, y = project_points(corners[:, 0], corners[:, 1], self.crs, crs)
-        across = float(x[1] - x[0])
+        (left, right), (top, bottom) = x.tolist(), y.tolist()
+        across = right - left
         if crs.is_geographic:
             across = (across + 180.0) % 360.0 - 180.0  # the short way round, over the antimeridian too
-        size = math.hypot(across, float(y[1] - y[0])) / math.hypot(*self.shape)
+        size = math.hypot(across, bottom - top) / math.hypot(*self.shape)
         if not (math.isfinite(size) and size > 0):
             raise InputError(f"the corners of {self.bounds} in {self.crs.name} cannot be expressed in {crs.name}")
         return size, size

@@ -40,6 +40,10 @@ def test_other_sizes_are_kept_as_a_ratio():
     lonlat = Grid(Affine(0.001, 0, 6.0, 0, -0.001, 45.0), (16, 16), CRS.from_epsg(4326))
     found = native_grid(lonlat, ITEM)
     assert 80 < found.res[0] < 120  # 0.001 degrees are 79 m and 111 m here, square by the diagonal
+    flat = Grid(Affine(10, 0, 260_003, 0, -20, 4_990_007), (300, 600), UTM32)
+    xres, yres = native_grid(grid, flat).res
+    assert xres * 2 == pytest.approx(yres)
+    assert xres * yres == pytest.approx(900, rel=0.3)  # its pixels are flat, as large as those asked for in sum
 
 
 def test_the_same_crs_changes_nothing_and_none_is_refused():
@@ -47,3 +51,9 @@ def test_the_same_crs_changes_nothing_and_none_is_refused():
     assert native_grid(grid, ITEM) is grid
     with pytest.raises(InputError, match="needs both"):
         native_grid(Grid(grid.transform, grid.shape), ITEM)
+
+
+def test_a_centre_without_a_place_in_the_items_crs_is_refused():
+    near_side = Grid(Affine(1, 0, -4, 0, -1, 4), (8, 8), CRS.from_epsg(4326))
+    with pytest.raises(InputError, match="no place in"):
+        native_grid(near_side, Grid(Affine(10, 0, 0, 0, -10, 0), (8, 8), CRS("+proj=ortho +lon_0=180")))

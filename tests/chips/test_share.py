@@ -54,6 +54,7 @@ def test_resuming_with_others_gives_the_tail(length, batch_size, world, other_si
     before = Cut(length, 0, world, batch_size)
     done = data.draw(st.integers(0, before.steps))
     position = before.position_after(done)
+    assert position == min(length, done * world * batch_size)
     found = sequence(Cut(length, position, other_world, other_size), workers)
     assert found[: length - position] == list(range(position, length))
 

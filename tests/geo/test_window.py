@@ -13,6 +13,7 @@ WINDOWS = st.builds(Window, st.integers(-9, 9), st.integers(-9, 9), st.integers(
 
 
 def test_windows_of_others_are_understood():
+    assert Window.of((0, 0, 1, 1)).shape == (1, 1)
     assert Window.of((1, 2, 3, 4)) == Window.of(RasterioWindow(2, 1, 4, 3)) == Window(row=1, col=2, height=3, width=4)
 
 
