@@ -99,7 +99,7 @@ def read_back(column: pa.ChunkedArray, row: int) -> TiffHeader:
     return header_of(chunk.record(place), chunk.tables(place))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(headers(), min_size=1, max_size=4))
 def test_round_trip_through_arrow_and_parquet(written):
     column = header_array(written)

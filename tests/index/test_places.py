@@ -19,7 +19,6 @@ def lonlat_boxes(draw):
     return draw(LON), low, draw(LON), high  # xmin > xmax: across the antimeridian
 
 
-@settings(deadline=None)
 @given(st.lists(lonlat_boxes() | st.just((np.nan,) * 4), max_size=12), lonlat_boxes())
 def test_box_search(boxes, wanted):
     table = np.array(boxes, float).reshape(-1, 4)
@@ -40,7 +39,7 @@ def test_time_search(intervals, start, length):
     assert found.tolist() == np.flatnonzero((starts <= start + length) & (ends >= start)).tolist()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.sampled_from(["EPSG:32632", "EPSG:32760", "EPSG:3035", "EPSG:3857"]),
     st.sampled_from(["EPSG:4326", "EPSG:3857", "EPSG:32633"]),

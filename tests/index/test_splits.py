@@ -117,7 +117,7 @@ def test_blocks_refuse_what_cannot_be():
 LON, LAT = st.floats(-180, 179.9), st.floats(-89.9, 89.8)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(LON, LAT), min_size=2, max_size=2), st.floats(1_000, 3e6), st.floats(0, 1))
 def test_boxes_without_a_common_block_are_a_buffer_apart(corners, size_m, share):
     blocks = SpatialBlocks(size_m, share * size_m * 0.99)

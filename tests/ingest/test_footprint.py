@@ -44,7 +44,7 @@ def test_no_place_on_earth():
     assert bbox_of(None) is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     lon=st.floats(-180, 180),
     lat=st.floats(-89, 89),

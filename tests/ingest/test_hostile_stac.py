@@ -68,7 +68,7 @@ def changed(value: Any, path: tuple[Any, ...], junk: Any) -> Any:
     return result
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(places(ITEM)[1:]), JUNK)
 def test_items(path: tuple[Any, ...], junk: Any) -> None:
     feature = changed(ITEM, path, junk)
@@ -82,14 +82,14 @@ def test_items(path: tuple[Any, ...], junk: Any) -> None:
         assert isinstance(item.id, str)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(JUNK, max_size=5))
 def test_property_columns(values: list[Any]) -> None:
     assert len(property_column(values)) == len(values)
     assert len(as_text(values)) == len(values)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(["links", "href", "method", "body", "headers", "merge"]), JUNK)
 def test_next_links(name: str, junk: Any) -> None:
     link = {"rel": "next", "href": "https://a.example/2", "method": "POST", "body": {"token": "2"}, "headers": {}}

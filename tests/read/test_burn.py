@@ -24,7 +24,7 @@ def gdal(geometry, *, all_touched=False, grid=GRID):
 
 
 @given(st.lists(COORDINATE, min_size=3, max_size=8))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_centres_equal_gdal_ties_included(points):
     polygon = shapely.Polygon(points)
     if polygon.is_valid and polygon.area > 0:
@@ -32,7 +32,7 @@ def test_centres_equal_gdal_ties_included(points):
 
 
 @given(COORDINATE, COORDINATE)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_boxes_equal_gdal_ties_included(one, other):
     box = shapely.box(min(one[0], other[0]), min(one[1], other[1]), max(one[0], other[0]), max(one[1], other[1]))
     np.testing.assert_array_equal(burn(box, GRID), gdal(box))
@@ -53,7 +53,7 @@ def test_rotated_grids():
 
 
 @given(st.lists(st.tuples(st.floats(900, 1350), st.floats(4700, 5100)), min_size=3, max_size=7))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_all_touched_takes_every_pixel_with_ground_in_common(points):
     polygon = shapely.Polygon(points)
     if not polygon.is_valid or polygon.area < 1:
@@ -84,7 +84,7 @@ def test_points_and_lines_have_no_pixels(geometry):
 
 
 @given(st.lists(st.lists(COORDINATE, min_size=3, max_size=6), min_size=1, max_size=6), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_many_shapes_at_once_equal_one_after_the_other(rings, all_touched):
     shapes = [shape for shape in map(shapely.Polygon, rings) if shape.is_valid and shape.area > 0]
     shapes += [shapely.MultiPoint(ring) for ring in rings[:1]]

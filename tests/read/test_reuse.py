@@ -9,7 +9,7 @@ from rasteret_torch.read.reuse import ReuseDistances
 ASKED = st.lists(st.tuples(st.integers(0, 6), st.integers(1, 3), st.integers(0, 2)), max_size=150)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(ASKED)
 def test_distances_are_those_of_going_back(asked):
     distances = ReuseDistances[int]()

@@ -112,7 +112,7 @@ def test_nodata_never_bleeds(resampling, res):
     assert counted[0].any()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**31), st.sampled_from(["nearest", "bilinear", "cubic", "average"]), st.booleans())
 def test_warping_onto_itself_changes_nothing(seed, resampling, has_holes):
     random = np.random.default_rng(seed)
@@ -130,7 +130,7 @@ def test_warping_onto_itself_changes_nothing(seed, resampling, has_holes):
     assert same.sum() == valid.sum()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**31), st.floats(1.0, 5.0))
 def test_means_stay_among_what_they_are_made_of(seed, shrink):
     random = np.random.default_rng(seed)

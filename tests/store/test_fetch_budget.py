@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rasteret_torch.store.fetch_budget import ByteBudget
@@ -15,7 +15,6 @@ LIMIT = 10
 HOLDERS = st.lists(st.tuples(st.integers(0, 14), st.integers(0, 4), st.integers(0, 12)), min_size=1, max_size=12)
 
 
-@settings(deadline=None)
 @given(HOLDERS)
 def test_never_exceeded_never_lost(holders: list[tuple[int, int, int]]) -> None:
     async def play() -> None:

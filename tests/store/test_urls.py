@@ -65,7 +65,7 @@ def test_what_no_request_may_contain_is_encoded(range_server: RangeServer, writt
     assert runtime.run(fetcher(None, POLICY).get(url, 2, 4)) == BODY[2:6]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.from_regex(r"(/([A-Za-z0-9._~!$&'()*+,;=:@-]|%[2-7][0-9A-F]|%C3%A9){1,8}){1,3}", fullmatch=True))
 def test_any_path_as_written(range_server: RangeServer, target: str) -> None:
     if any(

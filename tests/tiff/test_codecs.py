@@ -261,7 +261,7 @@ IMAGES: dict[int, bytes] = {
 }
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     compression=st.sampled_from([*STREAMS, *IMAGES]),
     flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4),

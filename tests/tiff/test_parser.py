@@ -63,7 +63,7 @@ def test_fields(files: list[bytes]) -> None:
     assert [parse(data).image.leader for data in files] == [0, 0, 0, 4]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(which=st.integers(0, 3), first=st.integers(16, 4000), chunk=st.integers(1, 4000), with_size=st.booleans())
 def test_any_slicing_gives_the_same_header(
     files: list[bytes], which: int, first: int, chunk: int, with_size: bool
@@ -234,7 +234,7 @@ def test_one_uncompressed_strip_is_cut_into_many() -> None:
     assert image.offsets[1] - image.offsets[0] == image.counts[0]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(which=st.integers(0, 3), flips=st.lists(st.tuples(st.integers(0, 2500), st.integers(0, 255)), max_size=6))
 def test_damaged_headers_give_typed_errors(files: list[bytes], which: int, flips: list[tuple[int, int]]) -> None:
     data = bytearray(files[which])

@@ -64,7 +64,7 @@ def test_files_that_look_alike_share_a_template(alike: list[bytes]) -> None:
     assert headers[0]["masks"][0]["leader"] == 4
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     which=st.integers(0, 7),
     flips=st.lists(st.tuples(st.integers(0, 1500), st.integers(1, 255)), min_size=1, max_size=3),
