@@ -58,15 +58,36 @@ def test_a_source_that_runs_the_other_way_is_read_backwards():
     assert axis.nearest().tolist() == [9, 8, 7, 6, 5, 4]
 
 
+def triangle(x):
+    return np.maximum(0, 1 - abs(x))
+
+
+def keys(x):
+    """Keys' cubic convolution with a = -0.5."""
+    x = abs(x)
+    return np.where(x <= 1, 1.5 * x**3 - 2.5 * x**2 + 1, np.where(x < 2, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2, 0))
+
+
 @given(
-    origin=st.floats(-3, 30, allow_nan=False), step=st.floats(0.2, 5), kernel=st.sampled_from(["bilinear", "average"])
+    st.floats(20, 40), st.floats(0.2, 5), st.sampled_from([1, -1]), st.sampled_from(["bilinear", "cubic", "average"])
 )
-def test_weights_sum_to_one_and_stay_in_the_image(origin, step, kernel):
-    axis = Axis(0, 4, max(0.0, origin), step, 60)
+def test_weights_are_those_of_the_definition(origin, step, direction, kernel):
+    """Over all pixels of an image that ends beside the target, where kernels are cut."""
+    axis = Axis(0, 4, origin, direction * step, math.ceil(origin + 4 * step))
     first, weights = axis.taps(kernel)
-    pixels = first[:, None] + np.arange(weights.shape[1])
-    assert np.allclose(weights.sum(axis=1), 1.0)
-    assert not weights[(pixels < 0) | (pixels >= axis.size)].any()
+    at = first[:, None] + np.arange(weights.shape[1])
+    assert not weights[(at < 0) | (at >= axis.size)].any()
+    found = np.zeros((4, axis.size))
+    np.add.at(found, (np.arange(4)[:, None], np.clip(at, 0, axis.size - 1)), weights)
+    edges = origin + np.arange(5)[:, None] * direction * step
+    pixels = np.arange(axis.size)
+    if kernel == "average":
+        low, high = np.minimum(edges[:-1], edges[1:]), np.maximum(edges[:-1], edges[1:])
+        wanted = np.maximum(np.minimum(high, pixels + 1) - np.maximum(low, pixels), 0)
+    else:
+        away = (pixels + 0.5 - (edges[:-1] + edges[1:]) / 2) / max(1, step)
+        wanted = triangle(away) if kernel == "bilinear" else keys(away)
+    np.testing.assert_allclose(found, wanted / wanted.sum(axis=1, keepdims=True), atol=2e-5)
 
 
 def test_a_fraction_left_by_the_image_edge_is_dropped_only_from_whole_pixels():
