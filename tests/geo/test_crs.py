@@ -1,5 +1,7 @@
 """CRSs: one label each, alike where they place alike, and bounds from one into another."""
 
+import re
+
 import numpy as np
 import pytest
 from pyproj import CRS
@@ -22,6 +24,12 @@ def test_what_has_no_code_is_labelled_by_its_words(text):
     crs = parse_crs(text)
     assert epsg_of(crs) is None
     assert parse_crs(crs_label(crs)) == crs
+
+
+def test_a_code_is_found_by_the_name_where_none_is_stated():
+    bare = re.sub(r',\s*AUTHORITY\["\w+","\w+"\]', "", CRS(32632).to_wkt("WKT1_GDAL"))
+    assert "32632" not in bare
+    assert crs_label(parse_crs(bare)) == "EPSG:32632"
 
 
 def test_crss_of_other_libraries_and_nonsense():
