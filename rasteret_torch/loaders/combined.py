@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import abc
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 from torchgeo.datasets import GeoDataset, IntersectionDataset, UnionDataset, concat_samples, merge_samples
 
 from rasteret_torch.errors import InputError
@@ -16,14 +18,34 @@ SHARED_KEYS = ("bounds", "transform")  # these describe the chip, not what one s
 
 
 def concat_sides(samples: Sequence[Sample]) -> Sample:
-    """TorchGeo's concatenation, except that the place is kept once and `mask_valid` says where both sides are valid."""
+    """TorchGeo's concatenation, except that the place is kept once and `mask_valid` says where both sides are valid.
+
+    Raises:
+        InputError: time series of different lengths.
+    """
     places = {key: samples[0][key] for key in SHARED_KEYS if key in samples[0]}
     valids = [sample["mask_valid"] for sample in samples if "mask_valid" in sample]
     rest = [{k: v for k, v in sample.items() if k not in (*SHARED_KEYS, "mask_valid")} for sample in samples]
     joined: Sample = concat_samples(rest) | places
     if valids:
-        joined["mask_valid"] = torch.stack(valids).amin(dim=0)
+        joined["mask_valid"] = _valid_in_all(valids)
     return joined
+
+
+def _valid_in_all(valids: Sequence[Tensor]) -> Tensor:
+    """Where all sides are valid, [H, W]; or [T, H, W] where one is a time series, at each step.
+
+    Raises:
+        InputError: time series of different lengths.
+    """
+    shapes = [tuple(valid.shape) for valid in valids]
+    steps = {shape[:-2] for shape in shapes if len(shape) > 2}
+    if len(steps) > 1:
+        raise InputError(
+            f"time series of {' and '.join(str(shape[0]) for shape in shapes)} steps do not lie side by side; select "
+            "items of the same times on both sides, or pass collate_fn= of your own"
+        )
+    return functools.reduce(torch.minimum, valids)
 
 
 class Combination(abc.ABC):

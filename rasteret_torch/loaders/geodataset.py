@@ -29,7 +29,7 @@ from rasteret_torch.loaders.ledger import BadSample, check_budget
 from rasteret_torch.loaders.lookup import ROW, FrameLookup, first_grid, frame_of, placed_rows
 from rasteret_torch.loaders.planning import plan_queries
 from rasteret_torch.loaders.plotting import Palette, plot_sample, rgb_bands_of
-from rasteret_torch.loaders.queries import Finish, Lost, Query, settled
+from rasteret_torch.loaders.queries import Finish, Lost, Query, settled, slices_of
 from rasteret_torch.loaders.reads import Reads
 from rasteret_torch.loaders.recipe import (
     Assembly,
@@ -129,7 +129,8 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         self.sample_dtype = as_dtype(dtype)
         self.time_series = time_series
         self.resampling = resampling
-        read = _read_options(read)
+        given: Any = read  # a mapping, out of a YAML config
+        read = given if isinstance(given, ReadOptions) else ReadOptions(**given)
         self.assembly = Assembly(mosaic, group_by, sample_crs, scaled, read.on_error)
         self.transforms = transforms
         self.cache = cache
@@ -188,6 +189,16 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
             return
         self._crs, self._lookup = target, None
         self._frame = self._frame.to_crs(target) if self._frame is not None and self._replaced else None
+
+    @property
+    def res(self) -> tuple[float, float]:
+        """Pixel size along x and y, in units of `crs`."""
+        return self._res
+
+    @res.setter
+    def res(self, new_res: float | tuple[float, float]) -> None:
+        """Changes the pixel size."""
+        self._res = pixel_of(new_res)
 
     @property
     def bounds(self) -> tuple[slice, slice, slice]:
@@ -301,7 +312,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
 
     def _chip(self, query: Query) -> tuple[Grid, NDArray[np.int64], Box] | None:
         """Grid, rows and `bounds` of a query."""
-        x, y, t = self._disambiguate_slice(query)
+        x, y, t = slices_of(self, query)
         rows = self.lookup.find(x, y, t)
         if len(rows) == 0:
             return None
@@ -380,11 +391,6 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         twin._lookup, twin.bad_samples = None, []
         memo[id(self)] = twin
         return twin
-
-
-def _read_options(given: Any) -> ReadOptions:
-    """Options, or a mapping of them out of a YAML config."""
-    return given if isinstance(given, ReadOptions) else ReadOptions(**given)
 
 
 def to_torchgeo_dataset(

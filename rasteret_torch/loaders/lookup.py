@@ -113,16 +113,18 @@ class FrameLookup:
     def find(self, x: slice, y: slice, t: slice) -> NDArray[np.int64]:
         """Collection rows whose geometry meets the box and whose interval overlaps [t.start, t.stop], in frame order.
 
+        A step of t takes every so many of the rows of that time, a negative one from the last to the first.
+
         TorchGeo's rule for intervals: one that ends exactly where the query starts does not overlap, unless it is a
         single instant.
         """
-        start, stop = _nanoseconds(t.start), _nanoseconds(t.stop)
+        start, stop = (int(moment.as_unit("ns").value) for moment in (t.start, t.stop))
         box = shapely.box(min(x.start, x.stop), min(y.start, y.stop), max(x.start, x.stop), max(y.start, y.stop))
         hits = np.sort(self.tree.query(box, predicate="intersects"))
         if t.step is None or t.step == 1:
             return self._distinct(self.rows[hits[self._overlaps(hits, start, stop)]])
         overlapping = np.flatnonzero(self._overlaps(slice(None), start, stop))[:: int(t.step)]
-        return self._distinct(self.rows[np.intersect1d(overlapping, hits)])
+        return self._distinct(self.rows[overlapping[np.isin(overlapping, hits)]])
 
     def _distinct(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Without repeats, first occurrence first."""
@@ -133,8 +135,3 @@ class FrameLookup:
         begins = left <= stop if self.closed_left else left < stop
         instants = (left == right) & (start <= right)
         return np.asarray(begins & ((start < right) | instants))
-
-
-def _nanoseconds(moment: Any) -> int:
-    stamp = moment if isinstance(moment, pd.Timestamp) else pd.Timestamp(moment)
-    return int(stamp.as_unit("ns").value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import shapely
 from torchgeo.datasets import GeoDataset
 
 from rasteret_torch.chips.mixing import fractions, key_of, mixed
-from rasteret_torch.errors import QueryOutsideError, RasteretTorchError
+from rasteret_torch.errors import InputError, QueryOutsideError, RasteretTorchError
 from rasteret_torch.loaders.ledger import SUBSTITUTES, nothing_instead, substitutes
 from rasteret_torch.loaders.tensors import Sample
 from rasteret_torch.read import ReadOptions
@@ -20,6 +21,33 @@ Query = Any  # what TorchGeo calls a GeoSlice: slices (x, y, t), any of which ma
 Finish = Callable[[], list[Sample | None]]
 Lost = dict[int, RasteretTorchError]  # by the number of the query in its batch
 _ROW, _X, _Y = 61, 62, 63  # purposes of keys
+
+
+def slices_of(dataset: GeoDataset, query: Query) -> tuple[slice, slice, slice]:
+    """The slices (x, y, t) of a query, what it leaves out taken from the bounds of the dataset; times as Timestamps.
+
+    Raises:
+        InputError: something else than slices, or times that are none.
+    """
+    parts = (query,) if isinstance(query, slice) else query
+    if not isinstance(parts, tuple | list) or len(parts) > 3 or not all(isinstance(part, slice) for part in parts):
+        raise InputError(
+            f"{query!r} is no query: ask for dataset[xmin:xmax, ymin:ymax, tmin:tmax] in the CRS of the dataset, or "
+            "let a sampler do so"
+        )
+    x, y, t = dataset._disambiguate_slice(tuple(parts))
+    if not isinstance(t.step, int | np.integer) or t.step == 0:
+        raise InputError(f"{t.step!r} is no step through the items of a time: give a whole number such as 1, or none")
+    return x, y, slice(_moment(t.start), _moment(t.stop), t.step)
+
+
+def _moment(time: Any) -> pd.Timestamp:
+    """A time in UTC where it names no zone, as pandas understands it."""
+    with contextlib.suppress(ValueError, TypeError):
+        found = pd.Timestamp(time)
+        if not pd.isna(found):
+            return found
+    raise InputError(f"{time!r} is no time: give a pandas.Timestamp, or a date such as '2024-06-30'")
 
 
 def begin(dataset: GeoDataset, queries: Sequence[Query], lost: Lost) -> Finish:
@@ -62,7 +90,7 @@ def settled(dataset: GeoDataset, queries: Sequence[Query]) -> list[Sample]:
 
 def _present(dataset: GeoDataset, query: Query, sample: Sample | None) -> Sample:
     if sample is None:
-        raise QueryOutsideError(f"no item at {query}; the dataset covers {dataset.bounds}")
+        raise QueryOutsideError(f"index: {query} not found in dataset with bounds: {dataset.bounds}; no item is there")
     return sample
 
 
@@ -97,7 +125,7 @@ def _time_limit_s(dataset: GeoDataset) -> float:
 
 
 def _others(dataset: GeoDataset, query: Query) -> Iterator[Query]:
-    x, y, t = dataset._disambiguate_slice(query)
+    x, y, t = slices_of(dataset, query)
     key = key_of(*np.array([x.start, y.start]).view(np.int64).tolist(), t.start.value)
     frame = dataset.index
     # Those that meet the place are left to the last: one of them failed, and would be asked for again and again.

@@ -124,7 +124,7 @@ def test_partial_queries_and_resolutions(naip, naip_folder):
         (slice(x.start - 200, x.start + 300), slice(y.start - 100, y.start + 400)),
     ):
         equal(ours[query], theirs[query])
-    with pytest.raises(IndexError, match="no item"):
+    with pytest.raises(IndexError, match="not found in dataset with bounds"):
         ours[x.stop + 10 : x.stop + 20, y.start : y.stop]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime as dt
 import multiprocessing
 import pickle
 import shutil
@@ -85,6 +86,10 @@ def test_time_picks_items_and_series_are_ascending(scenes):
     assert torch.equal(single[*CHIP, day]["image"], sample["image"][1])
     instant = slice(pd.Timestamp("2020-04-20 12:00"), pd.Timestamp("2020-04-20 12:00"))
     assert torch.equal(single[*CHIP, instant]["image"], sample["image"][1])
+    backwards = single[*CHIP, "2020-01-05":"2020-05-01":-1]  # dates as words; the last shows first
+    assert torch.equal(backwards["image"], sample["image"][1])
+    noon = dt.datetime(2020, 4, 20, 12)
+    assert single[*CHIP, noon:noon]["bounds"][6] == noon.replace(tzinfo=dt.UTC).timestamp()
 
 
 def test_a_batch_equals_its_samples_and_reads_each_tile_once(scenes):
@@ -226,9 +231,19 @@ def test_bad_input_is_named_with_its_cure(scenes, tmp_path):
         rt.RasteretGeoDataset(tmp_path / "nowhere")
     with pytest.raises(EmptySelectionError):
         rt.RasteretGeoDataset(scenes, geometries=[shapely.box(0, 0, 1, 1)])
-    with pytest.raises(QueryOutsideError, match="covers"):
-        rt.RasteretGeoDataset(scenes)[0:10, 0:10]
     dataset = rt.RasteretGeoDataset(scenes)
+    with pytest.raises(QueryOutsideError, match="not found in dataset with bounds"):
+        dataset[0:10, 0:10]
+    for query in (0, "here", ..., (1, 2), (slice(None),) * 4):
+        with pytest.raises(InputError, match="is no query"):
+            dataset[query]
+    with pytest.raises(InputError, match="is no time"):
+        dataset[*CHIP, "noon":]
+    with pytest.raises(InputError, match="is no step"):
+        dataset[*CHIP, ::0]
+    with pytest.raises(InputError, match="pixel size"):
+        dataset.res = (1, 2, 3)
+    assert dataset.res == (10.0, 10.0)
     dataset.index = dataset.index.drop(columns="row")
     with pytest.raises(InputError, match="row"):
         dataset[CHIP]

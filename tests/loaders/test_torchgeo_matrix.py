@@ -45,8 +45,8 @@ from torchgeo.samplers import (
 from torchgeo.tasks import SemanticSegmentation
 
 import rasteret_torch as rt
-from rasteret_torch.errors import QueryOutsideError
-from rasteret_torch.loaders.combined import RasteretIntersectionDataset, RasteretUnionDataset
+from rasteret_torch.errors import InputError, QueryOutsideError
+from rasteret_torch.loaders.combined import RasteretIntersectionDataset, RasteretUnionDataset, concat_sides
 
 BANDS = ("B02", "B03", "B04", "B08")
 
@@ -245,6 +245,18 @@ def test_combinations_of_combinations_keep_batches(ours, labels):
     assert torch.equal(nested[query]["image"], ours[query]["image"])
     assert isinstance(nested | ours, RasteretUnionDataset)
     assert isinstance(nested & mask, RasteretIntersectionDataset)
+
+
+def test_a_time_series_beside_one_mask(scenes, labels):
+    series = rt.RasteretGeoDataset(scenes, time_series=True)
+    mask = rt.RasteretGeoDataset(labels, is_image=False)
+    both = series & mask
+    query = next(iter(RandomPatchSampler(both, size=32, length=1, generator=0)))
+    sample, alone, over = both[query], series[query], mask[query]
+    assert torch.equal(sample["image"], alone["image"])
+    assert torch.equal(sample["mask_valid"], alone["mask_valid"] * over["mask_valid"])
+    with pytest.raises(InputError, match="series of 3 and 2 steps"):
+        concat_sides([alone, {"mask_valid": alone["mask_valid"][:2]}])
 
 
 def test_samples_stack_concatenate_and_merge(ours):
