@@ -4,7 +4,8 @@
   `metadata` of its pixels; `template` shortens that for files that look alike. `model` holds the result, `limits`
   what it may say, `support` what of it is read.
 - Its place: `geokeys`, of which `keys` are decoded, `crs_keys` become a CRS, in the words of `projections`.
-- Tiles: `codecs` is the door; `streams` give bytes and `images` pixels, `unpack` turns the first into the second.
+- Tiles: `codecs` is the door; `streams` give bytes and `images` pixels, `unpack` turns the first into the second;
+  what only libtiff decodes goes to it `wrapped`.
 """
 
 from rasteret_torch.tiff.codecs import Tile, decode_tile, inflate_tile, prefix_nbytes

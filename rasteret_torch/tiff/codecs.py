@@ -11,8 +11,8 @@ from rasteret_torch.errors import InputError
 from rasteret_torch.tiff.images import decode_image
 from rasteret_torch.tiff.model import Layout
 from rasteret_torch.tiff.streams import Buffer, Bytes, inflate_bytes
-from rasteret_torch.tiff.support import IMAGE_CODECS, Compression, check_supported
-from rasteret_torch.tiff.unpack import unpack
+from rasteret_torch.tiff.support import IMAGE_CODECS, Compression, check_supported, is_inks, is_wrapped
+from rasteret_torch.tiff.unpack import rgb_of_inks, unpack
 
 _PREFIX_SLACK = 1.1  # in real imagery rows of one tile shrink by about the same: within 5 % for nine of ten tiles
 _PREFIX_MORE_NBYTES = 16 * 1024
@@ -28,6 +28,8 @@ def prefix_nbytes(layout: Layout, tile: int, nbytes: int, rows: int) -> int:
         nbytes: stored bytes of the tile.
         rows: wanted.
     """
+    if is_wrapped(layout):
+        return nbytes
     if layout.compression == Compression.NONE:
         likely = layout.tile_nbytes(rows)
     elif layout.compression in (Compression.DEFLATE, Compression.DEFLATE_OLD):
@@ -76,11 +78,16 @@ class Tile:
         count = rows.stop - rows.start
         self._unpacked_rows += count
         if self._unpacked_rows >= self.rows:
-            self._pixels = unpack(self.layout, stored, self.rows)
+            self._pixels = _unpacked(self.layout, stored, self.rows)
             self._stored = None
             return self._pixels[rows]
         first, last = self.layout.tile_nbytes(rows.start), self.layout.tile_nbytes(rows.stop)
-        return unpack(self.layout, stored[first:last], count)
+        return _unpacked(self.layout, stored[first:last], count)
+
+
+def _unpacked(layout: Layout, stored: Bytes, rows: int) -> NDArray[Any]:
+    pixels = unpack(layout, stored, rows)
+    return rgb_of_inks(pixels) if is_inks(layout) else pixels
 
 
 def inflate_tile(layout: Layout, data: Buffer, *, rows: int, need_rows: int | None = None) -> Tile:
@@ -103,8 +110,9 @@ def inflate_tile(layout: Layout, data: Buffer, *, rows: int, need_rows: int | No
     check_supported(layout)
     if layout.fill_order == 2 and layout.compression != Compression.JPEG:
         data = memoryview(imagecodecs.bitorder_decode(bytes(data)))
-    if layout.compression in IMAGE_CODECS:
-        return Tile(layout, wanted, None, decode_image(layout, data, rows)[:wanted])
+    if layout.compression in IMAGE_CODECS or is_wrapped(layout):
+        pixels = decode_image(layout, data, rows)[:wanted]
+        return Tile(layout, wanted, None, rgb_of_inks(pixels) if is_inks(layout) else pixels)
     nbytes, stored_nbytes = layout.tile_nbytes(wanted), layout.tile_nbytes(rows)
     stored = inflate_bytes(layout.compression, data, nbytes, stored_nbytes=stored_nbytes)
     return Tile(layout, wanted, stored)
@@ -114,7 +122,8 @@ def decode_tile(layout: Layout, data: Buffer, *, rows: int, need_rows: int | Non
     """All pixels of a tile down to `need_rows`: `inflate_tile`, unpacked.
 
     Returns:
-        An array (row, col, sample) of `layout.dtype` in native byte order. JPEG in YCbCr comes as RGB.
+        An array (row, col, sample) of `layout.dtype` in native byte order. YCbCr comes as RGB, CMYK inks as RGB and
+        a full alpha.
 
     Raises:
         CorruptTileError, UnsupportedTiffError, InputError: as `inflate_tile`.

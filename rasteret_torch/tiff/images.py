@@ -1,4 +1,7 @@
-"""Image codecs: JPEG, WebP, LERC, JPEG 2000, JPEG XL. They decode pixels, and say of which shape before they do."""
+"""Image codecs: JPEG, WebP, LERC, JPEG 2000, JPEG XL; others go through libtiff.
+
+They decode pixels, and say of which shape before they do.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from numpy.typing import NDArray
 from rasteret_torch.errors import CorruptTileError, UnsupportedTiffError
 from rasteret_torch.tiff.model import PLANAR_CONTIGUOUS, UNASSOCIATED_ALPHA, Layout
 from rasteret_torch.tiff.streams import CODEC_ERRORS, Buffer
-from rasteret_torch.tiff.support import Compression, Photometric
+from rasteret_torch.tiff.support import Compression, Photometric, is_wrapped
+from rasteret_torch.tiff.wrapped import decode_wrapped
 
 # Markers without a length, and all start-of-frame markers (ITU-T T.81, table B.1).
 _JPEG_BARE = frozenset((0x01, *range(0xD0, 0xD9)))
@@ -30,7 +34,10 @@ def decode_image(layout: Layout, data: Buffer, rows: int) -> NDArray[Any]:
     """
     compression = Compression(layout.compression)
     try:
-        pixels = _IMAGES[compression](layout, data, rows)
+        if is_wrapped(layout):
+            pixels = decode_wrapped(layout, bytes(data), rows)
+        else:
+            pixels = _IMAGES[compression](layout, data, rows)
     except CODEC_ERRORS as error:
         raise CorruptTileError(f"{compression.name} tile of {len(data)} bytes does not decode: {error}") from error
     if pixels.shape != (rows, layout.tile_width, layout.samples_per_tile) or pixels.dtype != layout.dtype:

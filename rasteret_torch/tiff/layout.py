@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rasteret_torch.errors import CorruptTiffError, UnsupportedTiffError
 from rasteret_torch.tiff.limits import HeaderLimits, check_layout, check_shape
 from rasteret_torch.tiff.model import PLANAR_CONTIGUOUS, PLANAR_SEPARATE, UNASSOCIATED_ALPHA, ByteOrder, Layout
-from rasteret_torch.tiff.support import PREDICTED, Compression, Photometric, pixel_dtype
+from rasteret_torch.tiff.support import PREDICTED, Compression, Photometric, is_wrapped, pixel_dtype
 from rasteret_torch.tiff.tags import DESCRIBING_TAGS, Described, Fields, Tag
 
 Table = NDArray[np.uint64]
@@ -21,6 +21,10 @@ Table = NDArray[np.uint64]
 PADDED_ENTRIES = 32_768
 # An uncompressed image in one strip is cut into strips of about this size, so that a window reads only its rows.
 CHOPPED_NBYTES = 256 * 1024
+# TIFF 6.0, sections 21 and 20: luma of Rec. 601, and the whole range of a byte.
+_USUAL_COEFFICIENTS = (0.299, 0.587, 0.114)
+_USUAL_REFERENCE = (0, 255, 128, 255, 128, 255)
+_T4_TWO_DIMENSIONAL = 1
 _COREL_ALPHA = 999  # what CorelDRAW writes in ExtraSamples for unassociated alpha
 _OFFSET_TAGS = (Tag.TILE_OFFSETS, Tag.STRIP_OFFSETS)
 _COUNT_TAGS = (Tag.TILE_BYTE_COUNTS, Tag.STRIP_BYTE_COUNTS)
@@ -85,7 +89,7 @@ def _draft(byte_order: ByteOrder, described: Described, limits: HeaderLimits, le
         offsets=np.empty(0, np.uint64),
         counts=np.empty(0, np.uint64),
         predictor=fields.integer(Tag.PREDICTOR, 1) if compression in PREDICTED else 1,
-        photometric=fields.integer(Tag.PHOTOMETRIC, 1),
+        photometric=_photometric(fields),
         planar=planar if samples > 1 else PLANAR_CONTIGUOUS,
         byte_order=fields.byte_order,
         fill_order=fields.integer(Tag.FILL_ORDER, 1),
@@ -99,16 +103,31 @@ def _draft(byte_order: ByteOrder, described: Described, limits: HeaderLimits, le
         lerc_parameters=_few(fields, Tag.LERC_PARAMETERS, most=16),
         leader=leader,
     )
-    _refuse_inks(fields, draft)
+    _refuse_what_is_not_kept(fields, draft)
     check_shape(draft, limits)
     return draft
 
 
-def _refuse_inks(fields: Fields, draft: Layout) -> None:
-    """GDAL converts CMYK inks to RGB; other inks, and all of more than 8 bits, it hands out as stored."""
-    is_cmyk = draft.photometric == Photometric.CMYK and fields.integer(Tag.INK_SET, 1) == 1
-    if is_cmyk and draft.bits == 8 and draft.samples >= 4:
-        raise UnsupportedTiffError("PhotometricInterpretation (262) 5 (CMYK inks) is not read; convert the file to RGB")
+def _photometric(fields: Fields) -> int:
+    """PhotometricInterpretation; inks other than CMYK are samples like any other, as for GDAL."""
+    photometric = fields.integer(Tag.PHOTOMETRIC, 1)
+    is_other_ink = photometric == Photometric.CMYK and fields.integer(Tag.INK_SET, 1) != 1
+    return 1 if is_other_ink else photometric
+
+
+def _refuse_what_is_not_kept(fields: Fields, draft: Layout) -> None:
+    """Rare tags that decide pixels and have no place in a `Layout`."""
+    if draft.compression == Compression.CCITT_FAX3 and fields.integer(Tag.T4_OPTIONS, 0) & _T4_TWO_DIMENSIONAL:
+        raise UnsupportedTiffError("T4Options (292): two-dimensional Group 3 fax is not read; convert with GDAL")
+    if draft.photometric != Photometric.YCBCR or not is_wrapped(draft):
+        return
+    for tag, usual in (
+        (Tag.YCBCR_COEFFICIENTS, _USUAL_COEFFICIENTS),
+        (Tag.REFERENCE_BLACK_WHITE, _USUAL_REFERENCE),
+    ):
+        values = fields.floats(tag)
+        if values.size and (values.size != len(usual) or not np.allclose(values, usual, rtol=0, atol=1e-5)):
+            raise UnsupportedTiffError(f"tag {int(tag)} ({tag.name}) is {values.tolist()}, only {usual} is read")
 
 
 def _per_sample(fields: Fields, tag: Tag, samples: int) -> int:
@@ -143,7 +162,7 @@ def _tile_shape(fields: Fields, width: int, height: int) -> tuple[int, int]:
 
 def _subsampling(fields: Fields) -> tuple[int, int]:
     if Tag.YCBCR_SUBSAMPLING not in fields:
-        return 1, 1
+        return (2, 2) if fields.integer(Tag.PHOTOMETRIC, 1) == Photometric.YCBCR else (1, 1)
     values = fields.integers(Tag.YCBCR_SUBSAMPLING)
     if values.size != 2:
         raise CorruptTiffError(f"YCbCrSubSampling (530) holds {values.size} values instead of 2; the file is damaged")

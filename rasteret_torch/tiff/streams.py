@@ -12,8 +12,9 @@ import numpy as np
 from isal import igzip_lib
 from numpy.typing import NDArray
 
-from rasteret_torch.errors import CorruptTileError, UnsupportedTiffError
+from rasteret_torch.errors import CorruptTileError
 from rasteret_torch.tiff.support import Compression
+from rasteret_torch.tiff.wrapped import old_lzw
 
 Buffer = bytes | memoryview
 Bytes = NDArray[np.uint8]
@@ -48,7 +49,6 @@ def inflate_bytes(compression: int, data: Buffer, nbytes: int, *, stored_nbytes:
 
     Raises:
         CorruptTileError: the stream is damaged or yields fewer bytes.
-        UnsupportedTiffError: LZW as written before TIFF 6.0.
     """
     try:
         out = _STREAMS[Compression(compression)](data, nbytes, stored_nbytes)
@@ -98,7 +98,7 @@ def _longer_deflate(data: Buffer, nbytes: int) -> Bytes:
 
 def _lzw(data: Buffer, nbytes: int, stored_nbytes: int) -> Bytes:
     if len(data) > 1 and data[0] == 0 and data[1] & 1:
-        raise UnsupportedTiffError("LZW codes in reversed bit order, as before TIFF 6.0; rewrite the file with GDAL")
+        return old_lzw(bytes(data), nbytes)
     return _written(imagecodecs.lzw_decode(data, out=_room(nbytes)))
 
 

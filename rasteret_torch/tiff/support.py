@@ -14,9 +14,14 @@ class Compression(IntEnum):
     """Values of tag 259 that are decoded."""
 
     NONE = 1
+    CCITT_RLE = 2
+    CCITT_FAX3 = 3
+    CCITT_FAX4 = 4
     LZW = 5
     JPEG = 7
     DEFLATE = 8
+    NEXT = 32766
+    CCITT_RLEW = 32771
     PACKBITS = 32773
     DEFLATE_OLD = 32946
     JPEG2000_RGB = 33005
@@ -40,14 +45,9 @@ class Photometric(IntEnum):
 
 
 _REFUSED = {
-    2: "CCITT RLE",
-    3: "CCITT Group 3 fax",
-    4: "CCITT Group 4 fax",
     6: "old-style JPEG",
     9: "JBIG",
     10: "JBIG",
-    32766: "NeXT 2-bit RLE",
-    32771: "CCITT RLE-W",
     32809: "ThunderScan",
     32909: "PixarLog",
     33003: "JPEG 2000 in YCbCr (Aperio)",
@@ -60,9 +60,20 @@ _REFUSED = {
 PREDICTED = frozenset(
     {Compression.LZW, Compression.DEFLATE, Compression.DEFLATE_OLD, Compression.LZMA, Compression.ZSTD}
 )
-# Codecs that decode pixels, not bytes: byte order, fill order, bit packing and predictors are theirs.
+# Codecs of one sample of so many bits, which go through libtiff.
+_RUN_BITS = {
+    Compression.CCITT_RLE: 1,
+    Compression.CCITT_FAX3: 1,
+    Compression.CCITT_FAX4: 1,
+    Compression.CCITT_RLEW: 1,
+    Compression.NEXT: 2,
+}
+# Codecs below which libtiff turns YCbCr, maybe subsampled, into RGB.
+_YCBCR_STREAMS = frozenset({Compression.LZW, Compression.DEFLATE, Compression.DEFLATE_OLD, Compression.PACKBITS})
+# Codecs that decode pixels, not bytes: byte order, bit packing and predictors are theirs.
 IMAGE_CODECS = frozenset(
     {
+        *_RUN_BITS,
         Compression.JPEG,
         Compression.JPEG2000,
         Compression.JPEG2000_RGB,
@@ -73,7 +84,7 @@ IMAGE_CODECS = frozenset(
     }
 )
 _KNOWN = frozenset(Compression)
-_JPEG_LIKE = IMAGE_CODECS - {Compression.LERC}
+_JPEG_LIKE = IMAGE_CODECS - {Compression.LERC, *_RUN_BITS}
 _FORMATS = {1: "unsigned integer", 2: "signed integer", 3: "float", 5: "complex integer", 6: "complex float"}
 
 
@@ -122,10 +133,36 @@ def refusal(layout: Layout) -> str | None:
         return f"Compression (259) {compression}, {_REFUSED.get(compression, 'unknown')}, is not read"
     if photometric in (Photometric.CIELAB, Photometric.LOG_L, Photometric.LOG_LUV):
         return f"PhotometricInterpretation (262) {photometric} (CIE L*a*b* or LogLuv) is not read"
+    if photometric == Photometric.CMYK and layout.bits == 8 and layout.samples >= 4 and not is_inks(layout):
+        return f"PhotometricInterpretation (262) 5 (CMYK inks) of {layout.samples} samples in {layout.planes} planes"
     if photometric == Photometric.YCBCR and compression not in _JPEG_LIKE:
-        return "PhotometricInterpretation (262) 6 (YCbCr) is read only with JPEG compression"
+        return _ycbcr_refusal(layout)
     if compression in IMAGE_CODECS:
         return _image_codec_refusal(layout)
+    return _predictor_refusal(layout)
+
+
+def is_inks(layout: Layout) -> bool:
+    """Whether the samples are four inks of 8 bits, which GDAL converts to RGB; others it hands out as stored."""
+    is_byte = layout.bits == 8 and layout.sample_format == 1
+    return layout.photometric == Photometric.CMYK and is_byte and layout.samples_per_tile == 4
+
+
+def is_wrapped(layout: Layout) -> bool:
+    """Whether tiles go through libtiff (`tiff.wrapped`), which takes a copy and has no prefixes."""
+    return layout.compression in _RUN_BITS or (
+        layout.photometric == Photometric.YCBCR and layout.compression in _YCBCR_STREAMS
+    )
+
+
+def _ycbcr_refusal(layout: Layout) -> str | None:
+    """Without JPEG, GDAL reads YCbCr of three interleaved samples of 8 bits only."""
+    if layout.compression not in _YCBCR_STREAMS:
+        return f"PhotometricInterpretation (262) 6 (YCbCr) with Compression (259) {layout.compression}"
+    if layout.bits != 8 or layout.sample_format != 1 or layout.samples_per_tile != 3:
+        return f"PhotometricInterpretation (262) 6 (YCbCr) of {layout.samples} samples of {layout.bits} bits"
+    if not {*layout.subsampling} <= {1, 2, 4}:
+        return f"YCbCrSubSampling (530) {layout.subsampling}"
     return _predictor_refusal(layout)
 
 
@@ -144,6 +181,9 @@ def _image_codec_refusal(layout: Layout) -> str | None:
     name = Compression(compression).name
     if layout.predictor != 1:
         return f"Predictor (317) {layout.predictor} with {name}"
+    if compression in _RUN_BITS:
+        fits = bits == _RUN_BITS[Compression(compression)] and samples == 1 and layout.sample_format == 1
+        return None if fits else f"{samples} samples of {bits} bits in {name} (Compression {compression})"
     if compression == Compression.LERC:
         return _lerc_refusal(layout)
     if compression == Compression.WEBP:
@@ -152,7 +192,7 @@ def _image_codec_refusal(layout: Layout) -> str | None:
     if compression == Compression.JPEG:
         if bits not in (8, 12) or layout.sample_format != 1:
             return f"JPEG (Compression 7) with BitsPerSample (258) {bits}"
-        if layout.photometric == Photometric.CMYK or samples > 4:
+        if samples > 4 or (layout.photometric == Photometric.CMYK and bits != 8):
             return f"JPEG (Compression 7) of {samples} samples with PhotometricInterpretation {layout.photometric}"
         if layout.photometric == Photometric.YCBCR and samples not in (1, 3):
             return f"JPEG (Compression 7) in YCbCr with {samples} samples"

@@ -35,6 +35,14 @@ def unpack(layout: Layout, stored: Bytes, rows: int) -> NDArray[Any]:
     return _typed(layout, stored, layout.byte_order).reshape(shape)
 
 
+def rgb_of_inks(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Red, green, blue and full alpha of CMYK inks (row, col, 4), as libtiff and so GDAL convert them."""
+    paper = 255 - pixels.astype(np.uint16)
+    out = np.full_like(pixels, 255)
+    out[:, :, :3] = paper[:, :, :3] * paper[:, :, 3:] // 255
+    return out
+
+
 def _native(values: NDArray[Any]) -> NDArray[Any]:
     """The same numbers in native byte order."""
     return values.astype(values.dtype.newbyteorder("="), copy=False)

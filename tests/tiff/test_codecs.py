@@ -356,21 +356,70 @@ def test_holes_of_lerc_that_differ_between_bands(tmp_path: Path, read_image: Rea
     assert_as_rasterio(path, read_image)
 
 
-def test_old_lzw_is_refused() -> None:
-    with pytest.raises(UnsupportedTiffError, match="LZW"):
-        decode_tile(layout(5), b"\x00\x01\x02\x03", rows=64)
+def lzw_before_tiff_6(data: bytes) -> bytes:
+    """Codes of 9 bits from the low end on, started anew before any would take 10."""
+    codes = [code for at in range(0, len(data), 200) for code in (256, *data[at : at + 200])] + [257]
+    bits = "".join(f"{code:09b}"[::-1] for code in codes)
+    return bytes(int(bits[at : at + 8][::-1], 2) for at in range(0, len(bits), 8))
+
+
+def test_old_lzw() -> None:
+    stored = lzw_before_tiff_6(TILE.tobytes())
+    assert np.array_equal(decode_tile(layout(5), stored, rows=64), TILE)
+    with pytest.raises(CorruptTileError, match="LZW"):
+        decode_tile(layout(5), stored[:4000], rows=64)
+
+
+@pytest.mark.parametrize("shape", [TILED, STRIPED], ids=["tiled", "striped"])
+@pytest.mark.parametrize("compress", ["ccittrle", "ccittfax3", "ccittfax4"])
+def test_fax(tmp_path: Path, read_image: ReadImage, compress: str, shape: dict[str, Any]) -> None:
+    data = (smooth("uint8", 1) > 80).astype(np.uint8)
+    assert_as_rasterio(write(tmp_path / "a.tif", data, nbits=1, compress=compress, **shape), read_image)
+
+
+@pytest.mark.parametrize("compress", ["none", "deflate", "jpeg"])
+def test_inks_are_rgb_and_full_alpha(tmp_path: Path, read_image: ReadImage, compress: str) -> None:
+    path = write(
+        tmp_path / "a.tif", smooth("uint8", 4), photometric="cmyk", interleave="pixel", compress=compress, **TILED
+    )
+    assert_as_rasterio(path, read_image)
+    assert (read_image(path)[3] == 255).all()
+
+
+@pytest.mark.parametrize("subsampling", [1, 2])
+def test_ycbcr_without_jpeg(tmp_path: Path, read_image: ReadImage, subsampling: int) -> None:
+    path = tmp_path / "a.tif"
+    data = smooth("uint8", 3).transpose(1, 2, 0)[:24, :64]
+    tifffile.imwrite(path, data, photometric="ycbcr", compression="lzw", subsampling=(1, 1), rowsperstrip=8)
+    file = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as pages:
+        at = {tag.name: tag.valueoffset for tag in pages.pages[0].tags.values()}  # type: ignore[union-attr]
+    if subsampling == 2:  # half as many bytes a pixel, so twice the rows of the same bytes
+        changes = {"ImageLength": (48,), "RowsPerStrip": (16,), "YCbCrSubSampling": (2, 2)}
+        for name, values in changes.items():
+            for number, value in enumerate(values):
+                file[at[name] + 2 * number : at[name] + 2 * number + 2] = value.to_bytes(2, "little")
+    path.write_bytes(file)
+    with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
+        assert_as_rasterio(path, read_image)
+    file[at["ReferenceBlackWhite"]] = 16
+    path.write_bytes(file)
+    with pytest.raises(UnsupportedTiffError, match="532"):
+        read_image(path)
 
 
 @pytest.mark.parametrize(
     "which",
     [
-        layout(4),
+        layout(4),  # of 16 bits
         layout(6),
         layout(8, predictor=3),
         layout(8, "float32", predictor=4),
         layout(7),
-        layout(7, "uint8", 4, photometric=5),
-        layout(8, "uint8", 3, photometric=6),
+        layout(7, "uint8", 5, photometric=5),
+        layout(8, "uint8", 4, photometric=5, planar=2),
+        layout(1, "uint8", 3, photometric=6),
+        layout(8, "uint8", 3, photometric=6, subsampling=(3, 1)),
         layout(8, "uint8", 3, photometric=8),
         layout(50001, "uint8", 1),
         layout(34887, "uint64"),

@@ -135,7 +135,7 @@ def test_a_mask_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     assert parse(data).masks[0] is not None
     with tifffile.TiffFile(path) as pages:
         start = pages.pages[1].tags["Compression"].valueoffset  # type: ignore[union-attr]
-    broken = data[:start] + struct.pack("<H", 4) + data[start + 2 :]
+    broken = data[:start] + struct.pack("<H", 6) + data[start + 2 :]
     with pytest.raises(UnsupportedTiffError, match="mask"):
         parse(broken)
 
