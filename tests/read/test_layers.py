@@ -20,21 +20,35 @@ IMAGE = np.random.default_rng(0).integers(1, 200, (5, 60, 70), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("interleave", ["pixel", "band"])
-@pytest.mark.parametrize("bands", [[2, 0, 2], [4], [4, 3, 2, 1, 0], [0, 1, 2, 3, 4]])
+@pytest.mark.parametrize("bands", [[2, 0, 2], [1], [3, 2, 1, 0], [0, 1, 2, 3]])
 @pytest.mark.parametrize("has_alpha", [False, True])
 def test_samples_in_any_order(tmp_path: Path, interleave: str, bands: list[int], has_alpha: bool) -> None:
-    path, alpha = tmp_path / "a.tif", {"alpha": "YES", "photometric": "RGB"} if has_alpha else {}
+    path, alpha = tmp_path / "a.tif", {"alpha": "YES" if has_alpha else "NO", "photometric": "RGB"}
     options = {"tiled": True, "blockxsize": 32, "blockysize": 32, "compress": "deflate", "sparse_ok": True}
-    write_tiff(path, np.zeros_like(IMAGE), interleave=interleave, **options, **alpha)
+    image = IMAGE[:4].copy()
+    image[3, 5:30, 7:20] = 0
+    write_tiff(path, np.zeros_like(image), interleave=interleave, **options, **alpha)
     with rasterio.open(path, "r+") as target:
-        target.write(IMAGE[:, :40, :40], window=Window(0, 0, 40, 40))
+        target.write(image[:, :40, :40], window=Window(0, 0, 40, 40))
     found = rt.read_tiff(path, bands=bands)
-    stored = np.zeros_like(IMAGE)
-    stored[:, :40, :40] = IMAGE[:, :40, :40]
+    stored = np.zeros_like(image)
+    stored[:, :40, :40] = image[:, :40, :40]
     assert np.array_equal(found.data, stored[bands])
-    assert found.valid[:, :40, :40].all()
-    assert not found.valid[:, 64:].any()
-    assert not found.valid[:, :, 64:].any()
+    opaque = image[3] != 0 if has_alpha else np.ones((60, 70), bool)
+    for band, valid in zip(bands, found.valid, strict=True):
+        shown = opaque | (band == 3)  # opacity itself is known everywhere
+        assert np.array_equal(valid[:40, :40], shown[:40, :40])
+        assert not valid[:, 64:].any()
+
+
+def test_where_a_file_could_not_be_read_the_fill_stands(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "a_20200101.tif", IMAGE[:2], nodata=213, compress="deflate")
+    path.write_bytes(path.read_bytes()[:-300] + bytes(300))
+    collection = rt.build_from_files(path, filename_regex=r"a_(?P<date>\d{8})", progress=False)
+    read = rt.ReadOptions(on_error="nodata")
+    found = collection.read_window(["a_20200101"], (1000.0, 4400.0, 1700.0, 5000.0), 10, ["B1", "B2"], read=read)
+    assert not found.valid.any()
+    assert (found.data == 213).all()
 
 
 def test_items_of_one_ground_share_their_placement(tmp_path: Path) -> None:

@@ -166,6 +166,10 @@ def test_a_short_answer_is_asked_for_again() -> None:
 def test_statuses_are_retried_as_promised() -> None:
     retried = {status for status in range(300, 600) if of_status(status).retry}
     assert retried == {408, 425, 429, *range(500, 600)}
+    named = {status: of_status(status).error for status in (400, 401, 403, 404, 410, 416, 503)}
+    assert {status for status, error in named.items() if error is AccessDeniedError} == {401, 403}
+    assert {status for status, error in named.items() if error is ObjectNotFoundError} == {404, 410}
+    assert [status for status in range(300, 600) if "ends before" in of_status(status).reason] == [416]
 
 
 def test_a_status_in_a_url_or_body_is_not_taken_for_the_answer() -> None:
@@ -175,6 +179,16 @@ def test_a_status_in_a_url_or_body_is_not_taken_for_the_answer() -> None:
     )
     fault = of_obstore(ValueError(text))
     assert (fault.retry, fault.status) == (False, 400)
+
+
+@pytest.mark.parametrize(
+    ("got", "retry"), [("5..12", True), ("5..15", False), ("5..16", False), ("4..12", False), ("6..15", False)]
+)
+def test_a_range_that_came_short_is_asked_for_again_and_another_is_not(got: str, retry: bool) -> None:
+    start, stop = map(int, got.split(".."))
+    fault = of_obstore(ValueError(f"Requested 5..15, got {got}"))
+    assert fault.retry == retry
+    assert fault.reason == f"asked for bytes 5-14, got {start}-{stop - 1}"
 
 
 def test_reasons_show_no_secrets() -> None:
