@@ -19,6 +19,7 @@ from rasteret_torch.geo import Bounds
 from rasteret_torch.index import dates
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.areas import lonlat_shapes
+from rasteret_torch.index.boxes import BoxIndex
 
 Mask = NDArray[np.bool_]
 _ROW = "__row_of_the_collection"
@@ -137,11 +138,7 @@ def by_geometries(geometries: Any) -> Filter:
 
 
 def _intersecting(table: pa.Table, shapes: NDArray[Any]) -> Mask:
-    boxes = bbox_columns(table)
-    mask = np.zeros(table.num_rows, bool)
-    for shape in shapes:
-        mask |= boxes_overlap(boxes, shape.bounds)
-    rows = np.flatnonzero(mask)
+    rows = _touching(bbox_columns(table), shapely.bounds(shapes))
     wkb = table.column("geometry").take(pa.array(rows)).to_numpy(zero_copy_only=False)
     footprints = shapely.from_wkb(wkb, on_invalid="ignore")
     hits = shapely.STRtree(shapes).query(footprints, predicate="intersects")[0]
@@ -149,6 +146,18 @@ def _intersecting(table: pa.Table, shapes: NDArray[Any]) -> Mask:
     exact[rows[np.unique(hits)]] = True
     exact[rows[shapely.is_missing(footprints)]] = True  # no footprint: its box has to do
     return exact
+
+
+def _touching(boxes: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Rows whose box touches any of the places, both [N, 4] in CRS84."""
+    whole = np.concatenate([np.nanmin(places[:, :2], axis=0), np.nanmax(places[:, 2:], axis=0)]).tolist()
+    rows = np.flatnonzero(boxes_overlap(boxes, tuple(whole)))
+    if len(places) == 1:
+        return rows
+    index, touched = BoxIndex(boxes[rows]), np.zeros(len(rows), bool)
+    for place in places.tolist():
+        touched[index.touching(tuple(place))] = True
+    return rows[touched]
 
 
 def by_dates(date_range: Any) -> Filter:

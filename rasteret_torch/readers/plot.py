@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import shapely
 from matplotlib import dates as date_axis
 from matplotlib.axes import Axes
@@ -61,7 +62,8 @@ def plot(collection: Collection, by: str | None = None, *, title: str | None = N
     items = f"{len(shapes)} items" if len(shapes) != 1 else "1 item"
     heading = title if title is not None else f"{collection.name or 'Collection'}: {items} by {wanted}"
     days = _days(values)
-    if ax is None and 2 <= len(set(days)) <= _MOST_PANELS:
+    distinct = days.unique().to_pylist()
+    if ax is None and 2 <= len(distinct) <= _MOST_PANELS:
         split = collection.column("split") if "split" in collection.schema.names else pa.nulls(len(collection))
         return _draw_panels(shapes, days, split.take(pa.array(known)), heading)
     lonlat = shapely.total_bounds(shapes)
@@ -69,9 +71,9 @@ def plot(collection: Collection, by: str | None = None, *, title: str | None = N
     if ax is None:
         ax = plt.figure(figsize=_size(lonlat), layout="constrained").add_subplot()
     groups = _groups(values)
-    if len(set(days)) == 1:
+    if len(distinct) == 1:
         _draw(ax, shapes, {"facecolors": SPLIT_COLOURS["train"]})
-        heading = title if title is not None else f"{collection.name or 'Collection'}: {items} of {days[0]}"
+        heading = title if title is not None else f"{collection.name or 'Collection'}: {items} of {distinct[0]}"
     elif groups is None:
         _draw_scale(ax, shapes, values, column)
     else:
@@ -93,16 +95,17 @@ def figure_of(ax: Axes) -> Figure:
     return figure
 
 
-def _days(values: pa.Array) -> list[str]:
-    """UTC dates where the values are times, else nothing."""
+def _days(values: pa.Array) -> pa.Array:
+    """UTC dates as text where the values are times, else nothing."""
     if not pa.types.is_timestamp(values.type):
-        return []
-    return ["no date" if moment is None else f"{moment:%Y-%m-%d}" for moment in values.to_pylist()]
+        return pa.array([], pa.string())
+    utc = values.cast(pa.timestamp("us", "UTC"), safe=False).cast(pa.timestamp("us"))
+    return pc.fill_null(utc.cast(pa.date32()).cast(pa.string()), "no date")
 
 
-def _draw_panels(shapes: NDArray[Any], days: list[str], splits: Any, heading: str) -> Figure:
+def _draw_panels(shapes: NDArray[Any], days: pa.Array, splits: Any, heading: str) -> Figure:
     """A map for each date."""
-    shown = sorted(set(days))
+    shown = sorted(days.unique().to_pylist())
     lonlat = shapely.total_bounds(shapes)
     across = 2 if len(shown) in (2, 4) else 3
     down = -(-len(shown) // across)
@@ -114,7 +117,7 @@ def _draw_panels(shapes: NDArray[Any], days: list[str], splits: Any, heading: st
     listed = splits.to_pylist()
     groups = _groups(splits.combine_chunks() if isinstance(splits, pa.ChunkedArray) else splits) or []
     for axis, day in zip(axes.flat, shown, strict=False):
-        members = [number for number, one in enumerate(days) if one == day]
+        members = np.flatnonzero(pc.equal(days, day))
         _draw_groups(axis, shapes[members], [listed[number] for number in members], groups)
         _finish_map(axis, lonlat, 4.0)
         axis.set_title(f"{day} ({len(members)})", fontsize=9)

@@ -26,6 +26,7 @@ from rasteret_torch.errors import (
     SplitNotFoundError,
 )
 from rasteret_torch.index import Collection, as_collection, endings, load
+from rasteret_torch.index import schema as s
 
 HERE = (8.9, 45.1, 9.1, 45.2)
 
@@ -351,3 +352,37 @@ def test_signed_urls_are_stored_without_their_signatures(dated, tmp_path):
     assert hrefs[:2] == [f"https://h.example/{band}/0.tif?v=1" for band in bands]
     assert not any("hush" in href for href in hrefs)
     assert "sig=hush" in collection.runtime.source(0, bands[0]).href, "what is in memory can still be read"
+
+
+def test_many_geometries_find_what_each_finds() -> None:
+    random = np.random.default_rng(5)
+    west, south = random.uniform(-180, 179, 400), random.uniform(-80, 78, 400)
+    boxes = shapely.box(west, south, west + random.uniform(0, 1, 400), south + random.uniform(0, 2, 400))
+    wkb = pa.array(shapely.to_wkb(boxes), pa.binary())
+    wkb = pc.if_else(pa.array(np.arange(400) % 9 == 0), None, wkb)  # no footprint: the box has to do
+    sides = {side: pa.array(column) for side, column in zip(s.SIDES, shapely.bounds(boxes).T, strict=True)}
+    crossing = np.arange(400) % 7 == 1
+    sides["xmin"] = pc.if_else(pa.array(crossing), 179.5, sides["xmin"])
+    sides["xmax"] = pc.if_else(pa.array(crossing), -179.5, sides["xmax"])
+    columns = {"id": [f"i{n}" for n in range(400)], "datetime": pa.array([0] * 400, s.TIMESTAMP), "geometry": wkb}
+    columns |= {
+        "bbox": pa.StructArray.from_arrays(list(sides.values()), list(sides)),
+        "assets": [{"B": {"href": "h"}}] * 400,
+    }
+    collection = as_collection(pa.table(columns))
+    shapes = [
+        *shapely.buffer(shapely.points(random.uniform(-175, 175, (40, 2)) * (1, 0.4)), 3),
+        shapely.box(179, 0, 180, 50),
+    ]
+    singly = [
+        set(collection.subset(geometries=one).column("id").to_pylist()) for one in shapes if _hit(collection, one)
+    ]
+    assert len(singly) >= 10
+    assert set(collection.subset(geometries=shapes).column("id").to_pylist()) == set.union(*singly)
+
+
+def _hit(collection: Collection, shape: object) -> bool:
+    try:
+        return len(collection.subset(geometries=shape)) > 0
+    except EmptySelectionError:
+        return False
