@@ -25,6 +25,7 @@ def test_neighbours_join_across_small_gaps_only() -> None:
 
 def test_requests_end_at_their_largest_size() -> None:
     assert [r[:2] for r in coalesce([(0, 60), (60, 40), (100, 60)], POLICY)] == [(0, 100), (100, 60)]
+    assert [r[:2] for r in coalesce([(900, 60), (960, 40), (1000, 60)], POLICY)] == [(900, 100), (1000, 60)]
 
 
 def test_a_larger_span_stays_whole_and_takes_what_lies_in_it() -> None:

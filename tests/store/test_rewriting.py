@@ -36,6 +36,15 @@ def test_rewriting(href: str, expected: str | None) -> None:
     assert rewritten(href, PATTERNS) == (expected or href)
 
 
+def test_the_longest_folder_decides() -> None:
+    folders = {"/data": "/elsewhere/and/far", "/data/a": "/near"}
+    assert [rewritten(path, folders) for path in ("/data/a/b.tif", "/data/b.tif", "/database/b.tif")] == [
+        "/near/b.tif",
+        "/elsewhere/and/far/b.tif",
+        "/database/b.tif",
+    ]
+
+
 def test_queries_stay_between_web_servers() -> None:
     assert rewritten("https://a.example/x/y.tif?k=1", {"https://a.example/x": "https://b.example/z"}) == (
         "https://b.example/z/y.tif?k=1"
