@@ -19,8 +19,6 @@ def nodata_in(dtype: np.dtype[Any], nodata: float | int | None) -> Any | None:
     """`nodata` as a scalar of `dtype`; None when unset, or when the dtype cannot hold it and so no pixel equals it."""
     if nodata is None:
         return None
-    if dtype.kind == "b":
-        return None
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         return dtype.type(int(nodata)) if limits.min <= nodata <= limits.max else None  # 7.5 is 7, as for GDAL

@@ -13,6 +13,7 @@ from rasterio.windows import Window
 from tiffs import CRS, source_of, write_tiff
 
 import rasteret_torch as rt
+from rasteret_torch.errors import BandNotFoundError
 from rasteret_torch.geo import Grid, parse_crs
 from rasteret_torch.read import plan_chip
 
@@ -59,6 +60,14 @@ def test_items_of_one_ground_share_their_placement(tmp_path: Path) -> None:
     first, twin, other, _ = (step[0].layers[0].placement for step in steps)
     assert twin is first
     assert other is not first
+
+
+@pytest.mark.parametrize("sample", [-1, 5])
+def test_a_sample_that_the_file_does_not_have_is_refused(tmp_path: Path, sample: int) -> None:
+    path = write_tiff(tmp_path / "a.tif", IMAGE)
+    grid = Grid.from_bounds((1000.0, 4900.0, 1100.0, 5000.0), (10.0, 10.0), parse_crs(CRS))
+    with pytest.raises(BandNotFoundError, match=f"band_index {sample} is not in the file, which has 5 samples"):
+        plan_chip(grid, [[[source_of(path, sample)]]], resampling=lambda dtype: "nearest")
 
 
 def test_planar_files_whose_rows_hold_the_tiles_of_one_band(tmp_path: Path) -> None:
