@@ -89,7 +89,7 @@ def _offset(first: Grid, grid: Grid) -> Window:
 def filled(asked: Request, overlaps: Sequence[Overlap], frame: Frame) -> dict[str, Cube]:
     """Reads all areas into one cube a band."""
     first = int(overlaps[0].rows[0])
-    groups = bands_by_dtype(asked, first)
+    groups = bands_by_dtype(asked, first, asked.bands)
     shape = (len(frame.grids), len(frame.steps), *frame.shape)
     pixels = int(np.prod(shape, dtype=np.int64))
     sources = {band: asked.collection.runtime.source(first, band) for band in asked.bands}

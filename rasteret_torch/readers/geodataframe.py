@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Unpack
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Unpack
 
 import geopandas as gpd
 import numpy as np
@@ -17,6 +18,7 @@ from rasteret_torch.read.steps import times_of
 from rasteret_torch.readers.layout import (
     AreaRead,
     Overlap,
+    bands_by_dtype,
     item_lattice,
     on_lattice,
     overlap_of,
@@ -34,6 +36,21 @@ _NULLABLE = {
     kind: pd.api.types.pandas_dtype(str(kind).replace("int", "Int").replace("u", "U"))
     for kind in (pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())
 }
+
+
+class _Place(NamedTuple):
+    """Which geometry, row of the collection, and band (of those asked for)."""
+
+    number: int
+    row: int
+    band: int
+
+
+class _Row(NamedTuple):
+    """A row of the result: `COLUMNS` but for the geometry."""
+
+    place: _Place
+    cells: tuple[Any, ...]
 
 
 @takes_area_options
@@ -61,12 +78,11 @@ def get_gdf(
         InputError: no polygons.
     """
     asked = request(collection, geometries, bands, AreaOptions(**options))
-    parts = [_rows(asked, read, chips) for read, chips in stream(asked, _planned(asked))]
-    rows = [row for part in parts for row in part]
+    rows = _in_order(row for read, chips in stream(asked, _planned(asked)) for row in _rows(asked, read, chips))
     if not rows:
         raise asked.nothing_found()
-    number = np.array([row[0] for row in rows])
-    columns = dict(zip(COLUMNS, zip(*(row[1:] for row in rows), strict=True), strict=False))
+    number = np.array([place.number for place, _ in rows])
+    columns = dict(zip(COLUMNS, zip(*(cells for _, cells in rows), strict=True), strict=False))
     columns[GEOMETRY] = asked.areas.shapes[number]
     frame = pd.DataFrame({name: list(values) for name, values in columns.items()})
     frame["datetime"] = pd.to_datetime(frame["datetime"], utc=True)
@@ -88,7 +104,7 @@ def _exactly(columns: pa.Table) -> pd.DataFrame:
 
 
 def _planned(asked: Request) -> Iterator[AreaRead]:
-    """One read per geometry, item and band: each keeps its grid and its dtype, and tiles are shared all the same."""
+    """A read for each geometry and item, and for each pixel size that its bands have; each keeps its dtype."""
     for number in range(len(asked.areas)):
         for overlap in _overlaps(asked, number):
             for row in overlap.rows.tolist():
@@ -103,17 +119,36 @@ def _overlaps(asked: Request, number: int) -> list[Overlap]:
 
 
 def _item_reads(asked: Request, overlap: Overlap, row: int) -> Iterator[AreaRead]:
+    if asked.target_crs is not None:
+        yield plan_area(asked, overlap, [[row]], bands_by_dtype(asked, row, asked.bands))
+        return
+    runtime = asked.collection.runtime
+    alike: dict[Any, list[str]] = {}
     for band in asked.bands:
-        own: Overlap | None = overlap
-        if asked.target_crs is None:
-            own = on_lattice(asked, overlap, row, item_lattice(asked, row, band))
+        transforms, _, crs_ids = runtime.grids(band)
+        alike.setdefault((*transforms[row].tolist(), int(crs_ids[row])), []).append(band)
+    for bands in alike.values():
+        own = on_lattice(asked, overlap, row, item_lattice(asked, row, bands[0]))
         if own is not None:
-            yield plan_area(asked, own, [[row]], [[band]])
+            yield plan_area(asked, own, [[row]], bands_by_dtype(asked, row, bands))
 
 
-def _rows(asked: Request, read: AreaRead, chips: Sequence[Any]) -> list[tuple[Any, ...]]:
-    ((row,),), ((band,),), (chip,) = read.steps, read.bands, chips
+def _rows(asked: Request, read: AreaRead, chips: Sequence[Any]) -> list[_Row]:
     (when,) = times_of(asked.collection, read.steps)
     crs = "" if read.grid.crs is None else crs_label(read.grid.crs)
+    ((row,),) = read.steps
     name, item = asked.areas.ids[read.number], asked.collection.runtime.ids[row]
-    return [(read.number, name, item, when, band, chip.data[0, 0], chip.valid[0, 0], read.grid.transform, crs)]
+    return [
+        _Row(
+            _Place(read.number, row, asked.bands.index(band)),
+            (name, item, when, band, chip.data[0, place], chip.valid[0, place], read.grid.transform, crs),
+        )
+        for names, chip in zip(read.bands, chips, strict=True)
+        for place, band in enumerate(names)
+    ]
+
+
+def _in_order(rows: Iterable[_Row]) -> list[_Row]:
+    """The bands of an item in the order asked for, whichever were read together."""
+    of_items = itertools.groupby(rows, lambda row: row.place[:2])
+    return [row for _, members in of_items for row in sorted(members, key=lambda row: row.place.band)]

@@ -19,6 +19,7 @@ from rasteret_torch.index import Collection, RuntimeIndex, Source
 from rasteret_torch.index.stats import BandStats, CollectionStats
 from rasteret_torch.read import ChipPixels, ChipPlan, ReadOptions, pipeline, plan_window
 from rasteret_torch.read.access import backend_for
+from rasteret_torch.read.needs import bundles
 from rasteret_torch.readers.tally import Tally, tally_of
 from rasteret_torch.store import StorageBackend
 
@@ -116,7 +117,7 @@ def stats(
         total=sum(survey.expected_px for survey in surveys), unit="px", unit_scale=True, disable=not progress
     ) as bar:
         under_way: deque[tuple[list[_Job], Any]] = deque()
-        for batch in _batches(jobs):
+        for batch in bundles(jobs, _pixels, _BATCH_PX):
             under_way.append((batch, reader.submit([job.plan for job in batch])))
             if len(under_way) > max(read.lookahead, 1):
                 bar.update(_count(under_way.popleft(), tallies))
@@ -262,17 +263,8 @@ def _by_row(streams: list[Iterator[Block]]) -> Iterator[tuple[int, Block]]:
                 heads[number] = next(stream, None)
 
 
-def _batches(jobs: Iterable[_Job]) -> Iterator[list[_Job]]:
-    batch: list[_Job] = []
-    pixels = 0
-    for job in jobs:
-        batch.append(job)
-        pixels += len(job.parts) * job.plan.grid.shape[0] * job.plan.grid.shape[1]
-        if pixels >= _BATCH_PX:
-            yield batch
-            batch, pixels = [], 0
-    if batch:
-        yield batch
+def _pixels(job: _Job) -> int:
+    return len(job.parts) * job.plan.grid.shape[0] * job.plan.grid.shape[1]
 
 
 def _count(read: tuple[list[_Job], Any], tallies: list[Tally]) -> int:
