@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rasteret_torch.errors import CorruptTileError, RasteretTorchError
@@ -17,8 +17,6 @@ from rasteret_torch.tiff import Tile, inflate_tile, prefix_nbytes, tile_span
 from rasteret_torch.tiff.model import Layout
 
 Body = bytes | memoryview
-
-SMALL_NBYTES = 128 * 1024  # tiles smaller than this share a thread task, whose hand-over costs more than they do
 
 
 @dataclass(slots=True, eq=False)
@@ -130,16 +128,16 @@ def located(error: RasteretTorchError, job: LayerJob, key: TileKey) -> RasteretT
     return type(error)(f"{item}{names}{image} {key.tile}{level} of {where}: {said}{cure}")
 
 
-def bundles[T](items: Iterable[T], nbytes_of: Callable[[T], int]) -> Iterable[list[T]]:
-    """Small tiles together, large ones alone."""
+def bundles[T](items: Iterable[T], size_of: Callable[[T], int], full: int) -> Iterator[list[T]]:
+    """Neighbours together until their sizes add up to `full`; what is as large alone ends its bundle."""
     bundle: list[T] = []
-    nbytes = 0
+    size = 0
     for item in items:
         bundle.append(item)
-        nbytes += nbytes_of(item)
-        if nbytes >= SMALL_NBYTES:
+        size += size_of(item)
+        if size >= full:
             yield bundle
-            bundle, nbytes = [], 0
+            bundle, size = [], 0
     if bundle:
         yield bundle
 

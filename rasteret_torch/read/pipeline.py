@@ -54,6 +54,7 @@ class ChipPixels(NamedTuple):
 
 
 _PASTES = 16  # tiles that are there already, a thread task
+_TASK_NBYTES = 128 * 1024  # smaller tiles share a thread task, whose hand-over costs more than they do
 Failures = dict[int, RasteretTorchError]  # by the number of the chip in its batch
 
 
@@ -200,7 +201,7 @@ class Pipeline:
                 (local if self._is_file(need) else remote.setdefault(need.key.href, [])).append(need)
         self.stats.cache_hits += len(here)
         tasks += [self._lane.finish(_paste, part) for part in itertools.batched(here, _PASTES)]
-        tasks += [asyncio.create_task(self._read_local(part)) for part in bundles(local, _nbytes)]
+        tasks += [asyncio.create_task(self._read_local(part)) for part in bundles(local, _nbytes, _TASK_NBYTES)]
         tasks += self._remote_tasks(remote)
 
     def _is_file(self, need: TileNeed) -> bool:
@@ -279,7 +280,7 @@ class Pipeline:
             self.stats.fetch_s += time.perf_counter() - began
         self.stats.nbytes_fetched += len(body)
         fetched: list[Fetched] = [(need, body[start : start + nbytes]) for need, start, nbytes in parts]
-        bundled = list(bundles(fetched, _nbytes_fetched))
+        bundled = list(bundles(fetched, _nbytes_fetched, _TASK_NBYTES))
         if len(bundled) == 1:
             await self._decode(bundled[0])
         else:
