@@ -126,7 +126,7 @@ def _problems(item: Item, outcomes: Mapping[str, Outcome]) -> str:
 
 
 @dataclass(slots=True)
-class Tally:
+class FileTally:
     """How many files were indexed, and which could not be.
 
     Attributes:
@@ -144,7 +144,7 @@ class Tally:
             if isinstance(outcome, RasteretTorchError):
                 self.failures.append(outcome)
 
-    def merge(self, other: Tally) -> None:
+    def merge(self, other: FileTally) -> None:
         """Counts those of another part of the build."""
         self.count += other.count
         self.failures += other.failures

@@ -107,7 +107,7 @@ def build_from_files(
             one.href: _nameable_or_error(one.href, assemble.placed_or_error(one.href, outcome), naming)
             for one, outcome in zip(names, found, strict=True)
         }
-        tally = assemble.Tally()
+        tally = assemble.FileTally()
         tally.add(outcomes.values())
         tally.report(max_error_fraction)
         items, all_bands = _items(names, naming, outcomes)

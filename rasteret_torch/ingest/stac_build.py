@@ -18,7 +18,7 @@ from tqdm import tqdm
 from rasteret_torch.errors import EmptySelectionError, FetchError, InputError, UntrustedUriError
 from rasteret_torch.index import Collection
 from rasteret_torch.index import schema as s
-from rasteret_torch.ingest.assemble import Tally, check_fraction
+from rasteret_torch.ingest.assemble import FileTally, check_fraction
 from rasteret_torch.ingest.engine import Engine, LocalEngine
 from rasteret_torch.ingest.headers import Outcome, read_headers
 from rasteret_torch.ingest.journal import Log
@@ -70,7 +70,7 @@ class _Run:
 
     listed: dict[str, str] = field(default_factory=dict)
     fresh: set[str] = field(default_factory=set)
-    tally: Tally = field(default_factory=Tally)
+    tally: FileTally = field(default_factory=FileTally)
     disagreements: Disagreements = field(default_factory=Disagreements)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -202,7 +202,7 @@ class Made:
     """A shard: its rows, how reading their headers went, and what its items said wrong."""
 
     table: pa.Table
-    tally: Tally
+    tally: FileTally
     disagreements: Disagreements
 
 
@@ -210,7 +210,7 @@ def made_of(part: Part, log: Log | None = None) -> Made:
     """Reads the headers of some items, those aside that a log knows, and makes their rows."""
     disagreements = Disagreements()
     placed = placed_of(part.items, _outcomes(part, log), disagreements)
-    tally = Tally()
+    tally = FileTally()
     tally.add(placed.values())
     return Made(rows_of(part.items, placed, part.data_source), tally, disagreements)
 

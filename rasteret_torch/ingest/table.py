@@ -96,7 +96,7 @@ def build_from_table(
     enrich = Enrich(tuple(band_codes) if band_codes is not None else None, backend, max_concurrent, progress)
 
     def build(shards: Shards | None) -> Collection:
-        tally = assemble.Tally()
+        tally = assemble.FileTally()
         tables: Iterator[pa.Table] = (normalized(pa.Table.from_batches([batch]), shape) for batch in batches)
         if enrich_cog:
             tables = enrich.each(tables, tally, shards) if far.is_here else enrich.spread(tables, tally, far)
@@ -129,7 +129,7 @@ class Enrich:
     progress: bool
 
     def each(
-        self, tables: Iterable[pa.Table], tally: assemble.Tally, shards: Shards | None = None
+        self, tables: Iterable[pa.Table], tally: assemble.FileTally, shards: Shards | None = None
     ) -> Iterator[pa.Table]:
         """Tables with headers, one after the other; a file that the one before had, too, is not read again.
 
@@ -160,7 +160,7 @@ class Enrich:
                 log.keep = True  # those that failed are tried again
         return done, outcomes
 
-    def spread(self, tables: Iterable[pa.Table], tally: assemble.Tally, engine: Engine) -> Iterator[pa.Table]:
+    def spread(self, tables: Iterable[pa.Table], tally: assemble.FileTally, engine: Engine) -> Iterator[pa.Table]:
         """Tables with headers, made by the workers of an engine, in the order of the rows."""
         quiet = replace(self, progress=False)
         pieces = (table.slice(start, _FAR_ROWS) for table in tables for start in range(0, table.num_rows, _FAR_ROWS))
@@ -168,9 +168,9 @@ class Enrich:
             tally.merge(part)
             yield done
 
-    def counted(self, table: pa.Table) -> tuple[pa.Table, assemble.Tally]:
+    def counted(self, table: pa.Table) -> tuple[pa.Table, assemble.FileTally]:
         """A table with headers, and how that went."""
-        tally = assemble.Tally()
+        tally = assemble.FileTally()
         done, outcomes = self.one(table.combine_chunks(), {})
         tally.add(outcomes.values())
         return done, tally
