@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import rasterio
+from rasterio.enums import Resampling
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 from tiffs import CRS, source_of, write_tiff
@@ -53,13 +54,31 @@ def test_where_a_file_could_not_be_read_the_fill_stands(tmp_path: Path) -> None:
 
 
 def test_items_of_one_ground_share_their_placement(tmp_path: Path) -> None:
-    paths = [write_tiff(tmp_path / f"{size}_{number}.tif", IMAGE[:1, :size]) for size in (60, 50) for number in (0, 1)]
+    shapes = [(60, 70), (60, 70), (50, 70), (60, 60)]
+    paths = [write_tiff(tmp_path / f"{n}.tif", IMAGE[:1, :rows, :cols]) for n, (rows, cols) in enumerate(shapes)]
     sources = [source_of(path, 0) for path in paths]
     grid = Grid.from_bounds((1000.0, 4900.0, 1100.0, 5000.0), (3.0, 3.0), parse_crs(CRS))
     steps = plan_chip(grid, [[[source]] for source in sources], resampling=lambda dtype: "nearest").steps
-    first, twin, other, _ = (step[0].layers[0].placement for step in steps)
+    first, twin, lower, narrower = (step[0].layers[0].placement for step in steps)
     assert twin is first
-    assert other is not first
+    assert lower is not first
+    assert narrower is not first
+
+
+@pytest.mark.parametrize("resampling", ["nearest", "bilinear"])
+@pytest.mark.parametrize("res", [(10.0, 20.0), (20.0, 10.0)])
+def test_pixels_that_are_the_files_along_one_side_only_as_rasterio(
+    tmp_path: Path, resampling: str, res: tuple[float, float]
+) -> None:
+    path = write_tiff(tmp_path / "a_20200101.tif", IMAGE[:2])
+    collection = rt.build_from_files(path, filename_regex=r"a_(?P<date>\d{8})", progress=False)
+    found = collection.read_window(
+        ["a_20200101"], (1000.0, 4400.0, 1700.0, 5000.0), res, ["B1", "B2"], resampling=resampling
+    )
+    with rasterio.open(path) as file:
+        shape = (2, round(600 / res[1]), round(700 / res[0]))
+        np.testing.assert_array_equal(found.data, file.read(out_shape=shape, resampling=Resampling[resampling]))
+    assert found.valid.all()
 
 
 @pytest.mark.parametrize("sample", [-1, 5])
