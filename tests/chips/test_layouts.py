@@ -10,9 +10,9 @@ from rasteret_torch.errors import InputError
 
 
 def ground(*sizes: tuple[int, int], chip: tuple[int, int] = (8, 8), res: tuple[float, float] = (10.0, 5.0)) -> Ground:
-    """Places of so many (rows, cols), side by side, 1000 units apart."""
+    """Places of so many (rows, cols), side by side, far apart; tiles of 16 rows and 32 columns."""
     bounds = [(1e5 * n, 0.0, 1e5 * n + cols * res[0], rows * res[1]) for n, (rows, cols) in enumerate(sizes)]
-    return Ground(np.array(bounds), np.arange(len(sizes)) * 7, res, chip, (16, 16))
+    return Ground(np.array(bounds), np.arange(len(sizes)) * 7, res, chip, (16, 32))
 
 
 SIZES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=4)
@@ -63,6 +63,7 @@ def test_random_chips_are_uniform():
     assert abs((chips.places == 1).mean() - 0.75) < 0.01  # by area
     rows = chips.rows[chips.places == 0]
     assert np.unique(rows).tolist() == list(range(33))
+    assert abs(np.corrcoef(rows, chips.cols[chips.places == 0])[0, 1]) < 0.04
     assert np.abs(np.bincount(rows) / len(rows) - 1 / 33).max() < 0.006
 
 
@@ -86,6 +87,7 @@ def test_rows_are_centred_and_named():
     chips = layout_of("rows", land, None, 0).chips(np.arange(2), 0)
     assert [part.tolist() for part in chips] == [[0, 1], [6, -2], [11, 0]]
     assert land.box(0, 6, 11) == (110.0, 30.0, 190.0, 70.0)
+    assert ground((20, 30), chip=(4, 8)).box(0, 6, 11) == (110.0, 50.0, 190.0, 70.0)
 
 
 def test_lengths():
@@ -106,7 +108,7 @@ def test_neighbours_share_cells():
     chips = Chips(rng.integers(0, 2, 4000), rng.integers(0, 392, 4000), rng.integers(0, 392, 4000))
     line = land.line(chips)
     assert sorted(line) == list(range(4000))
-    cells = np.stack([chips.places[line], (chips.rows[line] + 4) // 16, (chips.cols[line] + 4) // 16])
+    cells = np.stack([chips.places[line], (chips.rows[line] + 4) // 16, (chips.cols[line] + 4) // 32])
     changes = (np.diff(cells) != 0).any(axis=0).sum() + 1
     assert changes == len(np.unique(cells, axis=1).T)  # each cell is visited once, in one go
 

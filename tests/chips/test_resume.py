@@ -31,6 +31,7 @@ def test_a_state_of_another_run_is_refused(change):
     "change", [{"position": -5}, {"position": 11}, {"position": "x"}, {"epoch": None}, {"batches": 1.5}]
 )
 def test_damaged_marks(change):
+    assert Mark.of(Mark()._asdict(), 10) == (0, 0, 0)
     state = Mark(3, 10, 2)._asdict()
     assert Mark.of(state, 10) == Mark(3, 10, 2)
     with pytest.raises(ResumeMismatchError, match=next(iter(change))):
