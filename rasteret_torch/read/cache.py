@@ -82,8 +82,12 @@ class TileCache[T: Kept]:
         self._tiles.move_to_end(key)
         return tile
 
+    def peek(self, key: TileKey) -> T | None:
+        """The tile, however many of its rows are there; that it was looked for is not noted."""
+        return self._tiles.get(key)
+
     def is_reused(self, key: TileKey) -> bool:
-        """Whether a tile that is not here (far enough down) is worth decoding whole, since others will ask for it."""
+        """Whether a tile that is not here (far enough down) is likely to be asked for again."""
         return self._known > _SHARE_THAT_PAYS or key in self._tiles or key in self._dropped
 
     def put(self, key: TileKey, tile: T) -> None:

@@ -16,7 +16,7 @@ from rasteret_torch.read.spans import TileBytes, requests_for
 from rasteret_torch.read.tiles import tiles_of
 from rasteret_torch.store import is_local
 from rasteret_torch.store.policy import MIB
-from rasteret_torch.tiff import prefix_nbytes, tile_span
+from rasteret_torch.tiff import can_be_finished, prefix_nbytes, rest_nbytes, tile_span
 from rasteret_torch.tiff.model import Layout
 
 DECODE_MB_S = 450.0  # deflate with predictor 2, one core of 2024
@@ -65,7 +65,7 @@ class ReadForecast:
         nbytes_chips: of the pixels that chips are made of, in the files' dtypes.
         cache_nbytes: of decoded tiles that each process keeps at the end (`ReadOptions.tile_cache_nbytes`).
         cache_nbytes_that_pays: least that saves nine of ten of the repeated reads that a cache can save (not those of
-            tiles that were decoded only in part before); 0 where there are none.
+            rows that were not decoded before); 0 where there are none.
         assumptions: behind `seconds` and `cost`.
         max_concurrent: requests in flight.
     """
@@ -150,6 +150,8 @@ class _Tile:
         span: bytes in its file.
         stored_rows: that it has.
         rows: that are decoded.
+        begun_rows: of them those that were decoded before.
+        read_nbytes: of the span, that were read.
     """
 
     layout: Layout
@@ -157,16 +159,44 @@ class _Tile:
     span: range
     stored_rows: int
     rows: int
+    begun_rows: int = 0
+    read_nbytes: int = 0
+
+    @property
+    def decoded_nbytes(self) -> int:
+        """Decompressed of those rows that were not before."""
+        return self.layout.tile_nbytes(self.rows) - self.layout.tile_nbytes(self.begun_rows)
+
+    @property
+    def can_be_finished(self) -> bool:
+        """Whether it stops early and can go on from there."""
+        return self.rows < self.stored_rows and can_be_finished(self.layout)
 
     @property
     def nbytes(self) -> int:
-        """Decompressed, as far down as needed."""
-        return self.layout.tile_nbytes(self.rows)
+        """Bytes of memory."""
+        nbytes = self.layout.tile_nbytes(self.rows)
+        if self.can_be_finished:
+            nbytes += rest_nbytes(self.read_nbytes, len(self.span), self.rows / self.stored_rows)
+        return nbytes
+
+    @property
+    def unread(self) -> range:
+        """Bytes in its file that were not read."""
+        return self.span[self.read_nbytes :]
 
     @property
     def likely_nbytes(self) -> int:
-        """Stored bytes that most likely hold the rows."""
+        """How many of the unread bytes most likely hold the rows."""
+        if self.begun_rows:
+            return len(self.unread)
         return prefix_nbytes(self.layout, self.number, len(self.span), self.rows)
+
+    def begin(self, known: _Tile | None) -> None:
+        """Decodes it whole, from what is known of it if possible."""
+        if known is not None and known.can_be_finished:
+            self.begun_rows, self.read_nbytes = known.rows, known.read_nbytes
+        self.rows = self.stored_rows
 
 
 @dataclass(slots=True)
@@ -202,18 +232,17 @@ def forecast(
                 count.pixels += layer.window.height * layer.window.width * nbytes
                 _add_tiles(layer, needed, whole=plan.whole_tiles)
         missing: dict[TileKey, _Tile] = {}
-        cache.expect(sum(tile.nbytes for tile in needed.values()) // max(sum(map(len, chips)), 1))
+        cache.expect(sum(tile.decoded_nbytes for tile in needed.values()) // max(sum(map(len, chips)), 1))
         for key, tile in needed.items():
             rows = tile.rows
-            if cache.get(key, rows) is None:
-                tile.rows = tile.stored_rows if cache.is_reused(key) else rows
+            if _is_missing(key, tile, cache):
                 missing[key] = tile
             distance = seen.touch(key, rows, tile.rows, tile.nbytes)
             if distance is not None:
                 count.distances.append(distance)
+        _add_requests(missing, options, count)
         for key, tile in missing.items():
             cache.put(key, tile)
-        _add_requests(missing, options, count)
         count.chips += len(chips)
         count.batches += 1
     repeats = np.sort(np.array(count.distances, np.int64))
@@ -234,6 +263,16 @@ def forecast(
         assumptions=assumptions,
         max_concurrent=options.max_concurrent,
     )
+
+
+def _is_missing(key: TileKey, tile: _Tile, cache: TileCache[_Tile]) -> bool:
+    """Whether a tile is read; says, as the pipeline does, how much of it then is."""
+    if cache.get(key, tile.rows) is not None:
+        return False
+    begun = cache.peek(key)
+    if begun is not None or (cache.is_reused(key) and not can_be_finished(tile.layout)):
+        tile.begin(begun)
+    return True
 
 
 def _layers(plan: ChipPlan) -> Iterable[LayerPlan]:
@@ -267,18 +306,22 @@ def _add_requests(missing: dict[TileKey, _Tile], options: ReadOptions, count: _C
     for key, tile in missing.items():
         files.setdefault(key.href, []).append(tile)
     policy, is_kept = options.fetch_policy(), options.disk_cache_dir is not None
-    for href, tiles in files.items():
+    for href, found in files.items():
+        count.reads += len(found)
+        count.decoded += sum(tile.decoded_nbytes for tile in found)
+        tiles = [tile for tile in found if tile.unread]
         if is_local(href):
-            nbytes = sum(tile.likely_nbytes for tile in tiles)
-            count.requests += len(tiles)
-            count.fetched += nbytes
-            count.used += nbytes
+            parts = [(tile, tile.likely_nbytes) for tile in tiles]
+            count.requests += len(parts)
+            count.fetched += sum(nbytes for _, nbytes in parts)
         else:
-            likely = [len(tile.span) if is_kept else tile.likely_nbytes for tile in tiles]
-            asked = [TileBytes(tile.span.start, len(tile.span), part) for tile, part in zip(tiles, likely, strict=True)]
+            likely = [len(tile.unread) if is_kept else tile.likely_nbytes for tile in tiles]
+            spans = [tile.unread for tile in tiles]
+            asked = [TileBytes(span.start, len(span), part) for span, part in zip(spans, likely, strict=True)]
             requests = requests_for(asked, policy)
             count.requests += len(requests)
             count.fetched += sum(request.nbytes for request in requests)
-            count.used += sum(part.nbytes for request in requests for part in request.parts)
-        count.reads += len(tiles)
-        count.decoded += sum(tile.nbytes for tile in tiles)
+            parts = [(tiles[part.span], part.nbytes) for request in requests for part in request.parts]
+        for tile, nbytes in parts:
+            tile.read_nbytes += nbytes
+            count.used += nbytes

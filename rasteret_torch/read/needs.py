@@ -26,23 +26,19 @@ class TileNeed:
     key: TileKey
     layout: Layout
     stamp: ObjectStamp
-    span: range
+    span: range  # its bytes in the file
     stored_rows: int
     rows: int = 0
     pastes: list[tuple[LayerJob, TileRef]] = field(default_factory=list)
     flight: asyncio.Future[Tile] | None = None  # set while this need is the one that brings the tile
+    begun: Tile | None = None  # its upper rows, which it only needs to be finished from
     read_nbytes: int = 0  # what came of its bytes
-    is_short: bool = False  # it takes more of its bytes than came to decode its rows
+    is_short: bool = False  # it takes other bytes than those that came to decode its rows
 
     @property
-    def offset(self) -> int:
-        """First byte in the file."""
-        return self.span.start
-
-    @property
-    def nbytes(self) -> int:
-        """Compressed bytes."""
-        return len(self.span)
+    def unread(self) -> range:
+        """Its bytes in the file that are still to be read."""
+        return self.span if self.begun is None or self.begun.rest is None else self.span[self.begun.rest.read_nbytes :]
 
     @property
     def decoded_nbytes(self) -> int:
@@ -51,12 +47,22 @@ class TileNeed:
 
     @property
     def likely_nbytes(self) -> int:
-        """Bytes that most likely hold the rows."""
-        return prefix_nbytes(self.layout, self.key.tile, self.nbytes, min(self.rows, self.stored_rows))
+        """How many of the unread bytes most likely hold the rows."""
+        if self.begun is not None:
+            return len(self.unread)
+        return prefix_nbytes(self.layout, self.key.tile, len(self.span), min(self.rows, self.stored_rows))
+
+    def begin(self, known: Tile | None) -> None:
+        """Says that others asked for upper rows of it: it is decoded whole, and from theirs if that is possible."""
+        self.begun = known if known is not None and known.rest is not None else None
+        self.rows = max(self.rows, self.stored_rows)
 
     def decode(self, data: Body) -> Tile:
         """The tile down to the last row that is needed."""
-        return inflate_tile(self.layout, data, rows=self.stored_rows, need_rows=min(self.rows, self.stored_rows))
+        if self.begun is not None:
+            return self.begun.finished(data)
+        rows = min(self.rows, self.stored_rows)
+        return inflate_tile(self.layout, data, rows=self.stored_rows, need_rows=rows, of_nbytes=len(self.span))
 
     def paste(self, tile: Tile) -> None:
         """Gives everyone who waits their pixels."""
@@ -150,9 +156,9 @@ def read_local(needs: list[TileNeed], stats: ReadStats) -> list[Tile | None]:
 def _read_local(need: TileNeed, stats: ReadStats) -> Tile | None:
     try:
         path = local_path(need.key.href)
-        tile = _finished(need, pread_span(path, need.offset, need.likely_nbytes, need.stamp), stats)
+        tile = _finished(need, pread_span(path, need.unread.start, need.likely_nbytes, need.stamp), stats)
         if need.is_short:
-            tile = _finished(need, pread_span(path, need.offset, need.nbytes, need.stamp), stats)
+            tile = _finished(need, pread_span(path, need.span.start, len(need.span), need.stamp), stats)
     except RasteretTorchError as error:
         need.fail(error)
         return None
@@ -170,11 +176,12 @@ def read_kept(
     found: list[tuple[TileNeed, Tile | None]] = []
     missing: list[TileNeed] = []
     for need in needs:
-        body = disk.get(need.key.href, need.stamp, need.offset, need.nbytes)
+        body = disk.get(need.key.href, need.stamp, need.span.start, len(need.span))
         if body is None:
             missing.append(need)
             continue
         stats.disk_hits += 1
+        need.begun = None  # all of it is here
         found.append((need, _finished(need, body, stats)))
     return found, missing
 
@@ -184,14 +191,14 @@ def finish_fetched(fetched: Iterable[Fetched], disk: DiskCache | None, stats: Re
     tiles = []
     for need, body in fetched:
         tile = _finished(need, body, stats)
-        if disk is not None and tile is not None and len(body) == need.nbytes:
-            disk.put(need.key.href, need.stamp, need.offset, body)
+        if disk is not None and tile is not None and len(body) == len(need.span):
+            disk.put(need.key.href, need.stamp, need.span.start, body)
         tiles.append(tile)
     return tiles
 
 
 def _finished(need: TileNeed, body: Body, stats: ReadStats) -> Tile | None:
-    """Decodes a tile and pastes it; a failure marks the layers that wait for it, unless only the rest is missing."""
+    """Decodes a tile and pastes it; a failure of all its bytes marks the layers that wait for it."""
     began = time.thread_time()
     need.read_nbytes, need.is_short = len(body), False
     try:
@@ -200,7 +207,8 @@ def _finished(need: TileNeed, body: Body, stats: ReadStats) -> Tile | None:
             raise CorruptTileError(f"decoded to {tile.rows} rows, {need.rows} were needed")
         need.paste(tile)
     except CorruptTileError as error:
-        need.is_short = len(body) < need.nbytes
+        need.is_short = len(body) < len(need.span)
+        need.begun = None  # what the whole tile says counts
         if not need.is_short:
             need.fail(error)
         return None

@@ -38,7 +38,7 @@ from rasteret_torch.store import (
     is_local,
     runtime,
 )
-from rasteret_torch.tiff import Tile
+from rasteret_torch.tiff import Tile, can_be_finished
 
 
 class ChipPixels(NamedTuple):
@@ -187,18 +187,25 @@ class Pipeline:
         remote: dict[str, list[TileNeed]] = {}
         for need in needs:
             cached = self.cache.get(need.key, need.rows)
-            under_way = self._flights.get(need.key)
             if cached is not None:
                 here.append((need, cached))
-            elif under_way is not None and under_way.rows >= need.rows:
-                assert under_way.flight is not None
-                tasks.append(asyncio.create_task(self._join(need, under_way.flight)))
-            else:
-                if under_way is not None or self.cache.is_reused(need.key):
-                    need.rows = max(need.rows, need.stored_rows)
+                continue
+            under_way = self._flights.get(need.key)
+            if under_way is None or under_way.rows < need.rows:
+                begun = self.cache.peek(need.key)
+                if begun is not None or under_way is not None:
+                    need.begin(begun)
+                elif self.cache.is_reused(need.key) and not can_be_finished(need.layout):
+                    need.begin(None)
                 need.flight = asyncio.get_running_loop().create_future()
                 self._flights[need.key] = need
-                (local if self._is_file(need) else remote.setdefault(need.key.href, [])).append(need)
+            if under_way is not None:
+                assert under_way.flight is not None
+                tasks.append(asyncio.create_task(self._follow(need, under_way.flight)))
+            elif self._is_file(need):
+                local.append(need)
+            else:
+                remote.setdefault(need.key.href, []).append(need)
         self.stats.cache_hits += len(here)
         tasks += [self._lane.finish(_paste, part) for part in itertools.batched(here, _PASTES)]
         tasks += [asyncio.create_task(self._read_local(part)) for part in bundles(local, _nbytes, _TASK_NBYTES)]
@@ -208,20 +215,24 @@ class Pipeline:
         """Whether its bytes are read from a file of this machine, by decode threads themselves."""
         return self.backend is None and is_local(need.key.href)
 
-    async def _join(self, need: TileNeed, flight: asyncio.Future[Tile]) -> None:
-        """Waits for a tile that another batch has under way; fetches it alone if that one gives up."""
+    async def _follow(self, need: TileNeed, flight: asyncio.Future[Tile]) -> None:
+        """Waits for a tile that another batch has under way; goes on from there alone if it lacks rows, or gave up."""
         try:
             tile = await asyncio.shield(flight)
         except asyncio.CancelledError:
             if not flight.cancelled():
                 raise  # this batch is cancelled, not the other
-            if self._is_file(need):
-                await self._read_local([need])
-            else:
-                await asyncio.gather(*self._remote_tasks({need.key.href: [need]}))
-            return
-        self.stats.cache_hits += 1
-        await self._lane.finish(need.paste, tile)
+        else:
+            if tile.rows >= need.rows:
+                self.stats.cache_hits += 1
+                await self._lane.finish(need.paste, tile)
+                self._land(need, tile)
+                return
+            need.begin(tile)
+        if self._is_file(need):
+            await self._read_local([need])
+        else:
+            await asyncio.gather(*self._remote_tasks({need.key.href: [need]}))
 
     def _land(self, need: TileNeed, tile: Tile | None) -> None:
         """Ends the flight of a tile: those who joined get it, or learn that it did not come."""
@@ -243,28 +254,41 @@ class Pipeline:
         policy = self.options.fetch_policy()
         source = fetcher(self.backend, policy) if remote else None
         tasks: list[asyncio.Task[None]] = []
-        for href, needs in remote.items():
+        for href, all_needs in remote.items():
             assert source is not None
+            tasks += [asyncio.create_task(self._finish(source, need)) for need in all_needs if not need.unread]
+            needs = [need for need in all_needs if need.unread]
             # What is kept on disk serves others too: whole tiles.
-            likely = [need.nbytes if self._disk is not None else need.likely_nbytes for need in needs]
-            tiles = [TileBytes(need.offset, need.nbytes, part) for need, part in zip(needs, likely, strict=True)]
+            likely = [len(need.unread) if self._disk is not None else need.likely_nbytes for need in needs]
+            spans = (need.unread for need in needs)
+            tiles = [TileBytes(span.start, len(span), part) for span, part in zip(spans, likely, strict=True)]
             reads = (self._read_remote(source, href, request, needs) for request in requests_for(tiles, policy))
             tasks.extend(asyncio.create_task(read) for read in reads)
         return tasks
 
     async def _read_remote(self, source: Fetcher, href: str, request: Request, needs: list[TileNeed]) -> None:
-        """One request; its tiles are decoded as soon as it is answered. A tile whose end is needed after all is fetched
-        again, whole.
+        """One request; its tiles are decoded as soon as it is answered.
 
         The bytes count until then: the fetcher's own budget ends where it hands them over, and a store that is faster
         than the decoder would fill the memory with them.
         """
         async with self._undecoded.hold(request.nbytes):
             await self._fetch_and_decode(source, href, request, needs)
-        for need in [needs[part.span] for part in request.parts if needs[part.span].is_short]:
+        for part in request.parts:
+            await self._read_whole(source, needs[part.span])
+
+    async def _finish(self, source: Fetcher, need: TileNeed) -> None:
+        """Decodes the rest of a tile of which all bytes were read."""
+        await self._decode([(need, b"")])
+        await self._read_whole(source, need)
+
+    async def _read_whole(self, source: Fetcher, need: TileNeed) -> None:
+        """Fetches a tile that did not come out of the bytes that were there."""
+        if need.is_short:
             need.is_short = False
-            whole = Request(need.offset, need.nbytes, (Part(0, 0, need.nbytes),))
-            await self._read_remote(source, href, whole, [need])
+            nbytes = len(need.span)
+            whole = Request(need.span.start, nbytes, (Part(0, 0, nbytes),))
+            await self._read_remote(source, need.key.href, whole, [need])
 
     async def _fetch_and_decode(self, source: Fetcher, href: str, request: Request, needs: list[TileNeed]) -> None:
         began = time.perf_counter()
@@ -288,7 +312,7 @@ class Pipeline:
 
     async def _read_local(self, needs: list[TileNeed]) -> None:
         """Reads and decodes tiles of local files in one thread task."""
-        self.stats.requests += len(needs)
+        self.stats.requests += sum(bool(need.unread) for need in needs)
         tiles = await self._lane.run(read_local, needs, self.stats)
         self.stats.nbytes_fetched += sum(need.read_nbytes for need in needs)
         self._keep(zip(needs, tiles, strict=True))
@@ -320,7 +344,7 @@ def _paste(found: Iterable[tuple[TileNeed, Tile]]) -> None:
 
 
 def _nbytes(need: TileNeed) -> int:
-    return need.nbytes
+    return len(need.span)
 
 
 def _nbytes_fetched(fetched: Fetched) -> int:

@@ -8,7 +8,7 @@
   what only libtiff decodes goes to it `wrapped`.
 """
 
-from rasteret_torch.tiff.codecs import Tile, decode_tile, inflate_tile, prefix_nbytes
+from rasteret_torch.tiff.codecs import Tile, can_be_finished, decode_tile, inflate_tile, prefix_nbytes, rest_nbytes
 from rasteret_torch.tiff.known import Span
 from rasteret_torch.tiff.limits import HeaderLimits, check_header, check_layout, tile_span
 from rasteret_torch.tiff.model import GroundControlPoint, Layout, TiffHeader
@@ -24,6 +24,7 @@ __all__ = [
     "Span",
     "Tile",
     "TiffHeader",
+    "can_be_finished",
     "check_header",
     "check_layout",
     "check_supported",
@@ -32,5 +33,6 @@ __all__ = [
     "inflate_tile",
     "prefix_nbytes",
     "read_header",
+    "rest_nbytes",
     "tile_span",
 ]

@@ -36,6 +36,7 @@ _LZMA_MEMORY = 128 * 2**20  # xz's strongest preset needs 65 MiB
 _SLACK = 2**20
 _MOST_DISCARDED = 2**26
 _MOST_RUNS = 2**21  # counted one by one
+DEFLATE_STATE_NBYTES = 86 * 1024  # of memory, that a stream takes which was not inflated to its end
 
 
 def inflate_bytes(compression: int, data: Buffer, nbytes: int, *, stored_nbytes: int) -> Bytes:
@@ -50,17 +51,53 @@ def inflate_bytes(compression: int, data: Buffer, nbytes: int, *, stored_nbytes:
     Raises:
         CorruptTileError: the stream is damaged or yields fewer bytes.
     """
+    codec = Compression(compression)
+    return _checked(codec.name, data, nbytes, lambda: _STREAMS[codec](data, nbytes, stored_nbytes))
+
+
+def _checked(name: str, data: Buffer, nbytes: int, decode: Callable[[], Bytes]) -> Bytes:
     try:
-        out = _STREAMS[Compression(compression)](data, nbytes, stored_nbytes)
+        out = decode()
     except CODEC_ERRORS as error:
-        name = Compression(compression).name
         raise CorruptTileError(f"{name} stream of {len(data)} bytes does not decode to {nbytes}: {error}") from error
     if out.size != nbytes:
-        name = Compression(compression).name
         raise CorruptTileError(
             f"{name} stream of {len(data)} bytes ends after {out.size} of {nbytes} bytes; the tile is damaged"
         )
     return out
+
+
+class DeflateStream:
+    """A deflate stream that is inflated in two goes: as far as wanted, and from there to its end."""
+
+    def __init__(self) -> None:
+        self._stream = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_ZLIB)
+
+    def start(self, data: Buffer, nbytes: int) -> Bytes:
+        """The first `nbytes` bytes; `data` may end where they do.
+
+        Raises:
+            CorruptTileError: the stream is damaged or yields fewer bytes.
+        """
+        return _checked("DEFLATE", data, nbytes, lambda: self._next(data, nbytes))
+
+    def finish(self, data: Buffer, nbytes: int) -> Bytes:
+        """The bytes up to the end, of which there must be `nbytes`.
+
+        Args:
+            data: the stored bytes from where those of `start` ended.
+            nbytes: that are left.
+
+        Raises:
+            CorruptTileError: the stream is damaged, or yields fewer or more bytes.
+        """
+        out = _checked("DEFLATE", data, nbytes, lambda: self._next(data, nbytes + 1))  # on to the checksum
+        if not self._stream.eof:
+            raise CorruptTileError(f"DEFLATE stream does not end after {nbytes} more bytes")
+        return out
+
+    def _next(self, data: Buffer, nbytes: int) -> Bytes:
+        return np.frombuffer(self._stream.decompress(data, nbytes), np.uint8)
 
 
 def _stored(data: Buffer, nbytes: int, stored_nbytes: int) -> Bytes:
@@ -69,9 +106,9 @@ def _stored(data: Buffer, nbytes: int, stored_nbytes: int) -> Bytes:
 
 def _deflate(data: Buffer, nbytes: int, stored_nbytes: int) -> Bytes:
     """Inflates only as far as wanted. This decompressor takes its room, and frees the interpreter's lock, only once."""
-    stream = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_ZLIB)
     if nbytes < stored_nbytes:
-        return np.frombuffer(stream.decompress(data, nbytes), np.uint8)
+        return DeflateStream().start(data, nbytes)
+    stream = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_ZLIB)
     out = stream.decompress(data, nbytes + 1)  # one more, so that it goes on to the checksum
     if len(out) > nbytes or not stream.eof:
         return _longer_deflate(data, nbytes)
