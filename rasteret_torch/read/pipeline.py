@@ -220,8 +220,9 @@ class Pipeline:
         try:
             tile = await asyncio.shield(flight)
         except asyncio.CancelledError:
-            if not flight.cancelled():
-                raise  # this batch is cancelled, not the other
+            task = asyncio.current_task()
+            if not flight.cancelled() or (task is not None and task.cancelling()):
+                raise  # this batch is cancelled
         else:
             if tile.rows >= need.rows:
                 self.stats.cache_hits += 1
