@@ -125,6 +125,8 @@ def expand(paths: Paths) -> list[str]:
         InputError: a folder without TIFFs, or no paths at all.
     """
     many = [paths] if isinstance(paths, str | Path) else list(paths or ())
+    if "" in many:
+        raise InputError("an empty path names nothing; pass '.' for the current folder")
     hrefs = list(dict.fromkeys(href for one in many for href in _expand_one(str(one))))
     if not hrefs:
         raise InputError("no paths to index; pass a folder, a glob, or a list of files or URLs")

@@ -243,6 +243,8 @@ def test_bad_input_is_one_sentence(tmp_path):
         build(tmp_path / "missing.tif")
     with pytest.raises(ObjectNotFoundError):
         build(str(tmp_path / "*.nothing"))
+    with pytest.raises(InputError, match="an empty path"):
+        build_from_files(["", "a.tif"])
     with pytest.raises(InputError, match="no paths"):
         build([])
     (tmp_path / "empty").mkdir()
