@@ -26,6 +26,7 @@ _TRANSPORT_WORDS = {
     "Unknown": "the answer was not understood",
 }
 _REASON_CHARACTERS = 200
+_GENTLER = "ask for less at once (ReadOptions.max_concurrent), raise ReadOptions.attempts, or try again later"
 CHECK_SERVER = "check the server, or the proxy before it: they do not answer range requests rightly"
 
 
@@ -44,7 +45,7 @@ class Fault(Exception):
         self,
         reason: str,
         *,
-        cure: str = "try again later or raise ReadOptions.attempts",
+        cure: str = _GENTLER,
         error: type[StoreError] = FetchError,
         retry: bool = False,
         status: int | None = None,
@@ -130,7 +131,7 @@ def _of_text(text: str) -> Fault:
     if '"dns error"' in text:
         return Fault("the host name was not found", cure="check the URL and the network", retry=True)
     if "kind: Connect" in text:
-        cure = "check the host and port of the URL, and the network"
+        cure = "check the host and port of the URL, the network, and the proxy if HTTP_PROXY or HTTPS_PROXY names one"
         return Fault(_TRANSPORT_WORDS["Connect"], cure=cure, retry=True)
     if found := _TRANSPORT.search(text):
         return Fault(_TRANSPORT_WORDS[found.group(1)], retry=True)
