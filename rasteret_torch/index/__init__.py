@@ -1,8 +1,8 @@
 """The index: `Collection` (a table of items), its runtime form, and how both are stored.
 
 - What users hold: `collection`, with its filters (`query`), words (`describe`), split columns (`splits`, `blocks`),
-  statistics (`stats`), rows (`selection`, `sorting`) and the verbs that end in pixels (`endings`). `audit` compares
-  splits (`audit_sides`, `audit_text`, on the `grounds` they stand on).
+  statistics (`stats`), order (`sorting`) and the verbs that end in pixels (`endings`): a `view` of rows. `audit`
+  compares splits (`audit_sides`, `audit_text`, on the `grounds` they stand on).
 - What readers hold: `runtime`, which gives the `source` of a row and band, and finds rows by `places`, `outline` and
   `boxes`.
 - Rows: `schema` says their types, `headers` turns parsed headers into structs and back, `compact` shortens tile

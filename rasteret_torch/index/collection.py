@@ -15,13 +15,14 @@ import pyarrow.compute as pc
 
 from rasteret_torch.errors import BandNotFoundError, EmptySelectionError, InputError
 from rasteret_torch.geo import Bounds, crs_label, epsg_of, parse_crs
-from rasteret_torch.index import canonical, describe, locate, mapped, parquet, query, selection, snapshot, splits, stats
+from rasteret_torch.index import canonical, describe, locate, mapped, parquet, query, snapshot, splits, stats
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.blocks import SpatialBlocks, TimeRanges
 from rasteret_torch.index.endings import Endings
 from rasteret_torch.index.foreign import column_of, table_of
 from rasteret_torch.index.runtime import RuntimeIndex, runtime_of
 from rasteret_torch.index.stats import CollectionStats
+from rasteret_torch.index.view import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +46,15 @@ class Collection(Endings):
         path: where the collection was loaded from, or None for one made in memory.
     """
 
-    def __init__(self, root: mapped.Root, rows: mapped.Rows | None = None, about: About = About()) -> None:
-        self._root = root
-        self._rows = rows if rows is None or len(rows) < root.num_rows else None
+    def __init__(self, view: View, about: About = About()) -> None:
+        self._view = view
         self._about = about
         self.name, self.data_source, self.path = about.name, about.data_source, about.path
 
     # -- size and shape ---------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return self._root.num_rows if self._rows is None else len(self._rows)
+        return len(self._view)
 
     def __repr__(self) -> str:
         return describe.summary(self.describe())
@@ -66,23 +66,22 @@ class Collection(Endings):
         return self  # immutable, and TorchGeo's splitters deepcopy datasets
 
     def __reduce__(self) -> tuple[Any, ...]:
-        packed = selection.pack(self._rows, self._root.num_rows)
-        return _restored, (self._root.recipe(), packed, self._about)
+        return _restored, (*self._view.packed(), self._about)
 
     @property
     def schema(self) -> pa.Schema:
         """Columns of the table, `geometry` marked as GeoArrow WKB in CRS84."""
-        return canonical.tagged(self._root.schema)
+        return canonical.tagged(self._view.root.schema)
 
     @functools.cached_property
     def bands(self) -> list[str]:
         """Band names, in the order of `assets`."""
-        return list(s.bands_of(self._root.schema))
+        return list(s.bands_of(self._view.root.schema))
 
     @functools.cached_property
     def runtime(self) -> RuntimeIndex:
         """The form that readers use: rows by number, headers in microseconds. Built once per process."""
-        return runtime_of(self._root, self._rows)
+        return runtime_of(self._view)
 
     # -- as a table -------------------------------------------------------------------------------------------------
 
@@ -115,7 +114,7 @@ class Collection(Endings):
         """The first `n` items."""
         if not isinstance(n, int | np.integer) or n < 0:
             raise InputError(f"head({n}): n must be a whole number, not negative")
-        return self._view(np.arange(min(n, len(self))))
+        return self._narrowed(np.arange(min(n, len(self))))
 
     def column(self, name: str) -> pa.ChunkedArray:
         """One column of the rows.
@@ -127,14 +126,14 @@ class Collection(Endings):
 
     def value(self, row: int, name: str) -> Any:
         """One cell as a Python value (see `column`)."""
-        return self._root.column(self._named([name])[0])[row if self._rows is None else int(self._rows[row])].as_py()
+        return self._view.root.column(self._named([name])[0])[self._view.root_row(row)].as_py()
 
     def distinct(self, name: str) -> list[Any]:
         """Sorted values of a column, each once, over all rows that this collection was selected from.
 
         A split has the same list as the whole.
         """
-        return sorted(pc.unique(self._root.column(self._named([name])[0])).drop_null().to_pylist())
+        return sorted(pc.unique(self._view.root.column(self._named([name])[0])).drop_null().to_pylist())
 
     # -- filters ----------------------------------------------------------------------------------------------------
 
@@ -177,8 +176,8 @@ class Collection(Endings):
             filters.append(query.by_cloud_cover(cloud_cover_lt))
         if not filters:
             return self
-        columns = query.columns_for(self._root.light_names, None if split is None else split_column)
-        return self._view(query.apply(filters, self._light(columns)))
+        columns = query.columns_for(self._view.root.light_names, None if split is None else split_column)
+        return self._narrowed(query.apply(filters, self._light(columns)))
 
     def where(self, expression: pc.Expression) -> Collection:
         """Items for which a pyarrow expression over the columns is true, `where(pc.field("year") == 2020)`.
@@ -190,7 +189,7 @@ class Collection(Endings):
         rows = query.rows_where(self._light(), expression)
         if not len(rows):
             raise EmptySelectionError(f"no item of {len(self)} has {str(expression)[:200]}; loosen the condition")
-        return self._view(rows)
+        return self._narrowed(rows)
 
     def select_split(self, split: str | Sequence[str], split_column: str = "split") -> Collection:
         """Items of one split, or of several.
@@ -275,7 +274,7 @@ class Collection(Endings):
         Args:
             measured: what `stored_stats` then gives; None removes it.
         """
-        return Collection(self._root, self._rows, replace(self._about, stats=stats.dumped(measured)))
+        return Collection(self._view, replace(self._about, stats=stats.dumped(measured)))
 
     @property
     def stored_stats(self) -> CollectionStats | None:
@@ -364,11 +363,11 @@ class Collection(Endings):
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _view(self, rows: mapped.Rows) -> Collection:
-        return Collection(self._root, rows if self._rows is None else self._rows[rows], self._about)
+    def _narrowed(self, rows: mapped.Rows) -> Collection:
+        return Collection(self._view.narrowed(rows), self._about)
 
     def _named(self, columns: Sequence[str] | None) -> list[str]:
-        names: list[str] = self._root.schema.names
+        names: list[str] = self._view.root.schema.names
         if columns is None:
             return names
         wanted = query.listed(columns)
@@ -378,23 +377,16 @@ class Collection(Endings):
         return wanted
 
     def _batches(self, names: list[str], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        for batch in self._root.batches(names, self._rows):
+        for batch in self._view.batches(names):
             yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
 
     def _light(self, names: Sequence[str] | None = None) -> pa.Table:
         """Rows without the headers: what filters and descriptions look at."""
-        table = self._root.select(self._named(names) if names else self._root.light_names)
-        return table if self._rows is None else table.take(pa.array(self._rows))
+        return self._view.select(self._named(names) if names else self._view.root.light_names)
 
     def _with(self, columns: pa.Table) -> Collection:
-        total = self._root.num_rows
-        if self._rows is not None:  # rows outside this view get null; no one sees them
-            places = np.full(total, -1)
-            places[self._rows] = np.arange(len(self._rows))
-            columns = columns.take(pa.array(places, mask=places < 0))
-        return Collection(self._root.with_columns(columns), self._rows, self._about)
+        return Collection(self._view.with_columns(columns), self._about)
 
 
-def _restored(recipe: mapped.Recipe, packed: bytes | None, about: About) -> Collection:
-    root = mapped.open_root(recipe, parquet.reopen)
-    return Collection(root, selection.unpack(packed, root.num_rows), about)
+def _restored(recipe: mapped.Recipe, rows: bytes | None, about: About) -> Collection:
+    return Collection(View.unpacked(recipe, rows, parquet.reopen), about)

@@ -15,6 +15,7 @@ from rasteret_torch.index import canonical, locate, mapped, parquet, registered,
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.collection import About, Collection
 from rasteret_torch.index.foreign import table_of
+from rasteret_torch.index.view import View
 from rasteret_torch.store import StorageBackend
 
 _TRIES = 50  # a collection may be replaced while it is read
@@ -91,7 +92,7 @@ def _load(place: parquet.Place, name: str, wanted: parquet.Wanted) -> Collection
     signed = not isinstance(place, Path) and "?" in where  # a signature does not go into pickles
     origin = None if manifest is None or signed else (where, manifest.content_hash)
     about = About(title, source, path, stats.read(stored.schema))
-    collection = Collection(mapped.Root([stored.layer], origin=origin), about=about)
+    collection = Collection(View(mapped.Root([stored.layer], origin=origin)), about)
     return collection if wanted.is_all else collection.subset(bbox=wanted.bbox, date_range=wanted.date_range)
 
 
@@ -114,7 +115,7 @@ def as_collection(arrow: Any, *, name: str = "", data_source: str = "") -> Colle
     _check_ids(layer.table.column("id"), "this table")
     titles = name or stamp.get("name", ""), data_source or stamp.get("data_source", "")
     about = About(*titles, None, stats.read(layer.table.schema))
-    return Collection(mapped.Root([layer]), about=about)
+    return Collection(View(mapped.Root([layer])), about)
 
 
 def _check_ids(ids: pa.ChunkedArray, what: str) -> None:

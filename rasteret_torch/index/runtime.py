@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import threading
 import weakref
 from collections.abc import Sequence
@@ -30,6 +29,7 @@ from rasteret_torch.index import schema as s
 from rasteret_torch.index.headers import header_of, is_single_plane
 from rasteret_torch.index.source import Source
 from rasteret_torch.index.stored import HeaderChunk
+from rasteret_torch.index.view import View
 from rasteret_torch.tiff.limits import check_header
 from rasteret_torch.tiff.model import TiffHeader
 
@@ -38,13 +38,13 @@ _lock = threading.Lock()
 _runtimes: weakref.WeakValueDictionary[tuple[str, bytes], RuntimeIndex] = weakref.WeakValueDictionary()
 
 
-def runtime_of(root: mapped.Root, rows: mapped.Rows | None) -> RuntimeIndex:
+def runtime_of(view: View) -> RuntimeIndex:
     """The runtime form of these rows; one per process, however many collections ask."""
-    key = root.token, b"" if rows is None else hashlib.blake2b(rows.tobytes()).digest()
+    key = view.key
     with _lock:
         found = _runtimes.get(key)
         if found is None:
-            found = _runtimes[key] = RuntimeIndex(root, rows)
+            found = _runtimes[key] = RuntimeIndex(view)
     return found
 
 
@@ -55,10 +55,10 @@ class RuntimeIndex:
         count: of rows.
     """
 
-    def __init__(self, root: mapped.Root, rows: mapped.Rows | None) -> None:
-        self._root = root
-        self._rows = rows
-        self.count: int = root.num_rows if rows is None else len(rows)
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._root = root = view.root
+        self.count = len(view)
         self.bands = s.bands_of(root.schema)
         self._headers = {
             field.name.removesuffix(s.HEADER_SUFFIX): root.headers(field.name)
@@ -76,11 +76,7 @@ class RuntimeIndex:
 
     def _light(self, *names: str) -> pa.Table:
         """Some columns of the rows, as far as they are there."""
-        table = self._root.select([name for name in names if name in self._root.schema.names])
-        return table if self._rows is None else table.take(pa.array(self._rows))
-
-    def _root_row(self, row: int) -> int:
-        return row if self._rows is None else int(self._rows[row])
+        return self._view.select([name for name in names if name in self._root.schema.names])
 
     @functools.cached_property
     def ids(self) -> Sequence[str]:
@@ -104,9 +100,9 @@ class RuntimeIndex:
     @functools.cached_property
     def content_hash(self) -> str:
         """Hash of ids, times, hrefs and headers in their order: the same in every process, copy and folder."""
-        if self._rows is None and self._root.content_hash:
+        if self._view.rows is None and self._root.content_hash:
             return self._root.content_hash
-        return contents.content_hash(self._root, self._rows)
+        return contents.content_hash(self._root, self._view.rows)
 
     # -- one file ---------------------------------------------------------------------------------------------------
 
@@ -139,7 +135,7 @@ class RuntimeIndex:
     def _asset(self, row: int, band: str) -> tuple[str, str, int | None]:
         if band not in self.bands:
             raise BandNotFoundError(f"no band {band!r} in this collection; it has {list(self.bands)}")
-        place = self._root_row(row)
+        place = self._view.root_row(row)
         item = str(self._root.column("id")[place].as_py())
         hrefs, samples = self._assets.get(band, (None, None))
         href = None if hrefs is None else hrefs[place].as_py()
@@ -172,10 +168,10 @@ class RuntimeIndex:
         if hrefs is None:
             return np.zeros(self.count, bool)
         named: NDArray[np.bool_] = pc.is_valid(hrefs).to_numpy()
-        return named if self._rows is None else named[self._rows]
+        return self._view.part(named)
 
     def _stored(self, row: int, band: str) -> tuple[HeaderChunk, int]:
-        return self._headers[band].at(self._root_row(row))
+        return self._headers[band].at(self._view.root_row(row))
 
     def _header(self, row: int, band: str, item: str) -> tuple[TiffHeader, bool]:
         """The header, and whether its tile table is of this band alone (a rasteret row of a planar file)."""
@@ -230,8 +226,7 @@ class RuntimeIndex:
             if band not in self.bands:
                 raise BandNotFoundError(f"no band {band!r} in this collection; it has {list(self.bands)}")
             raise InputError(f"this collection has no headers of band {band!r}; build it with enrich_cog=True")
-        chosen = slice(None) if self._rows is None else self._rows
-        return headers.transforms[chosen], headers.shapes[chosen], self._crs[1][band]
+        return self._view.part(headers.transforms), self._view.part(headers.shapes), self._crs[1][band]
 
     @property
     def crs_list(self) -> list[CRS]:
@@ -247,9 +242,8 @@ class RuntimeIndex:
         per_band: dict[str, pa.ChunkedArray] = {}
         for band, headers in self._headers.items():
             stored = headers.field("crs")
-            if stored is not None and self._rows is not None:
-                stored = stored.take(pa.array(self._rows))
-            per_band[band] = self._row_crs if stored is None else places.filled(stored, self._row_crs)
+            own = self._row_crs
+            per_band[band] = own if stored is None else places.filled(self._view.taken(stored), own)
         return places.numbered(per_band)
 
     def bounds(self, crs: CRS | None = None, band: str | Sequence[str] | None = None) -> NDArray[np.float64]:
