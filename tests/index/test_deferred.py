@@ -44,8 +44,8 @@ def whole(saved: Path, monkeypatch: pytest.MonkeyPatch) -> Collection:
 
 def test_it_is_the_same_collection(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     eager, lazy = whole(saved, monkeypatch), rt.load(saved)
-    assert isinstance(lazy._root._layers[0], StoredLayer)
-    assert isinstance(eager._root._layers[0], mapped.Layer)
+    assert isinstance(lazy._view.root._layers[0], StoredLayer)
+    assert isinstance(eager._view.root._layers[0], mapped.Layer)
     assert lazy.schema.equals(eager.schema)
     assert lazy.to_table().equals(eager.to_table())
     assert lazy.runtime.content_hash == eager.runtime.content_hash
@@ -89,14 +89,14 @@ def test_pixels(saved: Path, tmp_path: Path) -> None:
 def test_workers_share_what_was_read(saved: Path, tmp_path: Path) -> None:
     lazy = rt.load(saved)
     lazy.runtime.source(0, "red")
-    layer = lazy._root._layers[0]
+    layer = lazy._view.root._layers[0]
     assert isinstance(layer, StoredLayer)
     folder = Path(layer.recipe().folder)
     before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
     code = (
         "import pickle, sys; from rasteret_torch.index import parquet; parquet.DEFERRED_NBYTES = 0\n"
         "c = pickle.load(open(sys.argv[1], 'rb'))\n"
-        "print(c.runtime.source(0, 'red').href, len(c.runtime.find()), c._root._layers[0].recipe().folder)"
+        "print(c.runtime.source(0, 'red').href, len(c.runtime.find()), c._view.root._layers[0].recipe().folder)"
     )
     (tmp_path / "pickle").write_bytes(pickle.dumps(lazy))
     result = subprocess.run([sys.executable, "-c", code, str(tmp_path / "pickle")], capture_output=True, text=True)
@@ -141,8 +141,8 @@ def test_large_tables_of_other_makers(form: str, saved: Path, monkeypatch: pytes
     eager = rt.load(place, root="/")
     monkeypatch.setattr(parquet, "FOREIGN_NBYTES", 0)
     lazy = rt.load(place, root="/")
-    assert isinstance(lazy._root._layers[0], StoredLayer)
-    assert isinstance(eager._root._layers[0], mapped.Layer)
+    assert isinstance(lazy._view.root._layers[0], StoredLayer)
+    assert isinstance(eager._view.root._layers[0], mapped.Layer)
     assert lazy.to_table().equals(eager.to_table())
     assert lazy.runtime.content_hash == eager.runtime.content_hash
     packed = pickle.dumps(lazy.head(2))
