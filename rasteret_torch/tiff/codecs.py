@@ -12,7 +12,7 @@ from rasteret_torch.errors import CorruptTileError, InputError
 from rasteret_torch.tiff.images import decode_image
 from rasteret_torch.tiff.model import Layout
 from rasteret_torch.tiff.streams import DEFLATE_STATE_NBYTES, Buffer, Bytes, DeflateStream, inflate_bytes
-from rasteret_torch.tiff.support import IMAGE_CODECS, Compression, check_supported, is_inks, is_wrapped
+from rasteret_torch.tiff.support import IMAGE_CODECS, Compression, check_supported, is_inks, is_plain_ycbcr
 from rasteret_torch.tiff.unpack import rgb_of_inks, unpack
 
 _DEFLATE = (Compression.DEFLATE, Compression.DEFLATE_OLD)
@@ -30,7 +30,7 @@ def prefix_nbytes(layout: Layout, tile: int, nbytes: int, rows: int) -> int:
         nbytes: stored bytes of the tile.
         rows: wanted.
     """
-    if is_wrapped(layout):
+    if is_plain_ycbcr(layout):
         return nbytes
     if layout.compression == Compression.NONE:
         likely = layout.tile_nbytes(rows)
@@ -56,7 +56,7 @@ def rest_nbytes(read_nbytes: int, of_nbytes: int, share: float) -> int:
 
 def can_be_finished(layout: Layout) -> bool:
     """Whether tiles that were decompressed only in part can go on from there."""
-    return layout.compression in _DEFLATE and not is_wrapped(layout)
+    return layout.compression in _DEFLATE and not is_plain_ycbcr(layout)
 
 
 class Tile:
@@ -193,7 +193,7 @@ def inflate_tile(
         raise InputError(f"need_rows must be between 1 and the tile's {rows} rows, not {need_rows}")
     check_supported(layout)
     data = _in_order(layout, data)
-    if layout.compression in IMAGE_CODECS or is_wrapped(layout):
+    if layout.compression in IMAGE_CODECS or is_plain_ycbcr(layout):
         pixels = decode_image(layout, data, rows)[:wanted]
         return Tile(layout, wanted, None, rgb_of_inks(pixels) if is_inks(layout) else pixels)
     nbytes, stored_nbytes = layout.tile_nbytes(wanted), layout.tile_nbytes(rows)

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from rasteret_torch.errors import CorruptTileError, UnsupportedTiffError
 from rasteret_torch.tiff.model import PLANAR_CONTIGUOUS, UNASSOCIATED_ALPHA, Layout
-from rasteret_torch.tiff.streams import CODEC_ERRORS, Buffer
-from rasteret_torch.tiff.support import Compression, Photometric, is_wrapped
-from rasteret_torch.tiff.wrapped import decode_wrapped
+from rasteret_torch.tiff.streams import CODEC_ERRORS, Buffer, inflate_bytes
+from rasteret_torch.tiff.support import RUN_BITS, Compression, Photometric, is_plain_ycbcr
+from rasteret_torch.tiff.wrapped import decode_runs, rgb_of_ycbcr, ycbcr_nbytes
 
 # Markers without a length, and all start-of-frame markers (ITU-T T.81, table B.1).
 _JPEG_BARE = frozenset((0x01, *range(0xD0, 0xD9)))
@@ -34,10 +34,7 @@ def decode_image(layout: Layout, data: Buffer, rows: int) -> NDArray[Any]:
     """
     compression = Compression(layout.compression)
     try:
-        if is_wrapped(layout):
-            pixels = decode_wrapped(layout, bytes(data), rows)
-        else:
-            pixels = _IMAGES[compression](layout, data, rows)
+        pixels = (_ycbcr if is_plain_ycbcr(layout) else _IMAGES[compression])(layout, data, rows)
     except CODEC_ERRORS as error:
         raise CorruptTileError(f"{compression.name} tile of {len(data)} bytes does not decode: {error}") from error
     if pixels.shape != (rows, layout.tile_width, layout.samples_per_tile) or pixels.dtype != layout.dtype:
@@ -212,6 +209,15 @@ def _lerc_blob(layout: Layout, data: Buffer, rows: int) -> Buffer:
     return memoryview(_array(imagecodecs.zstd_decode(data, out=out)))
 
 
+def _ycbcr(layout: Layout, data: Buffer, rows: int) -> NDArray[Any]:
+    nbytes = ycbcr_nbytes(layout, rows)
+    return rgb_of_ycbcr(layout, inflate_bytes(layout.compression, data, nbytes, stored_nbytes=nbytes), rows)
+
+
+def _runs(layout: Layout, data: Buffer, rows: int) -> NDArray[Any]:
+    return decode_runs(layout, bytes(data), rows)
+
+
 def _array(value: Any) -> NDArray[Any]:
     return np.asarray(value)
 
@@ -224,4 +230,5 @@ _IMAGES: dict[Compression, Callable[[Layout, Buffer, int], NDArray[Any]]] = {
     Compression.JPEG2000_RGB: _jpeg2000,
     Compression.JPEGXL: _with_out(imagecodecs.jpegxl_decode),
     Compression.JPEGXL_DNG: _with_out(imagecodecs.jpegxl_decode),
+    **dict.fromkeys(RUN_BITS, _runs),
 }

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rasteret_torch.errors import CorruptTiffError, UnsupportedTiffError
 from rasteret_torch.tiff.limits import HeaderLimits, check_layout, check_shape
 from rasteret_torch.tiff.model import PLANAR_CONTIGUOUS, PLANAR_SEPARATE, UNASSOCIATED_ALPHA, ByteOrder, Layout
-from rasteret_torch.tiff.support import PREDICTED, Compression, Photometric, is_wrapped, pixel_dtype
+from rasteret_torch.tiff.support import PREDICTED, Compression, Photometric, is_plain_ycbcr, pixel_dtype
 from rasteret_torch.tiff.tags import DESCRIBING_TAGS, Described, Fields, Tag
 
 Table = NDArray[np.uint64]
@@ -119,7 +119,7 @@ def _refuse_what_is_not_kept(fields: Fields, draft: Layout) -> None:
     """Rare tags that decide pixels and have no place in a `Layout`."""
     if draft.compression == Compression.CCITT_FAX3 and fields.integer(Tag.T4_OPTIONS, 0) & _T4_TWO_DIMENSIONAL:
         raise UnsupportedTiffError("T4Options (292): two-dimensional Group 3 fax is not read; convert with GDAL")
-    if draft.photometric != Photometric.YCBCR or not is_wrapped(draft):
+    if not is_plain_ycbcr(draft):
         return
     for tag, usual in (
         (Tag.YCBCR_COEFFICIENTS, _USUAL_COEFFICIENTS),

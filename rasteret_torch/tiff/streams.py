@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rasteret_torch.errors import CorruptTileError
 from rasteret_torch.tiff.support import Compression
-from rasteret_torch.tiff.wrapped import old_lzw
+from rasteret_torch.tiff.wrapped import decode_old_lzw
 
 Buffer = bytes | memoryview
 Bytes = NDArray[np.uint8]
@@ -135,7 +135,7 @@ def _longer_deflate(data: Buffer, nbytes: int) -> Bytes:
 
 def _lzw(data: Buffer, nbytes: int, stored_nbytes: int) -> Bytes:
     if len(data) > 1 and data[0] == 0 and data[1] & 1:
-        return old_lzw(bytes(data), nbytes)
+        return decode_old_lzw(bytes(data), nbytes)
     return _written(imagecodecs.lzw_decode(data, out=_room(nbytes)))
 
 

@@ -61,19 +61,29 @@ PREDICTED = frozenset(
     {Compression.LZW, Compression.DEFLATE, Compression.DEFLATE_OLD, Compression.LZMA, Compression.ZSTD}
 )
 # Codecs of one sample of so many bits, which go through libtiff.
-_RUN_BITS = {
+RUN_BITS = {
     Compression.CCITT_RLE: 1,
     Compression.CCITT_FAX3: 1,
     Compression.CCITT_FAX4: 1,
     Compression.CCITT_RLEW: 1,
     Compression.NEXT: 2,
 }
-# Codecs below which libtiff turns YCbCr, maybe subsampled, into RGB.
-_YCBCR_STREAMS = frozenset({Compression.LZW, Compression.DEFLATE, Compression.DEFLATE_OLD, Compression.PACKBITS})
+_MOST_RUN_ROWS = 2**16  # libtiff warns of each damaged row, which takes microseconds
+# Codecs of bytes that may be YCbCr; without any compression tile sizes would have to be known to all readers.
+_YCBCR_STREAMS = frozenset(
+    {
+        Compression.LZW,
+        Compression.DEFLATE,
+        Compression.DEFLATE_OLD,
+        Compression.PACKBITS,
+        Compression.LZMA,
+        Compression.ZSTD,
+    }
+)
 # Codecs that decode pixels, not bytes: byte order, bit packing and predictors are theirs.
 IMAGE_CODECS = frozenset(
     {
-        *_RUN_BITS,
+        *RUN_BITS,
         Compression.JPEG,
         Compression.JPEG2000,
         Compression.JPEG2000_RGB,
@@ -84,7 +94,7 @@ IMAGE_CODECS = frozenset(
     }
 )
 _KNOWN = frozenset(Compression)
-_JPEG_LIKE = IMAGE_CODECS - {Compression.LERC, *_RUN_BITS}
+_JPEG_LIKE = IMAGE_CODECS - {Compression.LERC, *RUN_BITS}
 _FORMATS = {1: "unsigned integer", 2: "signed integer", 3: "float", 5: "complex integer", 6: "complex float"}
 
 
@@ -148,11 +158,9 @@ def is_inks(layout: Layout) -> bool:
     return layout.photometric == Photometric.CMYK and is_byte and layout.samples_per_tile == 4
 
 
-def is_wrapped(layout: Layout) -> bool:
-    """Whether tiles go through libtiff (`tiff.wrapped`), which takes a copy and has no prefixes."""
-    return layout.compression in _RUN_BITS or (
-        layout.photometric == Photometric.YCBCR and layout.compression in _YCBCR_STREAMS
-    )
+def is_plain_ycbcr(layout: Layout) -> bool:
+    """Whether a byte codec holds YCbCr, maybe subsampled, which is handed out as RGB."""
+    return layout.photometric == Photometric.YCBCR and layout.compression in _YCBCR_STREAMS
 
 
 def _ycbcr_refusal(layout: Layout) -> str | None:
@@ -163,7 +171,7 @@ def _ycbcr_refusal(layout: Layout) -> str | None:
         return f"PhotometricInterpretation (262) 6 (YCbCr) of {layout.samples} samples of {layout.bits} bits"
     if not {*layout.subsampling} <= {1, 2, 4}:
         return f"YCbCrSubSampling (530) {layout.subsampling}"
-    return _predictor_refusal(layout)
+    return None if layout.predictor == 1 else f"Predictor (317) {layout.predictor} with YCbCr"
 
 
 def _predictor_refusal(layout: Layout) -> str | None:
@@ -181,9 +189,8 @@ def _image_codec_refusal(layout: Layout) -> str | None:
     name = Compression(compression).name
     if layout.predictor != 1:
         return f"Predictor (317) {layout.predictor} with {name}"
-    if compression in _RUN_BITS:
-        fits = bits == _RUN_BITS[Compression(compression)] and samples == 1 and layout.sample_format == 1
-        return None if fits else f"{samples} samples of {bits} bits in {name} (Compression {compression})"
+    if compression in RUN_BITS:
+        return _run_refusal(layout)
     if compression == Compression.LERC:
         return _lerc_refusal(layout)
     if compression == Compression.WEBP:
@@ -202,6 +209,15 @@ def _image_codec_refusal(layout: Layout) -> str | None:
     if layout.byte_order == ">" and bits > 8 and compression in (Compression.JPEGXL, Compression.JPEGXL_DNG):
         # libtiff swaps the bytes of samples before it encodes them, tifffile does not.
         return f"{name} of {bits}-bit samples in a big-endian file (writers disagree on their byte order)"
+    return None
+
+
+def _run_refusal(layout: Layout) -> str | None:
+    bits, samples, compression = layout.bits, layout.samples_per_tile, Compression(layout.compression)
+    if bits != RUN_BITS[compression] or samples != 1 or layout.sample_format != 1:
+        return f"{samples} samples of {bits} bits in {compression.name} (Compression {compression})"
+    if layout.tile_height > _MOST_RUN_ROWS:
+        return f"strips of {layout.tile_height} rows in {compression.name} (Compression {compression})"
     return None
 
 

@@ -408,10 +408,18 @@ def test_ycbcr_without_jpeg(tmp_path: Path, read_image: ReadImage, subsampling: 
         read_image(path)
 
 
+def test_ycbcr_that_was_cut_short_is_an_error() -> None:
+    which = layout(8, "uint8", 3, photometric=6, subsampling=(2, 2))
+    assert decode_tile(which, zlib.compress(bytes(64 * 64 * 3 // 2)), rows=64, need_rows=3).shape == (3, 64, 3)
+    with pytest.raises(CorruptTileError):
+        decode_tile(which, zlib.compress(bytes(64 * 64)), rows=64)
+
+
 @pytest.mark.parametrize(
     "which",
     [
         layout(4),  # of 16 bits
+        layout(4, "uint8", bits=1, tile_height=2**17),
         layout(6),
         layout(8, predictor=3),
         layout(8, "float32", predictor=4),
