@@ -29,6 +29,7 @@ LINEAR_UNITS, LINEAR_UNIT_SIZE = 3076, 3077
 
 _PE_STRING = "ESRI PE String = "
 _FALSE_ORIGIN = re.compile(r'(PARAMETER\["false_(?:easting|northing)",)([^\]]+)\]')
+_ANGLE_UNIT = re.compile(r'UNIT\["degree",[^\]]*\]\]?')
 _UNKNOWN_DATUM = "Unknown"
 
 
@@ -139,10 +140,12 @@ def _geographic(keys: GeoKeys) -> pyproj.CRS:
     unit = _angular_unit(keys)
     name = _name(keys.texts.get(GEOG_CITATION, ""), "GCS Name") or "unknown"
     if datum_code is not None and datum_code != USER_DEFINED:
-        datum = Datum.from_epsg(datum_code)
+        in_degrees = GeographicCRS(name=name, datum=Datum.from_epsg(datum_code))
         if math.isclose(unit, _DEGREE):
-            return GeographicCRS(name=name, datum=datum)
-        raise CrsError("a geodetic datum by code in angular units other than degrees")
+            return in_degrees
+        if in_degrees.prime_meridian is None or in_degrees.prime_meridian.longitude:
+            raise CrsError("a geodetic datum not of Greenwich, by code, in angular units other than degrees")
+        return parse_crs(_ANGLE_UNIT.sub(f'UNIT["angle",{unit!r}]', in_degrees.to_wkt("WKT1_GDAL")))
     citation = keys.texts.get(GEOG_CITATION, "")
     datum_name = _part(citation, "Datum") or _UNKNOWN_DATUM
     spheroid = _ellipsoid(keys, _part(citation, "Ellipsoid") or "unnamed")

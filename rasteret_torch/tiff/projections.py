@@ -60,6 +60,7 @@ MERCATOR_2SP = Projection("Mercator_2SP", (_SP1, _LON0))
 PROJECTIONS: dict[int, Projection] = {
     1: Projection("Transverse_Mercator", (_LAT0, _LON0, _SCALE)),
     3: Projection("Hotine_Oblique_Mercator", (_LAT_CENTER, _LON_CENTER, *_AZIMUTH, _SCALE)),
+    4: Projection("Laborde_Oblique_Mercator", (_LAT_CENTER, _LON_CENTER, _AZIMUTH[0], _SCALE)),
     MERCATOR: Projection("Mercator_1SP", (_LAT0, _LON0, _SCALE)),
     8: Projection("Lambert_Conformal_Conic_2SP", (_LAT0, _LON0, _SP1, _SP2)),
     9: Projection("Lambert_Conformal_Conic_1SP", (_LAT0, _LON0, _SCALE)),

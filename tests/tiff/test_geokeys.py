@@ -62,6 +62,7 @@ def _write(path: Path, **options: Any) -> Path:
         f"+proj=omerc +lat_0=4 +lonc=115 +alpha=53.3 +gamma=53.1 +k=0.9998 +x_0=590476 +y_0=442857 {WGS}",
         f"+proj=omerc +no_uoff +lat_0=4 +lonc=115 +alpha=53.3 +gamma=53.1 +k=0.9998 {WGS}",
         "+proj=nzmg +lat_0=-41 +lon_0=173 +x_0=2510000 +y_0=6023150 +ellps=intl +units=m +no_defs",
+        "+proj=labrd +lat_0=-19 +lon_0=46 +azi=18.9 +k=0.9995 +x_0=400000 +y_0=800000 +ellps=intl +units=m +no_defs",
         "+proj=geos +h=35785831 +lon_0=9.5 +sweep=y +ellps=WGS84 +units=m +no_defs",
         "+proj=longlat +ellps=bessel +no_defs",
         "+proj=longlat +ellps=bessel +pm=paris +no_defs",
@@ -104,6 +105,13 @@ def keys_file(path: Path, *keys: tuple[int, int, int, int]) -> Path:
 
 
 PROJECTED = (1024, 0, 1, 1)
+
+
+def test_a_datum_by_code_in_mils(tmp_path: Path, open_tiff: Any) -> None:
+    keys = ((1024, 0, 1, 2), (2048, 0, 1, 32767), (2050, 0, 1, 6742), (2054, 0, 1, 9114))
+    path = keys_file(tmp_path / "a.tif", *keys)
+    with rasterio.open(path) as source:
+        assert same_crs(parse_crs(open_tiff(path)[1].crs), parse_crs(source.crs))
 
 
 @pytest.mark.parametrize(
