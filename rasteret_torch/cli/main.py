@@ -6,7 +6,10 @@ Heavy imports stand inside the commands, so that `rasteret-torch ls` answers wit
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -18,6 +21,7 @@ from rasteret_torch.cli import annotate, indexing
 from rasteret_torch.errors import RasteretTorchError
 
 OK, FAILED, MISTAKE = 0, 1, 2
+_SIGNALLED = 128
 LIGHTNING = {
     "fit": "train a model as a YAML config says (see fit --help, fit --print_config, and configs/ of the repository)",
     "validate": "validate a model as a YAML config says",
@@ -31,21 +35,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0; 1 where the command's own test failed (`demo` below its margin, `check` with bad items); 2 for an error,
-        which is one line on stderr.
+        which is one line on stderr; 128 and the signal's number, as shells count, where one ended it.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     is_lightning = bool(given) and given[0] in LIGHTNING
     if arguments is None and not is_lightning:  # what Lightning warns of is not ours
         warnings.showwarning = _warned
+    if arguments is None:
+        _never_fail_to_print()
     try:
         code = _lightning(arguments) if is_lightning else _run(given)
+        sys.stdout.flush()
     except RasteretTorchError as error:
         print(f"rasteret-torch: {error}", file=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt:
         print("rasteret-torch: interrupted", file=sys.stderr)
-        return 130  # 128 + SIGINT, as shells count
+        return _SIGNALLED + signal.SIGINT
+    except BrokenPipeError:  # whoever read has seen enough, as `head`; what is left would fail again at the exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _SIGNALLED + signal.SIGPIPE
+    except UnicodeEncodeError:
+        print("rasteret-torch: this locale has no name for that path; set PYTHONUTF8=1", file=sys.stderr)
+        return MISTAKE
+    except OSError as error:  # no room, no right to write
+        if is_lightning:
+            raise
+        print(f"rasteret-torch: {error}", file=sys.stderr)
+        return MISTAKE
     return code
+
+
+def _never_fail_to_print() -> None:
+    """Signs that the terminal's encoding lacks (km² in ASCII) are shown as question marks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _warned(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -123,6 +124,15 @@ def test_footprints_are_drawn(folder, capsys):
     assert picture.stat().st_size > 3000
 
 
+def test_a_disk_that_takes_nothing_is_one_line_and_code_2(folder, capsys):
+    build(folder)
+    (folder.parent / "file").write_text("no folder")
+    capsys.readouterr()
+    assert main(["plot", str(folder.parent / "idx"), "--output", str(folder.parent / "file" / "a.png")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("rasteret-torch: ")
+
+
 def test_check_names_what_is_broken(folder, capsys):
     build(folder)
     (folder / "m_20200101_b.tif").unlink()
@@ -185,11 +195,24 @@ def test_as_a_program(folder):
     run = [sys.executable, "-W", "default", "-m", "rasteret_torch"]
     shown = subprocess.run([*run, "--version"], capture_output=True, text=True, check=True)
     assert shown.stdout.split()[1] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    built = [*run, "build", str(folder), "--output", str(folder.parent / "new")]
-    said = subprocess.run(built, capture_output=True, text=True, check=True).stderr
+    built = [*run, "build", str(folder), "--output", str(folder.parent / "nëw")]
+    in_ascii = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    ended = subprocess.run(built, capture_output=True, text=True, check=True, env=in_ascii)
+    assert ended.stdout.endswith("n?w\n")
+    said = ended.stderr
     assert "rasteret-torch: warning: no date of 2 of 2 items" in said
     assert "site-packages" not in said
     assert ".py" not in said
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly():
+    read, write = os.pipe()
+    os.close(read)
+    ended = subprocess.run(
+        [sys.executable, "-m", "rasteret_torch", "datasets"], stdout=write, stderr=subprocess.PIPE, check=False
+    )
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, b"")
 
 
 def test_help_loads_nothing_heavy():
