@@ -73,8 +73,7 @@ def items_table(items: Sequence[Item], bands: Sequence[str], outcomes: Mapping[s
         "datetime": times_column([item.start_us for item in items]),
         "start_datetime": times_column([_unless_instant(item, item.start_us) for item in items]),
         "end_datetime": times_column([_unless_instant(item, item.end_us) for item in items]),
-        "geometry": pa.array([None if ground is None else shapely.to_wkb(ground) for ground in grounds], pa.binary()),
-        "bbox": bbox_column(grounds),
+        **ground_columns(grounds),
         "assets": assets_column([item.assets for item in items], bands),
         **crs_columns([headers[0].crs if headers else None for headers in placed]),
         **calendar_columns([item.start_us for item in items]),
@@ -205,10 +204,14 @@ def check_fraction(failed: int, count: int, most: float, failures: Sequence[Rast
         )
 
 
-def bbox_column(grounds: Sequence[BaseGeometry | None]) -> pa.Array:
-    """The `bbox` column of footprints."""
+def ground_columns(grounds: Sequence[BaseGeometry | None]) -> dict[str, pa.Array]:
+    """`geometry` (WKB) and `bbox` of footprints."""
     boxes = [bbox_of(ground) for ground in grounds]
-    return pa.array([None if box is None else dict(zip(s.SIDES, box, strict=True)) for box in boxes], s.BBOX)
+    records = [None if box is None else dict(zip(s.SIDES, box, strict=True)) for box in boxes]
+    return {
+        "geometry": pa.array([None if ground is None else shapely.to_wkb(ground) for ground in grounds], pa.binary()),
+        "bbox": pa.array(records, s.BBOX),
+    }
 
 
 def assets_column(assets: Sequence[Mapping[str, Asset]], bands: Sequence[str]) -> pa.Array:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import shapely
 
 from rasteret_torch.index.headers import header_columns
 from rasteret_torch.ingest import assemble
@@ -107,10 +106,7 @@ def enriched(table: pa.Table, index: UrlIndex, bands: Sequence[str], outcomes: M
     known = [[one for one in headers.get(item, {}).values() if isinstance(one, TiffHeader)] for item in ids]
     grounds = [footprint_of(of_item) for of_item in known]
     labels = [of_item[0].crs if of_item else None for of_item in known]
-    wkb = pa.array([None if ground is None else shapely.to_wkb(ground) for ground in grounds], pa.binary())
-    table = _filled(table, "geometry", wkb)
-    table = _filled(table, "bbox", assemble.bbox_column(grounds))
-    for name, column in assemble.crs_columns(labels).items():
+    for name, column in (assemble.ground_columns(grounds) | assemble.crs_columns(labels)).items():
         table = _filled(table, name, column)
     problems = pa.array([_problem(headers.get(item, {})) for item in ids], pa.string())
     status = pc.if_else(pc.is_valid(problems), "error", "ok")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import shapely
 
 from rasteret_torch.index import schema as s
 from rasteret_torch.ingest import assemble
@@ -56,15 +55,13 @@ def rows_of(items: Sequence[StacItem], placed: Mapping[str, Outcome], data_sourc
         data_source: goes into the column `collection` where an item names none.
     """
     bands = list(dict.fromkeys(band for item in items for band in item.assets))
-    grounds = [item.geometry for item in items]
     table = pa.table(
         {
             "id": pa.array([item.id for item in items], pa.string()),
             "datetime": assemble.times_column([item.at_us for item in items]),
             "start_datetime": assemble.times_column([item.span_us and item.span_us[0] for item in items]),
             "end_datetime": assemble.times_column([item.span_us and item.span_us[1] for item in items]),
-            "geometry": pa.array([None if one is None else shapely.to_wkb(one) for one in grounds], pa.binary()),
-            "bbox": assemble.bbox_column(grounds),
+            **assemble.ground_columns([item.geometry for item in items]),
             "assets": assemble.assets_column([item.assets for item in items], bands),
             **assemble.crs_columns([_fallback_crs(item, placed) for item in items]),
             **assemble.calendar_columns([item.at_us for item in items]),
