@@ -75,8 +75,8 @@ class LayerPlan:
     def images(self) -> tuple[tuple[Layout, bool, tuple[int, ...]], ...]:
         """What is read: (image, whether it is the mask, samples); alpha comes with the samples asked for."""
         alpha = self.alpha
-        unasked = alpha is not None and alpha not in self.samples
-        image = self.layout, False, (*self.samples, alpha) if unasked and alpha is not None else self.samples
+        samples = self.samples if alpha is None or alpha in self.samples else (*self.samples, alpha)
+        image = self.layout, False, samples
         return (image,) if self.mask is None else (image, (self.mask, True, (0,)))
 
 
