@@ -55,6 +55,11 @@ class KnownBytes:
                 self._add(offset, bytes(blob[:nbytes]))
             self._check_answer(offset, nbytes, len(blob))
 
+    @property
+    def rounds_left(self) -> int:
+        """Times that may still be asked."""
+        return self._limits.rounds - self._rounds
+
     def _check_answer(self, offset: int, asked: int, got: int) -> None:
         """A short answer that does not end where the file ends would make the parser ask again for ever."""
         if got >= asked:

@@ -30,6 +30,7 @@ from rasteret_torch.tiff.template import Images, fill_template, remember_templat
 HeaderSteps = Generator[Sequence[Span], Answer, TiffHeader]
 
 _LEADER, _LEADER_WITHIN = b"BLOCK_LEADER=SIZE_AS_UINT4\n", 512  # of GDAL's COG driver, right after the preamble
+_KEPT_ROUNDS = 2  # for tag values, once the chain of IFDs was too long to follow
 _BEFORE_IFD = 4096  # some writers put tag values just before their IFD
 
 
@@ -104,11 +105,14 @@ def _read_ifds(
                 offset = 0
                 break
             found = _ifd_bytes(known, preamble, offset, chunk)
+            is_far = isinstance(found, list) and known.rounds_left <= _KEPT_ROUNDS and len(ifds) > 1
+            if len(ifds) == limits.ifds or (is_far and _are_pages(ifds)):
+                notes.append(_only_pages(ifds))
+                offset = 0
+                break
             if isinstance(found, list):
                 missing = found
                 break
-            if len(ifds) == limits.ifds:
-                raise CorruptTiffError(f"the file has more than {limits.ifds} image file directories")
             visited.add(offset)
             ifds.append(parse_ifd(preamble, offset, found, is_first=not ifds))
             offset = ifds[-1].next_offset
@@ -119,6 +123,21 @@ def _read_ifds(
         chunk *= 2
     below = yield from _read_ifds_below(known, preamble, ifds[0], visited, limits)
     return [ifds[0], *below, *ifds[1:]], notes  # GDAL has those below first, too
+
+
+def _are_pages(ifds: Sequence[Ifd]) -> bool:
+    return not any(ifd.subfile_type & (OVERVIEW | MASK) for ifd in ifds)
+
+
+def _only_pages(ifds: Sequence[Ifd]) -> str:
+    """What to note of a file of very many pages, the first of which is read.
+
+    Raises:
+        UnsupportedTiffError: overviews or masks are among them, so that more may follow.
+    """
+    if not _are_pages(ifds):
+        raise UnsupportedTiffError(f"the file has more than {len(ifds)} image file directories; rewrite it as a COG")
+    return f"the file has more than {len(ifds)} pages; those beyond are not looked at"
 
 
 def _read_ifds_below(

@@ -217,13 +217,25 @@ def test_directories_below_the_first_that_loop_or_lie_outside(tmp_path: Path) ->
             assert len(parse(changed).levels) == levels
 
 
+def test_pages_too_far_apart_to_follow_are_left(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as target:
+        for page in range(40):
+            target.write(np.full((400, 400), page, np.uint16), contiguous=False)
+    assert "pages" in parse(path.read_bytes()).status[0]
+
+
 def test_too_many_ifds() -> None:
-    ifd = struct.pack("<HHHII", 1, 254, 4, 1, 2)
-    step = len(ifd) + 4
-    chain = b"".join(ifd + struct.pack("<I", 400 + (number + 1) * step) for number in range(200))
     data = _tiff(PLAIN, next_ifd=400)
-    with pytest.raises(CorruptTiffError, match="more than 64"):
-        parse(data + bytes(400 - len(data)) + chain)
+    for kind in (2, 1):  # pages, overviews
+        ifd = struct.pack("<HHHII", 1, 254, 4, 1, kind)
+        chain = b"".join(ifd + struct.pack("<I", 400 + (number + 1) * (len(ifd) + 4)) for number in range(200))
+        file = data + bytes(400 - len(data)) + chain
+        if kind == 2:
+            assert "more than 64 pages" in parse(file).status[0]
+        else:
+            with pytest.raises(UnsupportedTiffError, match="more than 64"):
+                parse(file)
 
 
 def test_one_uncompressed_strip_is_cut_into_many() -> None:
