@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, Sampler
 from torchgeo.datamodules import BaseDataModule
 
 from rasteret_torch.chips.mixing import key_of
+from rasteret_torch.chips.resume import State
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection
 from rasteret_torch.index.audit import AuditMode, HoldsOut, audit_splits
@@ -268,7 +270,7 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
         """Random chips of the training split."""
         dataset = self._split("train")
         if isinstance(dataset, RasteretIterableDataset):
-            return RasteretDataLoader(dataset, num_workers=self.num_workers)
+            return _TrainLoader(dataset, num_workers=self.num_workers)
         sampler = RandomPatches(dataset, self.patch_size, self.length, self.seed, self._epoch, self.time_series)
         return patch_loader(dataset, sampler, self.batch_size, self.num_workers, drop_last=self.drop_last)
 
@@ -338,6 +340,23 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
         key = key_of(self.seed, self._epoch(), int(batch["index"][0]), _AUGMENTATION)
         with seeded(key, batch["image"].device):
             return augmented(augment, batch)
+
+
+class _TrainLoader(RasteretDataLoader):
+    """One that Lightning's Trainer restores: it counts the batches of an epoch before it hands the state over."""
+
+    def load_state_dict(self, state: State) -> None:
+        """As in any other loader; says what a Trainer will leave out."""
+        whole = len(self)
+        super().load_state_dict(state)
+        more = len(self) - whole
+        if more > 0:
+            warnings.warn(
+                f"the epoch that goes on has {len(self)} batches, as it began with fewer ranks or smaller batches; "
+                f"Lightning's Trainer makes {whole} an epoch and leaves the last {more} of this one out: resume "
+                "with as many ranks and as large batches as before, to see every chip",
+                stacklevel=2,
+            )
 
 
 def to_datamodule(collection: Collection, bands: Sequence[str] | None = None, **options: Any) -> RasteretDataModule:

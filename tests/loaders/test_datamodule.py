@@ -198,6 +198,21 @@ def test_a_path_names_the_collection(split_scenes, tmp_path):
     pickle.loads(pickle.dumps(data.val_dataset))
 
 
+def test_larger_steps_than_those_before_a_stop_are_warned_of(split_scenes):
+    def loader(batch_size: int) -> rt.RasteretDataLoader:
+        return module_of(split_scenes, batch_size=batch_size, length=12).train_dataloader()
+
+    stopped = loader(2)
+    shown = [index for batch in itertools.islice(stopped, 3) for index in batch["index"].tolist()]
+    smaller = loader(1)
+    smaller.load_state_dict(stopped.state_dict())  # makes more steps, and a Trainer counts at least as many
+    larger = loader(4)
+    with pytest.warns(UserWarning, match="has 5 batches.*makes 3 an epoch and leaves the last 2 of this one"):
+        larger.load_state_dict(stopped.state_dict())
+    shown += [index for batch in larger for index in batch["index"].tolist()]
+    assert sorted(shown) == list(range(12))
+
+
 def test_default_length_covers_every_item_once(split_scenes):
     dataset = rt.RasteretGeoDataset(split_scenes, BANDS, split="train")
     area_px = sum(shape.area for shape in dataset.index.geometry) / math.prod(dataset.res)
