@@ -90,7 +90,9 @@ def plot_sample(
         _finish(axis, title if show_titles else None)
     shown = _draw_maps(axes[0][len(panels) :], maps, palette, show_titles=show_titles)
     if 0 < len(shown) <= LEGEND_ENTRIES:
-        figure.legend(handles=shown, loc="outside lower center", ncols=min(len(shown), 6), frameon=False, fontsize=8)
+        figure.legend(
+            handles=shown, loc="outside lower center", ncols=min(len(shown), 4 * count, 6), frameon=False, fontsize=8
+        )
     if suptitle is not None:
         figure.suptitle(suptitle)
     return figure
