@@ -37,6 +37,7 @@ from rasteret_torch.store.stores import CloudStores, StoreRecipe
 
 MAX_FETCHERS = 16
 MAX_BACKOFF_S = 5.0
+_JITTER = random.SystemRandom()  # of its own, since the global one is the user's: transforms draw from it meanwhile
 _retried = 0  # attempts beyond the first, in this process
 
 
@@ -198,7 +199,7 @@ def _error(fault: Fault, ask: _Ask, attempts: int) -> StoreError:
 
 def _backoff_s(policy: FetchPolicy, attempts: int) -> float:
     """Doubles with each attempt; the jitter keeps many clients from coming back together."""
-    return min(MAX_BACKOFF_S, policy.backoff_s * 2.0 ** (attempts - 1)) * random.uniform(0.5, 1.5)
+    return min(MAX_BACKOFF_S, policy.backoff_s * 2.0 ** (attempts - 1)) * _JITTER.uniform(0.5, 1.5)
 
 
 def _after_fork_in_child() -> None:

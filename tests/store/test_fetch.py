@@ -92,8 +92,10 @@ def test_refused_access_is_not_tried_again(range_server: RangeServer, body: byte
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
 def test_passing_faults_are_cured(range_server: RangeServer, body: bytes, status: int) -> None:
     range_server.statuses = deque([status] * 3)
+    before = random.getstate()
     assert get(range_server.url("a.bin"), 5, 10) == body[5:15]
     assert len(range_server.hits) == 4
+    assert random.getstate() == before  # the generator is the user's
 
 
 def test_attempts_end(range_server: RangeServer, body: bytes) -> None:
