@@ -88,10 +88,17 @@ class RasteretDataLoader(DataLoader[Sample]):
             sampler, batch_sampler: None; Lightning says so when it makes a loader anew for prediction.
 
         Raises:
-            InputError: a sampler; the dataset knows its order by itself. Or something that workers cannot receive.
+            InputError: another dataset; a sampler, as the dataset knows its order by itself; or something that workers
+                cannot receive.
         """
         if sampler is not None or batch_sampler is not None:
             raise InputError("a RasteretDataLoader takes no sampler; choose one with RasteretIterableDataset(sampler=)")
+        given: Any = dataset
+        if not isinstance(given, RasteretIterableDataset):
+            raise InputError(
+                f"a RasteretDataLoader loads a RasteretIterableDataset, not a {type(given).__name__}; give that one to "
+                "torch.utils.data.DataLoader"
+            )
         # Lightning's doubt about lengths of iterable datasets does not apply: this one is exact for any workers.
         warnings.filterwarnings("ignore", message="Your `IterableDataset` has `__len__` defined")
         self._reporter = Reporter(dataset)

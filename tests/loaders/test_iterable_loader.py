@@ -241,6 +241,11 @@ def test_transforms_that_return_nothing_are_named(scenes, batch_size):
         next(iter(stream(scenes, batch_size=batch_size, transforms=lambda sample: None)))
 
 
+def test_only_streams_are_loaded(scenes):
+    with pytest.raises(InputError, match="not a RasteretGeoDataset; give that one to"):
+        rt.RasteretDataLoader(rt.RasteretGeoDataset(scenes))
+
+
 @pytest.mark.slow
 def test_persistent_workers_serve_one_iteration(scenes):
     loader = rt.RasteretDataLoader(stream(scenes), num_workers=1)
