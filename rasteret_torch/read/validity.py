@@ -22,19 +22,16 @@ def nodata_in(dtype: np.dtype[Any], nodata: float | int | None) -> Any | None:
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         return dtype.type(int(nodata)) if limits.min <= nodata <= limits.max else None  # 7.5 is 7, as for GDAL
-    if dtype.kind == "f" and math.isfinite(nodata) and abs(nodata) > float(np.finfo(dtype).max) * (1 + 1e-7):
-        return None
-    with np.errstate(over="ignore"):
-        value = dtype.type(nodata)
-    if dtype.kind == "f" and math.isfinite(nodata) and not np.isfinite(value):  # a double just above float32's maximum
-        value = np.finfo(dtype).max if nodata > 0 else np.finfo(dtype).min
-    return value
+    with np.errstate(over="ignore"):  # beyond float32 a double is infinite, as for GDAL
+        return dtype.type(nodata)
 
 
 def fill_value(dtype: np.dtype[Any], nodata: float | int | None) -> Any:
     """What uncovered pixels hold: nodata where the dtype can hold it, else 0."""
     value = nodata_in(dtype, nodata)
-    return dtype.type(0) if value is None else value
+    if nodata is None or value is None or (np.isinf(value) and not math.isinf(nodata)):
+        return dtype.type(0)
+    return value
 
 
 def is_nodata(data: NDArray[Any], nodata: float | int | None) -> NDArray[np.bool_] | None:

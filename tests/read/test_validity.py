@@ -11,14 +11,19 @@ import rasterio
 import tifffile
 
 import rasteret_torch as rt
+from rasteret_torch.read.validity import fill_value
 
 LARGEST = float(np.finfo(np.float32).max)
 TEXTS = (
     *("nan", "-inf", "0", "  7 ", "7.5", "255.99", "1e2", "none", "-1", "300", "-9999.0"),
     *("-3.4028234663852886e+38", "-3.40282e+38", "-3.4e+38", "1e400", "0.1", "-9999.001"),
+    *("3.4028235678e+38", "-1e39", "-1.7976931348623157e+308"),  # beyond float32
 )
 WHOLE_TEXTS = ("-1", "1e2", "nan", "7.5", "9" * 30, "-" + "9" * 30, str(2**63 - 1), str(-(2**63)), str(2**64 - 1))
-VALUES = (0, 7, 100, 255, -1, -9999, 0.1, 7.5, np.nan, -np.inf, np.inf, -LARGEST, -3.4e38, -3.40282e38, -9999.01)
+VALUES = (
+    *(0, 7, 100, 255, -1, -9999, 0.1, 7.5, np.nan, -np.inf, np.inf),
+    *(LARGEST, -LARGEST, -3.4e38, -3.40282e38, -9999.01),
+)
 
 
 def with_nodata(path: Path, text: str, dtype: str) -> Path:
@@ -104,3 +109,11 @@ def test_a_mask_of_its_own_for_each_sample_as_rasterio(tmp_path: Path) -> None:
     assert not np.array_equal(expected[0], expected[1])
     assert np.array_equal(rt.read_tiff(path).valid, expected)
     assert np.array_equal(rt.read_tiff(path, bands=[2], window=(5, 6, 7, 8)).valid, expected[2:, 5:12, 6:14])
+
+
+@pytest.mark.parametrize(
+    ("nodata", "fill"), [(None, 0), (7.0, 7), (-1e39, 0), (np.inf, np.inf), (np.nan, np.nan), (-LARGEST, -LARGEST)]
+)
+def test_what_cannot_be_held_is_no_fill(nodata: float | None, fill: float) -> None:
+    np.testing.assert_equal(fill_value(np.dtype(np.float32), nodata), np.float32(fill))
+    assert fill_value(np.dtype(np.uint8), 300) == 0
