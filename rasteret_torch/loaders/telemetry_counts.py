@@ -151,15 +151,18 @@ class Reporter:
         self.dataset = dataset
         self.due = ReadStats()  # read for this loader and not yet reported
         self._outer: Reporter | None = None  # whose iteration this loader's interrupts
+        self._is_asked = False  # other loaders that take over this one's parts know nothing of reports
 
-    def __getstate__(self) -> RasteretIterableDataset:
-        return self.dataset
+    def __getstate__(self) -> tuple[RasteretIterableDataset, bool]:
+        return self.dataset, self._is_asked
 
-    def __setstate__(self, dataset: RasteretIterableDataset) -> None:
-        self.dataset, self.due, self._outer = dataset, ReadStats(), None  # the process is new, and so are its counters
+    def __setstate__(self, state: tuple[RasteretIterableDataset, bool]) -> None:
+        self.dataset, self._is_asked = state
+        self.due, self._outer = ReadStats(), None  # the process is new, and so are its counters
 
     def begin(self) -> None:
         """An iteration starts, perhaps within one of another loader; what nobody here reported is left out."""
+        self._is_asked = True
         meter = self._meter
         self._outer = None if meter.worker is self else meter.worker
         meter.worker = self._outer  # else this loader broke off, and what was read since was read for others
@@ -169,8 +172,10 @@ class Reporter:
         """An iteration has ended: what is read from now on is read for the one around it."""
         self._meter.settle(self._now, self._outer)
 
-    def __call__(self, batch: Sample) -> Handed:
-        """The batch with what was counted since the last one."""
+    def __call__(self, batch: Sample) -> Handed | Sample:
+        """The batch with what was counted since the last one; alone, in a loader that did not ask for more."""
+        if not self._is_asked:
+            return batch
         self._meter.settle(self._now, self, None if get_worker_info() is None else self)
         since, self.due = self.due, ReadStats()
         bad, self.dataset.bad_samples[:] = list(self.dataset.bad_samples), []

@@ -241,6 +241,12 @@ def test_transforms_that_return_nothing_are_named(scenes, batch_size):
         next(iter(stream(scenes, batch_size=batch_size, transforms=lambda sample: None)))
 
 
+def test_a_loader_made_of_the_parts_of_another_hands_out_samples(scenes):
+    parts = rt.RasteretDataLoader(stream(scenes))  # accelerate makes one of its own so
+    found = list(DataLoader(parts.dataset, batch_size=None, collate_fn=parts.collate_fn))
+    assert [batch["index"].tolist() for batch in found] == [batch["index"].tolist() for batch in parts]
+
+
 def test_only_streams_are_loaded(scenes):
     with pytest.raises(InputError, match="not a RasteretGeoDataset; give that one to"):
         rt.RasteretDataLoader(rt.RasteretGeoDataset(scenes))
