@@ -1,7 +1,7 @@
 """Placement between CRSs, or onto rotated grids: source coordinates on a coarse net, interpolated between its nodes.
 
-PROJ is asked only at the nodes and half-way between them. Nodes move closer until their interpolation, checked half-way,
-is off by at most `MAX_ERROR_PX` source pixels; a net that never gets there ends as one node a pixel, which is exact.
+PROJ is asked only at the nodes and half-way between them. Nodes move closer until what is interpolated half-way is off
+by at most `MAX_ERROR_PX` source pixels; a net that never gets there ends as one node a pixel, which is exact.
 """
 
 from __future__ import annotations

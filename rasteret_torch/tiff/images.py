@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from rasteret_torch.errors import CorruptTileError, UnsupportedTiffError
 from rasteret_torch.tiff.model import PLANAR_CONTIGUOUS, UNASSOCIATED_ALPHA, Layout
 from rasteret_torch.tiff.streams import CODEC_ERRORS, Buffer, inflate_bytes
-from rasteret_torch.tiff.support import RUN_BITS, Compression, Photometric, is_plain_ycbcr
-from rasteret_torch.tiff.wrapped import decode_runs, rgb_of_ycbcr, ycbcr_nbytes
+from rasteret_torch.tiff.support import Compression, Photometric, is_plain_ycbcr
+from rasteret_torch.tiff.wrapped import rgb_of_ycbcr, ycbcr_nbytes
 
 # Markers without a length, and all start-of-frame markers (ITU-T T.81, table B.1).
 _JPEG_BARE = frozenset((0x01, *range(0xD0, 0xD9)))
@@ -214,10 +214,6 @@ def _ycbcr(layout: Layout, data: Buffer, rows: int) -> NDArray[Any]:
     return rgb_of_ycbcr(layout, inflate_bytes(layout.compression, data, nbytes, stored_nbytes=nbytes), rows)
 
 
-def _runs(layout: Layout, data: Buffer, rows: int) -> NDArray[Any]:
-    return decode_runs(layout, bytes(data), rows)
-
-
 def _array(value: Any) -> NDArray[Any]:
     return np.asarray(value)
 
@@ -230,5 +226,4 @@ _IMAGES: dict[Compression, Callable[[Layout, Buffer, int], NDArray[Any]]] = {
     Compression.JPEG2000_RGB: _jpeg2000,
     Compression.JPEGXL: _with_out(imagecodecs.jpegxl_decode),
     Compression.JPEGXL_DNG: _with_out(imagecodecs.jpegxl_decode),
-    **dict.fromkeys(RUN_BITS, _runs),
 }

@@ -24,7 +24,6 @@ CHOPPED_NBYTES = 256 * 1024
 # TIFF 6.0, sections 21 and 20: luma of Rec. 601, and the whole range of a byte.
 _USUAL_COEFFICIENTS = (0.299, 0.587, 0.114)
 _USUAL_REFERENCE = (0, 255, 128, 255, 128, 255)
-_T4_TWO_DIMENSIONAL = 1
 _COREL_ALPHA = 999  # what CorelDRAW writes in ExtraSamples for unassociated alpha
 _OFFSET_TAGS = (Tag.TILE_OFFSETS, Tag.STRIP_OFFSETS)
 _COUNT_TAGS = (Tag.TILE_BYTE_COUNTS, Tag.STRIP_BYTE_COUNTS)
@@ -117,8 +116,6 @@ def _photometric(fields: Fields) -> int:
 
 def _refuse_what_is_not_kept(fields: Fields, draft: Layout) -> None:
     """Rare tags that decide pixels and have no place in a `Layout`."""
-    if draft.compression == Compression.CCITT_FAX3 and fields.integer(Tag.T4_OPTIONS, 0) & _T4_TWO_DIMENSIONAL:
-        raise UnsupportedTiffError("T4Options (292): two-dimensional Group 3 fax is not read; convert with GDAL")
     if not is_plain_ycbcr(draft):
         return
     for tag, usual in (

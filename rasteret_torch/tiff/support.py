@@ -14,14 +14,9 @@ class Compression(IntEnum):
     """Values of tag 259 that are decoded."""
 
     NONE = 1
-    CCITT_RLE = 2
-    CCITT_FAX3 = 3
-    CCITT_FAX4 = 4
     LZW = 5
     JPEG = 7
     DEFLATE = 8
-    NEXT = 32766
-    CCITT_RLEW = 32771
     PACKBITS = 32773
     DEFLATE_OLD = 32946
     JPEG2000_RGB = 33005
@@ -45,9 +40,14 @@ class Photometric(IntEnum):
 
 
 _REFUSED = {
+    2: "CCITT run lengths",
+    3: "CCITT Group 3 fax",
+    4: "CCITT Group 4 fax",
     6: "old-style JPEG",
     9: "JBIG",
     10: "JBIG",
+    32766: "NeXT",
+    32771: "CCITT run lengths",
     32809: "ThunderScan",
     32909: "PixarLog",
     33003: "JPEG 2000 in YCbCr (Aperio)",
@@ -60,15 +60,6 @@ _REFUSED = {
 PREDICTED = frozenset(
     {Compression.LZW, Compression.DEFLATE, Compression.DEFLATE_OLD, Compression.LZMA, Compression.ZSTD}
 )
-# Codecs of one sample of so many bits, which go through libtiff.
-RUN_BITS = {
-    Compression.CCITT_RLE: 1,
-    Compression.CCITT_FAX3: 1,
-    Compression.CCITT_FAX4: 1,
-    Compression.CCITT_RLEW: 1,
-    Compression.NEXT: 2,
-}
-_MOST_RUN_ROWS = 2**16  # libtiff warns of each damaged row, which takes microseconds
 # Codecs of bytes that may be YCbCr; without any compression tile sizes would have to be known to all readers.
 _YCBCR_STREAMS = frozenset(
     {
@@ -83,7 +74,6 @@ _YCBCR_STREAMS = frozenset(
 # Codecs that decode pixels, not bytes: byte order, bit packing and predictors are theirs.
 IMAGE_CODECS = frozenset(
     {
-        *RUN_BITS,
         Compression.JPEG,
         Compression.JPEG2000,
         Compression.JPEG2000_RGB,
@@ -94,7 +84,7 @@ IMAGE_CODECS = frozenset(
     }
 )
 _KNOWN = frozenset(Compression)
-_JPEG_LIKE = IMAGE_CODECS - {Compression.LERC, *RUN_BITS}
+_JPEG_LIKE = IMAGE_CODECS - {Compression.LERC}
 _FORMATS = {1: "unsigned integer", 2: "signed integer", 3: "float", 5: "complex integer", 6: "complex float"}
 
 
@@ -189,8 +179,6 @@ def _image_codec_refusal(layout: Layout) -> str | None:
     name = Compression(compression).name
     if layout.predictor != 1:
         return f"Predictor (317) {layout.predictor} with {name}"
-    if compression in RUN_BITS:
-        return _run_refusal(layout)
     if compression == Compression.LERC:
         return _lerc_refusal(layout)
     if compression == Compression.WEBP:
@@ -209,15 +197,6 @@ def _image_codec_refusal(layout: Layout) -> str | None:
     if layout.byte_order == ">" and bits > 8 and compression in (Compression.JPEGXL, Compression.JPEGXL_DNG):
         # libtiff swaps the bytes of samples before it encodes them, tifffile does not.
         return f"{name} of {bits}-bit samples in a big-endian file (writers disagree on their byte order)"
-    return None
-
-
-def _run_refusal(layout: Layout) -> str | None:
-    bits, samples, compression = layout.bits, layout.samples_per_tile, Compression(layout.compression)
-    if bits != RUN_BITS[compression] or samples != 1 or layout.sample_format != 1:
-        return f"{samples} samples of {bits} bits in {compression.name} (Compression {compression})"
-    if layout.tile_height > _MOST_RUN_ROWS:
-        return f"strips of {layout.tile_height} rows in {compression.name} (Compression {compression})"
     return None
 
 

@@ -32,7 +32,6 @@ class Tag(IntEnum):
     ROWS_PER_STRIP = 278
     STRIP_BYTE_COUNTS = 279
     PLANAR_CONFIGURATION = 284
-    T4_OPTIONS = 292
     DATE_TIME = 306
     PREDICTOR = 317
     COLOR_MAP = 320
@@ -72,7 +71,6 @@ LAYOUT_TAGS = frozenset(
         Tag.ROWS_PER_STRIP,
         Tag.STRIP_BYTE_COUNTS,
         Tag.PLANAR_CONFIGURATION,
-        Tag.T4_OPTIONS,
         Tag.PREDICTOR,
         Tag.TILE_WIDTH,
         Tag.TILE_LENGTH,

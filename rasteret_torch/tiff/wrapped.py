@@ -20,24 +20,13 @@ Bytes = NDArray[np.uint8]
 Entries = dict[Tag, tuple[int, list[int]]]
 
 
-def decode_runs(layout: Layout, data: bytes, rows: int) -> Bytes:
-    """Pixels (rows, tile_width, 1) of a tile of fax or NeXT runs. Damaged rows end early, with a warning in GDAL.
-
-    Raises:
-        RuntimeError: libtiff's, for data that it cannot decode.
-    """
-    strip = _strip(layout.tile_width, rows, layout.bits, layout.compression)
-    pixels = imagecodecs.tiff_decode(_tiff(strip, data))
-    return np.asarray(pixels).reshape(rows, layout.tile_width, 1).view(np.uint8)
-
-
 def decode_old_lzw(data: bytes, nbytes: int) -> Bytes:
     """The first `nbytes` bytes of LZW codes in reversed bit order, as written before TIFF 6.0.
 
     Raises:
         RuntimeError: libtiff's, for data that it cannot decode.
     """
-    strip = _strip(nbytes, 1, 8, Compression.LZW)
+    strip = _strip(nbytes, 1, Compression.LZW)
     return np.asarray(imagecodecs.tiff_decode(_tiff(strip, data))).reshape(-1)
 
 
@@ -58,7 +47,7 @@ def rgb_of_ycbcr(layout: Layout, plain: Bytes, rows: int) -> Bytes:
     Raises:
         RuntimeError: libtiff's.
     """
-    strip = _strip(layout.tile_width, rows, 8, Compression.NONE) | {
+    strip = _strip(layout.tile_width, rows, Compression.NONE) | {
         Tag.BITS_PER_SAMPLE: (_SHORT, [8, 8, 8]),
         Tag.PHOTOMETRIC: (_SHORT, [Photometric.YCBCR]),
         Tag.SAMPLES_PER_PIXEL: (_SHORT, [3]),
@@ -68,11 +57,11 @@ def rgb_of_ycbcr(layout: Layout, plain: Bytes, rows: int) -> Bytes:
     return np.ascontiguousarray(with_alpha[:, :, :3])
 
 
-def _strip(width: int, rows: int, bits: int, compression: int) -> Entries:
+def _strip(width: int, rows: int, compression: int) -> Entries:
     return {
         Tag.IMAGE_WIDTH: (_LONG, [width]),
         Tag.IMAGE_LENGTH: (_LONG, [rows]),
-        Tag.BITS_PER_SAMPLE: (_SHORT, [bits]),
+        Tag.BITS_PER_SAMPLE: (_SHORT, [8]),
         Tag.COMPRESSION: (_SHORT, [compression]),
         Tag.PHOTOMETRIC: (_SHORT, [1]),
         Tag.ROWS_PER_STRIP: (_LONG, [rows]),
