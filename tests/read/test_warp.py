@@ -13,7 +13,7 @@ from rasterio.warp import Resampling, reproject
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import Grid
 from rasteret_torch.read.scatter import _flat, interpolate, most_frequent
-from rasteret_torch.read.warp import SourcePlane, place_warped
+from rasteret_torch.read.warp import SourcePlane, _error, pixel_map, place_warped
 
 WEST, EAST = CRS.from_epsg(32632), CRS.from_epsg(32633)
 SIZE = (900, 900)
@@ -163,3 +163,37 @@ def test_pixels_of_large_windows_are_found_exactly():
     size = (6001, 4099)
     rows, cols = np.float32([5999, 6000, 4096]), np.float32([4097, 4098, 1])
     assert _flat(rows, cols, size).tolist() == [5999 * 4099 + 4097, 6000 * 4099 + 4098, 4096 * 4099 + 1]
+
+
+@pytest.mark.parametrize(("down", "across"), [(1, 0), (0, 1), (1, -1), (2, 3)])
+def test_nodes_are_checked_between_them_on_all_sides(down: int, across: int) -> None:
+    """Between points of a square a line is off by a quarter of their distance squared, amid a saddle by nothing."""
+    at = np.arange(5.0)
+    sides = max(abs(down), abs(across))
+    assert _error(down * at[:, None] ** 2 + across * at**2) == max(sides, abs(down + across))
+
+
+@pytest.mark.parametrize(
+    ("source", "res", "crs", "target_res"),
+    [
+        ("+proj=sinu +R=6371007.181", 463.3, 32632, 500.0),
+        ("EPSG:4326", 0.1, 3857, 10_000.0),
+        ("EPSG:32632", 30.0, 3035, 30.0),
+    ],
+)
+def test_nearest_pixels_are_those_of_an_exact_warp(source: str, res: float, crs: int, target_res: float) -> None:
+    far, near, size = CRS.from_user_input(source), CRS.from_epsg(crs), (900, 900)
+    x, y = Transformer.from_crs(4326, far, always_xy=True).transform(9, 46)
+    plane = SourcePlane(Affine(res, 0, x - 450 * res, 0, -res, y + 450 * res), size, far)
+    x, y = Transformer.from_crs(4326, near, always_xy=True).transform(9, 46)
+    half = 128 * target_res
+    grid = Grid.from_bounds((x - half, y - half, x + half, y + half), (target_res, target_res), near)
+    numbers = np.arange(size[0] * size[1], dtype=np.int32).reshape(1, *size)
+    placed = place_warped(grid, plane)
+    assert placed is not None
+    found, counted = placed.apply((numbers, np.ones(numbers.shape, bool)), (0, 0), "nearest")
+    rows, cols = pixel_map(grid, plane, *np.meshgrid(np.arange(256) + 0.5, np.arange(256) + 0.5))
+    inside = counted[0]
+    exact = np.floor(rows[inside]) * size[1] + np.floor(cols[inside])
+    assert inside.sum() > 10_000
+    assert (found[0][inside] == exact).mean() >= 0.995
