@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from urllib.parse import unquote
 
@@ -30,9 +31,8 @@ def rewritten(href: str, patterns: Mapping[str, str]) -> str:
         location = parse(href, allow_http=True)
     except UntrustedUriError:
         return href  # whoever reads it says what is wrong with it
-    urls = [(prefix, target) for prefix, target in patterns.items() if not is_local(prefix)]
-    fitting = [(parse(prefix, allow_http=True), target) for prefix, target in urls]
-    fitting = [(prefix, target) for prefix, target in fitting if _is_under(location, prefix)]
+    urls = [(_prefix(url), target) for url, target in patterns.items() if not is_local(url)]
+    fitting = [(prefix, target) for prefix, target in urls if _is_under(location, prefix)]
     if not fitting:
         return href
     prefix, target = max(fitting, key=lambda one: len(one[0].path))
@@ -42,6 +42,11 @@ def rewritten(href: str, patterns: Mapping[str, str]) -> str:
         rest = unquote(rest)
     query = f"?{location.query}" if location.query and not is_key else ""
     return f"{target.rstrip('/')}/{rest}{query}"
+
+
+@functools.lru_cache(maxsize=64)  # the same few for a hundred thousand hrefs
+def _prefix(url: str) -> Location:
+    return parse(url, allow_http=True)
 
 
 def _moved(path: str, patterns: Mapping[str, str]) -> str:

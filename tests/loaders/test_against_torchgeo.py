@@ -129,9 +129,9 @@ def test_partial_queries_and_resolutions(naip, naip_folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("naip_folder", "workers"), [("shipped", 2), ("corpus", 0)], indirect=["naip_folder"])
 def test_data_loaders(naip, naip_folder, workers):
-    def batches(dataset: GeoDataset) -> Iterator[torch.Tensor]:
+    def batches(dataset: GeoDataset, workers: int) -> Iterator[torch.Tensor]:
         sampler = RandomPatchSampler(dataset, size=64, length=12, generator=3)
         context = "forkserver" if workers else None
         loader = DataLoader(
@@ -147,7 +147,7 @@ def test_data_loaders(naip, naip_folder, workers):
             for batch in loader:
                 yield batch["image"]
 
-    pairs = list(zip(batches(rt.RasteretGeoDataset(naip)), batches(Naip(naip_folder)), strict=True))
+    pairs = list(zip(batches(rt.RasteretGeoDataset(naip), workers), batches(Naip(naip_folder), 0), strict=True))
     assert len(pairs) == 3
     assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
 

@@ -79,7 +79,7 @@ def test_a_run_that_stopped_goes_on_bit_for_bit(saved, tmp_path):
     assert list(whole) == list(range(14))
     assert len(set(whole.values())) == 14
     fit(saved, tmp_path / "stopped", 2, steps=9)
-    for workers, step in ((0, 8), (2, 4)):
+    for workers, step in ((0, 8), (1, 4)):
         resumed = fit(saved, tmp_path / "resumed", workers, resume=tmp_path / "stopped" / f"step={step}.ckpt")
         assert resumed == {number: loss for number, loss in whole.items() if number >= step}
 

@@ -333,7 +333,7 @@ def test_torchgeos_command_line_fits_a_config(split_index, tmp_path):
                 "dataset_class": "rasteret_torch.RasteretGeoDataset",
                 "batch_size": 2,
                 "patch_size": 64,
-                "num_workers": 2,
+                "num_workers": 1,
             },
             "dict_kwargs": arguments(split_index),
         },
