@@ -60,7 +60,8 @@ class TileNeed:
     def decode(self, data: Body) -> Tile:
         """The tile down to the last row that is needed."""
         if self.begun is not None:
-            return self.begun.finished(data)
+            begun, self.begun = self.begun, None
+            return begun.finished(data)
         rows = min(self.rows, self.stored_rows)
         return inflate_tile(self.layout, data, rows=self.stored_rows, need_rows=rows, of_nbytes=len(self.span))
 
@@ -208,7 +209,6 @@ def _finished(need: TileNeed, body: Body, stats: ReadStats) -> Tile | None:
         need.paste(tile)
     except CorruptTileError as error:
         need.is_short = len(body) < len(need.span)
-        need.begun = None  # what the whole tile says counts
         if not need.is_short:
             need.fail(error)
         return None

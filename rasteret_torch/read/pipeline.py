@@ -236,15 +236,16 @@ class Pipeline:
             await asyncio.gather(*self._remote_tasks({need.key.href: [need]}))
 
     def _land(self, need: TileNeed, tile: Tile | None) -> None:
-        """Ends the flight of a tile: those who joined get it, or learn that it did not come."""
-        if need.flight is None or need.flight.done():
+        """Ends the flight of a tile: those who follow get it, or learn that it did not come."""
+        flight, need.flight = need.flight, None  # the cache decides how long a tile lives, not its batch
+        if flight is None:
             return
         if self._flights.get(need.key) is need:
             del self._flights[need.key]
         if tile is None:
-            need.flight.cancel()
+            flight.cancel()
         else:
-            need.flight.set_result(tile)
+            flight.set_result(tile)
 
     def _remote_tasks(self, remote: dict[str, list[TileNeed]]) -> list[asyncio.Task[None]]:
         if self._disk is None:
