@@ -24,6 +24,7 @@ from rasteret_torch.errors import (
 from rasteret_torch.store.location import parse, redact
 
 _ATTEMPTS = 4
+_JITTER = random.SystemRandom()  # of its own, since the global one is the user's
 _PAGE_TIMEOUT_S = 120.0  # all attempts and waits of one document
 _SILENCE_S = (5.0, 30.0)  # to connect, and between two pieces of an answer
 _LONGEST_WAIT_S = 30.0
@@ -82,7 +83,7 @@ class JsonClient:
             try:
                 return _object(self._once(ask, until), ask)
             except _Again as again:
-                wait_s = min(_LONGEST_WAIT_S, again.wait_s or 0.3 * 2.0**attempt * random.uniform(0.5, 1.5))
+                wait_s = min(_LONGEST_WAIT_S, again.wait_s or 0.3 * 2.0**attempt * _JITTER.uniform(0.5, 1.5))
                 if attempt == _ATTEMPTS or time.monotonic() + wait_s > until:
                     raise FetchError(
                         f"{ask}: {again.reason}, in {attempt} attempts; check the URL, try again later, or ask for "
