@@ -53,6 +53,14 @@ class Found:
     values: NDArray[Any]
     valid: NDArray[np.bool_]
 
+    def spread(self, at: Ints, count: int) -> Found:
+        """The same among `count` pairs, at these positions; what lies between them is not valid."""
+        if len(at) == count:
+            return self
+        values, valid = (np.zeros((count, *side.shape[1:]), side.dtype) for side in (self.values, self.valid))
+        values[at], valid[at] = self.values, self.valid
+        return Found(values, valid)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patch:
@@ -143,7 +151,9 @@ def _patches(request: Request, pairs: Pairs, known: NDArray[np.bool_] | None, re
         known: (pair, band), the pixels that are found already; None for none.
         reach: how many pixels around each point are wanted.
     """
-    starts = np.flatnonzero(np.r_[True, pairs.row[1:] != pairs.row[:-1]]) if len(pairs.row) else np.empty(0, np.int64)
+    if not len(pairs.row):
+        return
+    starts = np.flatnonzero(np.r_[True, pairs.row[1:] != pairs.row[:-1]])
     for start, stop in zip(starts, np.r_[starts[1:], len(pairs.row)], strict=True):
         row = int(pairs.row[start])
         files: dict[tuple[str, str], list[tuple[int, Source]]] = {}

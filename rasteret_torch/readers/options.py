@@ -68,7 +68,8 @@ class AreaOptions:
             again); NaN where nothing is valid. Bands that state neither keep their numbers: Sentinel-2 on the
             Planetary Computer does, where 1000 is to be subtracted from processing baseline 04.00 on.
         read: how bytes are fetched and what happens when that fails. `on_error="nodata"` leaves pixels that cannot be
-            read invalid, and items whose headers could not be read out, with a warning.
+            read invalid, and items whose headers could not be read out, with a warning (`sample_points` gives them rows
+            without a value).
         backend: byte source; None takes what the catalog says of the collection's `data_source`, else nothing but URLs.
         cloud_config: makes a backend; instead of `backend`.
         progress: shows a progress bar.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, Unpack, get_args
@@ -12,7 +13,8 @@ import shapely
 from numpy.typing import NDArray
 
 from rasteret_torch.errors import InputError
-from rasteret_torch.geo import crs_label, project_points
+from rasteret_torch.geo import crs_label, parse_crs, project_points
+from rasteret_torch.geo.crs import CRS84
 from rasteret_torch.index import Collection
 from rasteret_torch.read.plan import common_dtype
 from rasteret_torch.read.steps import times_of
@@ -83,10 +85,12 @@ def sample_points(
         files; null where nothing is valid), raster_crs, with `window_pixels` also window (the square row by row, the
         pixel of the point in its middle; null where a pixel is not valid or outside of the file), then the input's own
         columns but for the geometry; one called like one of these gets `_input` behind its name. Points that no item
-        holds have no row.
+        holds have no row. Items that hold a point but could not be indexed are an error or, where
+        `ReadOptions.on_error` says so, have rows of null, with a warning.
 
     Raises:
         EmptySelectionError: no item holds any of the points.
+        RasteretTorchError: an item or a tile that cannot be read; none of the items can.
         InputError: no points, or bands whose values no common type holds exactly.
     """
     chosen = AreaOptions(**options)
@@ -126,7 +130,7 @@ def _hits(asked: Request) -> Hits:
     """Finds the items of every point: boxes first, then the pixels of their files; one band's is enough."""
     runtime = asked.collection.runtime
     x, y = _coordinates(asked)
-    rows = asked.candidates((float(x.min()), float(y.min()), float(x.max()), float(y.max())))
+    rows = asked.around((float(x.min()), float(y.min()), float(x.max()), float(y.max())))
     if not len(rows):
         return Hits(rows, rows)
     point, owner = _near(asked, rows, x, y)
@@ -135,9 +139,22 @@ def _hits(asked: Request) -> Hits:
         left = np.flatnonzero(~held)
         if len(left):
             held[left] = _held(asked, band, Hits(point[left], owner[left]), x, y)
+    left = np.flatnonzero(~held & asked.lost[owner].all(axis=1))
+    if len(left):
+        held[left] = _in_footprints(asked, Hits(point[left], owner[left]), x, y)
     point, row = point[held], owner[held]
+    _say_lost(asked, row)
     order = np.lexsort((row, runtime.start_us[row], point))
     return Hits(point[order], row[order])
+
+
+def _say_lost(asked: Request, rows: Ints) -> None:
+    """Items that hold points and have bands that cannot be read are errors, or have no values there, with a warning."""
+    for row in np.unique(rows[asked.lost[rows].any(axis=1)]):
+        error = asked.obstacle(int(row))
+        if asked.options.read.on_error == "raise":
+            raise error
+        warnings.warn(f"left invalid: {error}", stacklevel=2)
 
 
 def _coordinates(asked: Request) -> tuple[Floats, Floats]:
@@ -171,7 +188,6 @@ def _held(asked: Request, band: str, hits: Hits, x: Floats, y: Floats) -> NDArra
     for crs_id in np.unique(crs_ids):
         at = np.flatnonzero(crs_ids == crs_id)
         if crs_id < 0:
-            runtime.source(int(hits.row[at[0]]), band)  # says what is wrong with it
             continue
         distinct, back = np.unique(hits.point[at], return_inverse=True)
         px, py = project_points(x[distinct], y[distinct], asked.areas.crs, runtime.crs_list[crs_id])
@@ -183,10 +199,29 @@ def _held(asked: Request, band: str, hits: Hits, x: Floats, y: Floats) -> NDArra
     return held
 
 
+def _in_footprints(asked: Request, hits: Hits, x: Floats, y: Floats) -> NDArray[np.bool_]:
+    """Whether the footprint of each row holds the point: all that is known of where files are that cannot be read."""
+    rows, back = np.unique(hits.row, return_inverse=True)
+    shapes = shapely.from_wkb(asked.collection.geometry.take(pa.array(rows)).to_numpy(), on_invalid="ignore")
+    lon, lat = project_points(x[hits.point], y[hits.point], asked.areas.crs, parse_crs(CRS84))
+    held: NDArray[np.bool_] = shapely.intersects_xy(shapes[back.ravel()], lon, lat)
+    return held
+
+
 def _common(asked: Request, rows: Ints) -> np.dtype[Any]:
-    """The dtype of column `value`, which holds the pixels of all files exactly."""
+    """The dtype of column `value`, which holds the pixels of all files exactly.
+
+    Raises:
+        InputError: there is none.
+        RasteretTorchError: none of the files can be read.
+    """
     runtime = asked.collection.runtime
-    dtypes = {runtime.source(int(row), band).header.image.dtype for row in rows for band in asked.bands}
+    known = ~asked.lost[rows]
+    if not known.any():
+        raise asked.obstacle(int(rows[0]))
+    dtypes = {
+        runtime.source(int(rows[at]), asked.bands[band]).header.image.dtype for at, band in np.argwhere(known).tolist()
+    }
     dtype = common_dtype(sorted(dtypes, key=str))
     widest = max((kind.itemsize * 8 for kind in dtypes if kind.kind in "iu"), default=0)
     if dtype.kind not in "iufb" or (dtype.kind == "f" and widest > EXACT_FLOAT_BITS):
@@ -211,13 +246,15 @@ def _in_order(
     row, point = hits.row[order], hits.point[order]
     alike: dict[bytes, list[int]] = {}  # the bands of an item lie in one CRS, but for rare ones
     for number, band in enumerate(asked.bands):
-        alike.setdefault(runtime.grids(band)[2][row].tobytes(), []).append(number)
+        crs_ids = np.where(asked.lost[row, number], -1, runtime.grids(band)[2][row])
+        alike.setdefault(crs_ids.tobytes(), []).append(number)
     parts: list[Found] = []
     for numbers in alike.values():
-        x, y = (side[point] for side in _coordinates(asked))
-        _project(asked, row, asked.bands[numbers[0]], x, y)
+        at = np.flatnonzero(~asked.lost[row, numbers[0]])
+        x, y = (side[point[at]] for side in _coordinates(asked))
+        _project(asked, row[at], asked.bands[numbers[0]], x, y)
         some = replace(asked, bands=tuple(asked.bands[number] for number in numbers))
-        parts.append(read(some, Pairs(row, x, y)))
+        parts.append(read(some, Pairs(row[at], x, y)).spread(at, len(row)))
     back = np.argsort(order)
     if len(parts) == 1:
         return parts[0].values[back], parts[0].valid[back]
@@ -228,17 +265,11 @@ def _in_order(
 
 
 def _project(asked: Request, row: Ints, band: str, x: Floats, y: Floats) -> None:
-    """Points into the CRSs of the files of a band, in place.
-
-    Raises:
-        RasteretTorchError: a file without a CRS.
-    """
+    """Points into the CRSs of the files of a band, in place."""
     runtime = asked.collection.runtime
     transforms, shapes, crs_ids = runtime.grids(band)
     for crs_id in np.unique(crs_ids[row]):
         at = np.flatnonzero(crs_ids[row] == crs_id)
-        if crs_id < 0:
-            raise asked.obstacle(int(row[at[0]]))
         x[at], y[at] = project_points(x[at], y[at], asked.areas.crs, runtime.crs_list[crs_id])
         if runtime.crs_list[crs_id].is_geographic:
             x[at] = onto_grids(x[at], transforms[row[at]], shapes[row[at]])
@@ -301,7 +332,7 @@ def _table(asked: Request, samples: Samples, more: dict[str, pa.Array]) -> pa.Ta
                 times.take(at),
                 pa.array(list(asked.bands)).take(pa.array(samples.band)),
                 pa.array(samples.values, mask=~samples.valid),
-                labels.take(pa.array(crs_ids)),
+                labels.take(pa.array(crs_ids, mask=crs_ids < 0)),
             ),
             strict=True,
         )

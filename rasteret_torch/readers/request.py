@@ -69,17 +69,32 @@ class Request:
             RasteretTorchError: an item there that could not be indexed, or has no place of its own; where the options
                 say not to raise, it is left out with a warning.
         """
+        rows = self.around(bounds)
+        if self.options.read.on_error == "raise":
+            return rows
+        lost = self.lost[rows].any(axis=1)
+        for row in rows[lost]:
+            warnings.warn(f"left out: {self.obstacle(int(row))}", stacklevel=2)
+        return rows[~lost]
+
+    def around(self, bounds: Bounds) -> Rows:
+        """The same, with the items there that cannot be read: those of `lost`, and those known by footprints only.
+
+        Raises:
+            RasteretTorchError: an item there that has no place of its own, unless the options say not to raise.
+        """
         crs, runtime = self.areas.crs, self.collection.runtime
         west, south, east, north = np.array(bounds) + np.array([-self.slack, -self.slack, self.slack, self.slack])
         box = wrapped((west, south, east, north), crs)
-        if len(self._unplaced):
-            self._check_unplaced(box)
         rows = runtime.find(box, crs=crs)
         if self._counts_on:  # such boxes are looked for where they are, too
             turned = [runtime.find((west + turn, south, east + turn, north), crs=crs) for turn in TURNS_DEG]
             rows = np.unique(np.concatenate([rows, *turned]))
-        if self.options.read.on_error != "raise":
-            rows = self._readable(rows)
+        if len(self._unplaced):
+            unplaced = self._unplaced_in(box)
+            if len(unplaced) and self.options.read.on_error == "raise":
+                raise self.obstacle(int(unplaced[0]))
+            rows = np.union1d(rows, unplaced)
         return rows[np.argsort(runtime.start_us[rows], kind="stable")]
 
     @functools.cached_property
@@ -102,31 +117,21 @@ class Request:
 
     @functools.cached_property
     def _unplaced(self) -> Rows:
-        """Rows without a grid: their headers could not be read, or state no place."""
-        return np.flatnonzero(np.isnan(self.collection.runtime.bounds()).any(axis=1))
+        """Rows without a grid: their headers could not be read, or state no place, or no CRS."""
+        runtime = self.collection.runtime
+        stated = [runtime.grids(band)[2] >= 0 for band in self.collection.bands]
+        return np.flatnonzero(np.isnan(runtime.bounds()).any(axis=1) | ~np.any(stated, axis=0))
 
     @functools.cached_property
-    def _incomplete(self) -> NDArray[np.bool_]:
-        """[N] whether one of the bands of a row has no header, or one that states no place."""
-        transforms = [self.collection.runtime.grids(band)[0] for band in self.bands]
-        return np.isnan(transforms).any(axis=(0, 2))
+    def lost(self) -> NDArray[np.bool_]:
+        """[N, band] whether a band of a row has no header, or one that states no place."""
+        grids = [self.collection.runtime.grids(band) for band in self.bands]
+        return np.stack([np.isnan(transforms).any(axis=1) | (crs_ids < 0) for transforms, _, crs_ids in grids], axis=1)
 
-    def _readable(self, rows: Rows) -> Rows:
-        """The rows whose bands can all be read; the others are left out with a warning."""
-        incomplete = self._incomplete[rows]
-        for row in rows[incomplete]:
-            warnings.warn(f"left out: {self.obstacle(int(row))}", stacklevel=2)
-        return rows[~incomplete]
-
-    def _check_unplaced(self, box: Bounds) -> None:
-        """An item that is known to lie here but cannot be read is an error, or left out with a warning."""
-        runtime = self.collection.runtime
+    def _unplaced_in(self, box: Bounds) -> Rows:
+        """Items without a grid whose footprints say that they lie here."""
         lonlat = project_bounds(box, self.areas.crs, parse_crs(CRS84)) if box[0] <= box[2] else box
-        for row in np.intersect1d(self._unplaced, runtime.find(lonlat)):
-            error = self.obstacle(int(row))
-            if self.options.read.on_error == "raise":
-                raise error
-            warnings.warn(f"left out: {error}", stacklevel=2)
+        return np.intersect1d(self._unplaced, self.collection.runtime.find(lonlat))
 
     def obstacle(self, row: int) -> RasteretTorchError:
         """Why a row has no grid in a CRS."""
@@ -136,7 +141,7 @@ class Request:
             except RasteretTorchError as error:
                 return error
         item = self.collection.runtime.ids[row]
-        return CRSMismatchError(f"item {item!r} states no CRS, so no geometry can be laid over it; use rt.read_tiff")
+        return CRSMismatchError(f"item {item!r} states no CRS, so no geometry can be laid over it; add a column 'proj:epsg' or 'crs' with it, or use rt.read_tiff")
 
     def nothing_found(self) -> EmptySelectionError:
         """What to say when no geometry meets an item."""

@@ -5,6 +5,7 @@ import warnings
 import geopandas as gpd
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import rasterio
 import rasterio.mask
@@ -175,12 +176,21 @@ def test_an_item_known_to_lie_here_that_cannot_be_read_is_not_passed_over(dated,
     centre = (dated.bounds[0] + dated.bounds[2]) / 2, (dated.bounds[1] + dated.bounds[3]) / 2
     grid = dated.runtime.grid(0, "B1")
     kept = rt.ReadOptions(on_error="nodata")
-    for read in (collection.get_numpy, collection.get_xarray, collection.get_gdf, collection.sample_points):
-        place = centre if read == collection.sample_points else dated.bounds
+    for read in (collection.get_numpy, collection.get_xarray, collection.get_gdf):
         with pytest.raises(InputError, match="scene_20200219"):
-            read(place, bands)
+            read(dated.bounds, bands)
         with pytest.warns(UserWarning, match="left out: item 'scene_20200219'"):
-            assert read(place, bands, read=kept) is not None
+            assert read(dated.bounds, bands, read=kept) is not None
+    with pytest.raises(InputError, match="scene_20200219"):
+        collection.sample_points(centre, bands)
+    with pytest.warns(UserWarning, match="left invalid: item 'scene_20200219'"):
+        sampled = collection.sample_points(centre, bands, read=kept).to_pylist()
+    expected = dated.sample_points(centre, bands).to_pylist()
+    lost = {"record_id": "scene_20200219", "band": "B1"}
+    assert [row["value"] for row in sampled] == [
+        None if lost.items() <= row.items() else row["value"] for row in expected
+    ]
+    assert [row["record_id"] for row in sampled] == [row["record_id"] for row in expected]
     with pytest.warns(UserWarning, match="left out"):
         _, entries = collection.get_numpy(dated.bounds, bands, return_ids=True, read=kept)
     assert entries.column("record_id").to_pylist() == ["scene_20200101", "scene_20210630"]
@@ -195,3 +205,17 @@ def test_an_item_known_to_lie_here_that_cannot_be_read_is_not_passed_over(dated,
     away = (dated.bounds[0] + 1, 45.0, dated.bounds[0] + 1.1, 45.1)
     with pytest.raises(rt.errors.EmptySelectionError):
         collection.get_numpy(away, bands)
+
+
+def test_a_point_of_which_one_band_could_not_be_indexed_keeps_its_rows(dated):
+    collection = _without_header(dated, 1, "B1", alone=False).where(pc.field("id") == "scene_20200219")
+    centre = (dated.bounds[0] + dated.bounds[2]) / 2, (dated.bounds[1] + dated.bounds[3]) / 2
+    kept = rt.ReadOptions(on_error="nodata")
+    with pytest.raises(InputError, match="scene_20200219"):
+        collection.sample_points(centre, "B1")  # B2 says where the item lies
+    with pytest.warns(UserWarning, match="left invalid"):
+        rows = collection.sample_points(centre, ["B1", "B2"], match="latest", window_pixels=3, read=kept).to_pylist()
+    assert [(row["band"], row["value"] is None) for row in rows] == [("B1", True), ("B2", False)]
+    assert rows[0]["window"] == [None] * 9
+    with pytest.warns(UserWarning, match="left invalid"), pytest.raises(InputError, match="scene_20200219"):
+        collection.sample_points(centre, "B1", read=kept)  # of which dtype would the column be?
