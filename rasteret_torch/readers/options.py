@@ -99,10 +99,7 @@ class AreaOptions:
             InputError: naming the keyword.
         """
         check_resampling(self.resampling)
-        if not isinstance(self.read, ReadOptions):
-            raise InputError(f"read is {self.read!r}; pass rt.ReadOptions(...)")
-        if self.read.on_error == "replace":
-            raise InputError("ReadOptions.on_error='replace' is for training samples; choose 'raise' or 'nodata'")
+        check_read(self.read)
         _ = self.pixel
 
     @property
@@ -123,6 +120,18 @@ def check_resampling(resampling: Any) -> None:
     """
     if resampling is not None and resampling not in get_args(Resampling):
         raise InputError(f"resampling is {resampling!r}; choose one of {get_args(Resampling)}")
+
+
+def check_read(read: Any) -> None:
+    """Only options that a reader can follow: it has no other sample to give in the place of one that failed.
+
+    Raises:
+        InputError: no `ReadOptions`, or such as are for training.
+    """
+    if not isinstance(read, ReadOptions):
+        raise InputError(f"read is {read!r}; pass rt.ReadOptions(...)")
+    if read.on_error == "replace":
+        raise InputError("ReadOptions.on_error='replace' is for training samples; choose 'raise' or 'nodata'")
 
 
 def takes_area_options[**P, R](reader: Callable[P, R]) -> Callable[P, R]:

@@ -20,6 +20,7 @@ from rasteret_torch.index.stats import BandStats, CollectionStats
 from rasteret_torch.read import ChipPixels, ChipPlan, ReadOptions, pipeline, plan_window
 from rasteret_torch.read.access import backend_for
 from rasteret_torch.read.needs import bundles
+from rasteret_torch.readers.options import check_read
 from rasteret_torch.readers.tally import Tally, tally_of
 from rasteret_torch.store import StorageBackend
 
@@ -104,8 +105,7 @@ def stats(
         InputError: a band of complex numbers, no item has a header of it, or a file does not have the level.
         StoreError, TiffError: a file that cannot be read.
     """
-    if read.on_error == "replace":
-        raise InputError("ReadOptions.on_error='replace' is for training samples; choose 'raise' or 'nodata'")
+    check_read(read)
     names = collection.check_bands(bands)
     chosen = collection if split is None else collection.select_split(split, split_column)
     runtime = chosen.runtime

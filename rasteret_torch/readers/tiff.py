@@ -10,6 +10,7 @@ from rasteret_torch.errors import BandNotFoundError, InputError, RasteretTorchEr
 from rasteret_torch.geo import Window
 from rasteret_torch.ingest.headers import read_headers
 from rasteret_torch.read import Raster, ReadOptions, pipeline, plan_window
+from rasteret_torch.readers.options import check_read
 from rasteret_torch.store import StorageBackend
 from rasteret_torch.tiff.model import TiffHeader
 
@@ -32,7 +33,7 @@ def read_tiff(
         level: 0 is full resolution, 1 the first overview.
         bands: sample numbers from 0 (as `band_index` in an index), or band names of the file; None reads all.
         backend: byte source; None reads the path or URL directly.
-        read: how the bytes are fetched.
+        read: how the bytes are fetched; with `on_error="nodata"`, tiles that cannot be read are not valid.
 
     Returns:
         data and valid (band, row, col) in the dtype of the file, and their grid; its crs is None, and its transform the
@@ -41,8 +42,9 @@ def read_tiff(
     Raises:
         ObjectNotFoundError, AccessDeniedError, FetchError, DeadlineExceededError: the bytes did not come.
         NotATiffError, CorruptTiffError, UnsupportedTiffError: the file cannot be read; the message names the tag.
-        BandNotFoundError, InputError: no such band, level or window.
+        BandNotFoundError, InputError: no such band, level or window, or `on_error="replace"`.
     """
+    check_read(read)
     path = str(href)
     header = read_headers(
         [path], backend=backend, policy=read.fetch_policy(), timeout_s=read.header_timeout_s, progress=False

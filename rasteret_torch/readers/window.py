@@ -29,7 +29,7 @@ from rasteret_torch.read import (
 from rasteret_torch.read.access import backend_for
 from rasteret_torch.read.plan import WholeItem
 from rasteret_torch.read.steps import GroupBy, steps_of
-from rasteret_torch.readers.options import check_resampling
+from rasteret_torch.readers.options import check_read, check_resampling
 from rasteret_torch.readers.request import default_resampling
 from rasteret_torch.readers.stream import check_fits
 from rasteret_torch.store import CloudConfig, StorageBackend
@@ -72,7 +72,7 @@ def read_window(
         scaled: gives what pixels measure, as floats; see `AreaOptions`.
         bbox, date_range, cloud_cover_lt, split, split_column: filters, see `Collection.subset`; items that do not pass
             are left out.
-        read: how the bytes are fetched.
+        read: how the bytes are fetched; with `on_error="nodata"`, what cannot be read is not valid.
         backend: byte source; None takes what the catalog says of the collection's `data_source`, else nothing but URLs.
         cloud_config: makes a backend; instead of `backend`.
         progress: shows a bar, step by step.
@@ -82,13 +82,14 @@ def read_window(
         covers are nodata (else 0) and not valid.
 
     Raises:
-        InputError: unknown ids or empty bounds.
+        InputError: unknown ids, empty bounds, or `on_error="replace"`.
         EmptySelectionError: none of the items passes the filters, or has a pixel within the bounds.
         BandNotFoundError: unknown bands.
         CRSMismatchError: items in several CRSs, and no `target_crs`.
     """
     names = collection.check_bands(bands)
     check_resampling(resampling)
+    check_read(read)
     sides = bounds_of(bounds)
     if isinstance(item_ids, pa.Array | pa.ChunkedArray):
         item_ids = item_ids.to_pylist()

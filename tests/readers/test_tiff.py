@@ -66,6 +66,8 @@ def test_a_window_off_the_image_is_all_nodata(tiff):
 def test_wrong_arguments_say_what_is_there(tiff):
     with pytest.raises(BandNotFoundError, match="choose from 0 to 2"):
         rt.read_tiff(tiff, bands=[3])
+    with pytest.raises(InputError, match="choose 'raise' or 'nodata'"):
+        rt.read_tiff(tiff, read=rt.ReadOptions(on_error="replace"))
     with pytest.raises(InputError, match="levels 0 to 0"):
         rt.read_tiff(tiff, level=1)
     with pytest.raises(InputError, match="at least 1"):

@@ -5,6 +5,7 @@ import pytest
 import rasterio
 from rasterio.windows import from_bounds
 
+import rasteret_torch as rt
 from rasteret_torch.errors import BandNotFoundError, CRSMismatchError, EmptySelectionError, InputError
 
 
@@ -49,6 +50,8 @@ def test_zones(two_zones):
         ({"res": "fine"}, InputError, "res"),
         ({"res": 1e-9}, InputError, "GiB"),
         ({"resampling": "lanczos"}, InputError, "bilinear"),
+        ({"read": rt.ReadOptions(on_error="replace")}, InputError, "choose 'raise' or 'nodata'"),
+        ({"read": {"attempts": 2}}, InputError, "ReadOptions"),
         ({"bounds": (1, 1, 0, 0)}, InputError, "box"),
         ({"bounds": (1, 1, 0)}, InputError, "box"),
         ({"bounds": None}, InputError, "box"),
