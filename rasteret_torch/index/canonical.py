@@ -30,11 +30,13 @@ _GEOARROW = {
 
 
 def check_required(schema: pa.Schema, what: str) -> None:
-    """Refuses a table without the columns of a collection.
+    """Refuses a table without the columns of a collection, or with two of one name.
 
     Raises:
-        InputError: naming what is missing.
+        InputError: naming them.
     """
+    if twice := sorted({name for name in schema.names if schema.names.count(name) > 1}):
+        raise InputError(f"{what} has more than one column of the names {twice}; rename them, or leave them out")
     missing = [name for name in s.REQUIRED_COLUMNS if schema.get_field_index(name) < 0]
     if missing:
         raise InputError(

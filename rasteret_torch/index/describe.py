@@ -67,7 +67,7 @@ def extent(table: pa.Table) -> Bounds:
     """
     boxes = query.bbox_columns(table)
     if np.isnan(boxes).all():
-        raise InputError("no item of this collection has a place")
+        raise InputError(f"none of the {len(boxes)} items has a place; see the columns status and error")
     crossing = boxes[:, 0] > boxes[:, 2]  # these reach both ends of the longitude axis
     west, east = np.where(crossing, -180.0, boxes[:, 0]), np.where(crossing, 180.0, boxes[:, 2])
     sides = np.nanmin(west), np.nanmin(boxes[:, 1]), np.nanmax(east), np.nanmax(boxes[:, 3])

@@ -14,6 +14,7 @@ from rasteret_torch.index import Collection, load, locate, snapshot
 from rasteret_torch.ingest.shards import Shards
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_MAX_NAME = 200  # characters; file systems take 255, and checkpoints of a build have longer names than it
 
 
 def check_name(name: str) -> str:
@@ -24,6 +25,8 @@ def check_name(name: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise InputError(f"name {name!r} must begin with a letter or digit and hold only letters, digits, . _ and -")
+    if len(name) > _MAX_NAME:
+        raise InputError(f"name {name[:40]!r}… has {len(name)} characters, more than {_MAX_NAME}; choose a shorter one")
     return name
 
 

@@ -141,7 +141,10 @@ class Request:
             except RasteretTorchError as error:
                 return error
         item = self.collection.runtime.ids[row]
-        return CRSMismatchError(f"item {item!r} states no CRS, so no geometry can be laid over it; add a column 'proj:epsg' or 'crs' with it, or use rt.read_tiff")
+        return CRSMismatchError(
+            f"item {item!r} states no CRS, so no geometry can be laid over it; "
+            "add a column 'proj:epsg' or 'crs' with it, or use rt.read_tiff"
+        )
 
     def nothing_found(self) -> EmptySelectionError:
         """What to say when no geometry meets an item."""

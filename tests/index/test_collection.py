@@ -309,6 +309,8 @@ def test_as_collection_checks(dated):
         as_collection(table.drop_columns(["assets"]))
     with pytest.raises(InputError, match="more than once"):
         as_collection(pa.concat_tables([table, table]))
+    with pytest.raises(InputError, match=r"more than one column of the names \['id'\]"):
+        as_collection(table.append_column("id", table["id"]))
     with pytest.raises(InputError, match="int is no table"):
         as_collection(3)
     for form in (table, table.to_reader(), dated.to_reader(), pa.dataset.dataset(table)):

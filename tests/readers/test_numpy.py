@@ -66,6 +66,18 @@ def test_a_time_series_lies_on_the_grid_of_its_first_item(naip):
     np.testing.assert_array_equal(series[:, inside], raster.data[:, 0][:, inside])
 
 
+def test_items_that_state_no_crs_are_named(naip):
+    """Rows of other makers may have headers and footprints, and no CRS."""
+    table = naip.head(1).to_table(["id", "datetime", "geometry", "assets", "R_metadata"])
+    fields = [field.name for field in table["R_metadata"].type][:17]
+    headers = pa.Table.from_struct_array(table["R_metadata"]).select(fields).to_struct_array()
+    lost = rt.as_collection(table.set_column(4, "R_metadata", headers))
+    place = shapely.box(*lost.bounds)
+    for read, where in ((lost.get_numpy, place), (lost.get_gdf, place), (lost.sample_points, place.centroid)):
+        with pytest.raises(CRSMismatchError, match=r"states no CRS.*add a column 'proj:epsg'"):
+            read(where, "R")
+
+
 def test_geometries_in_lonlat_are_projected(naip):
     plot = shapely.Point(486_660, 5_208_367).buffer(287.3)
     lonlat = gpd.GeoSeries([plot], crs=UTM14).to_crs(4326)
