@@ -19,8 +19,11 @@ class Raster:
         data: (band, row, col), in the dtype of the file.
         valid: bool, (band, row, col): False for nodata, masked, transparent and uncovered pixels.
         grid: the place of the pixels.
+        color_map: uint16, (3, entries): red, green and blue of each number from 0, where the pixels are those of class
+            rasters that all state the same; else None.
     """
 
     data: NDArray[Any]
     valid: NDArray[np.bool_]
     grid: Grid
+    color_map: NDArray[np.uint16] | None = None

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm, ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from rasteret_torch.errors import BandNotFoundError, InputError
-from rasteret_torch.geo import epsg_of
+from rasteret_torch.geo import Bounds, epsg_of
 from rasteret_torch.index.stats import BandStats, CollectionStats
 from rasteret_torch.read import Raster
 from rasteret_torch.readers.plot import figure_of
 
 MOST_PX = 4000  # a side; of larger rasters every so many pixels are drawn
+LEGEND_ENTRIES = 24
+UINT16_MAX = 65535
 
 
 def plot_raster(
     raster: Raster,
     bands: Sequence[int] | int | None = None,
     *,
-    cmap: str = "viridis",
+    cmap: str | None = None,
     stretch: tuple[float, float] = (2.0, 98.0),
     title: str | None = None,
     label: str | None = None,
@@ -31,10 +37,12 @@ def plot_raster(
 ) -> Figure:
     """Draws a raster in its own coordinates: three bands as red, green and blue, one in colours with a scale.
 
+    A band of classes with a palette (`Raster.color_map`) is drawn in its colours, with a legend of those in sight.
+
     Args:
         raster: data (band, row, col), as `read_window` and `read_tiff` give it; what is not valid stays light grey.
         bands: three numbers from 0, or one; None takes the first three, of fewer the first.
-        cmap: colours of one band.
+        cmap: colours of one band; None takes its palette, else "viridis".
         stretch: percentiles of the valid pixels that become the ends of the scale, of each band for itself.
         title: above the picture.
         label: beside the scale of one band.
@@ -73,16 +81,11 @@ def plot_raster(
         colours = np.clip((data - ends[:, 0]) / np.maximum(ends[:, 1] - ends[:, 0], 1e-12), 0, 1)
         opaque = valid.all(axis=0)[None].astype(float)
         ax.imshow(np.moveaxis(np.concatenate([colours, opaque]), 0, -1), extent=extent, interpolation="nearest")
+    elif raster.color_map is not None and cmap is None:
+        _draw_classes(ax, np.ma.masked_where(~valid[0], data[0]), raster.color_map.T / UINT16_MAX, extent, label)
     else:
-        low, high = float(limits[0][0]), float(limits[0][1])
-        shown = ax.imshow(
-            np.ma.masked_where(~valid[0], data[0]),
-            extent=extent,
-            cmap=cmap,
-            vmin=low,
-            vmax=high,
-            interpolation="nearest",
-        )
+        pixels, scale = np.ma.masked_where(~valid[0], data[0]), Normalize(float(limits[0][0]), float(limits[0][1]))
+        shown = ax.imshow(pixels, extent=extent, cmap=cmap or "viridis", norm=scale, interpolation="nearest")
         bar = figure.colorbar(shown, ax=ax, shrink=0.8, aspect=30, pad=0.02, extend="both")
         bar.ax.tick_params(labelsize=8)
         bar.set_label(label or "", fontsize=9)
@@ -90,6 +93,30 @@ def plot_raster(
     if title is not None:
         ax.set_title(title, fontsize=11)
     return figure
+
+
+def _draw_classes(
+    ax: Axes, classes: NDArray[Any], colours: NDArray[np.float64], extent: Bounds, label: str | None
+) -> None:
+    """Numbers in the colours of their palette [entries, 3]; those beyond it stay light grey, as what is not valid."""
+    listed = ListedColormap(colours.tolist())
+    inside = np.ma.masked_outside(classes, 0, len(colours) - 1)
+    norm = BoundaryNorm(np.arange(len(colours) + 1) - 0.5, len(colours))
+    ax.imshow(inside, extent=extent, cmap=listed, norm=norm, interpolation="nearest")
+    present = np.unique(inside.compressed()).astype(int).tolist()
+    if 0 < len(present) <= LEGEND_ENTRIES:
+        patches = [Patch(color=listed(number), label=str(number)) for number in present]
+        ax.legend(
+            handles=patches,
+            title=label,
+            loc="upper left",
+            bbox_to_anchor=(1.0, 1.0),
+            ncols=-(-len(present) // 12),
+            frameon=False,
+            fontsize=8,
+            title_fontsize=9,
+            handlelength=1,
+        )
 
 
 def _chosen(bands: Sequence[int] | int | None, count: int) -> list[int]:

@@ -37,7 +37,7 @@ def read_tiff(
 
     Returns:
         data and valid (band, row, col) in the dtype of the file, and their grid; its crs is None, and its transform the
-        identity, where the file has none.
+        identity, where the file has none; `color_map` where it has a palette.
 
     Raises:
         ObjectNotFoundError, AccessDeniedError, FetchError, DeadlineExceededError: the bytes did not come.
@@ -57,7 +57,7 @@ def read_tiff(
     area = Window(0, 0, layout.height, layout.width) if window is None else Window.of(window)
     plan = plan_window(path, header, area, level=level, samples=_samples(path, header, bands))
     data, valid = pipeline(read, backend).read([plan])[0]
-    return Raster(data[0], valid[0], plan.grid)
+    return Raster(data[0], valid[0], plan.grid, header.color_map)
 
 
 def _samples(path: str, header: TiffHeader, bands: Sequence[int | str] | int | str | None) -> list[int]:

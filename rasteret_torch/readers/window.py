@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rasteret_torch.errors import CRSMismatchError, EmptySelectionError, InputError, RasteretTorchError
@@ -79,7 +81,7 @@ def read_window(
 
     Returns:
         data and valid (band, row, col), or (time, band, row, col) with `group_by`; north-up grid. Pixels that no item
-        covers are nodata (else 0) and not valid.
+        covers are nodata (else 0) and not valid. `color_map` where all files have the same palette.
 
     Raises:
         InputError: unknown ids, empty bounds, or `on_error="replace"`.
@@ -117,7 +119,8 @@ def read_window(
             f"such as {runtime.ids[rows[0]]!r}; bounds are in target_crs, else in the items' CRS"
         )
     data, valid = _pixels(pipeline(read, backend_for(collection, backend, cloud_config)), plan, progress=progress)
-    return Raster(data, valid, grid) if group_by is not None else Raster(data[0], valid[0], grid)
+    colors = None if scaled else _color_map(sources)
+    return Raster(data, valid, grid, colors) if group_by is not None else Raster(data[0], valid[0], grid, colors)
 
 
 def _sources(
@@ -137,6 +140,14 @@ def _sources(
                 raise
             warnings.warn(f"left invalid: {error}", stacklevel=3)
     return found
+
+
+def _color_map(sources: Mapping[int, Sequence[Source]]) -> NDArray[np.uint16] | None:
+    """The palette that all files state."""
+    first, *others = (source.header.color_map for several in sources.values() for source in several)
+    if first is None or not all(one is not None and np.array_equal(one, first) for one in others):
+        return None
+    return first
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pyarrow as pa
 import pytest
+import rasterio
 import shapely
 from affine import Affine
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
 from places import boxes_collection, shapes_collection, tiled_collection
+from tiffs import write_tiff
 
 import rasteret_torch as rt
 from rasteret_torch.errors import BandNotFoundError, InputError
@@ -125,6 +127,22 @@ def test_rasters_in_colours_and_alone():
     assert alone.axes[0].images[0].get_array().mask.sum() == 25
     assert alone.axes[1].get_ylabel() == "NDVI"
     assert plot_raster(raster(1)).axes[0].images[0].get_array().shape == (20, 30)
+
+
+def test_classes_have_the_colours_of_their_palette(tmp_path):
+    path = write_tiff(tmp_path / "scene_20200101.tif", np.arange(240, dtype="uint8").reshape(1, 12, 20) % 3, nodata=0)
+    with rasterio.open(path, "r+") as file:
+        file.write_colormap(1, {1: (255, 0, 0), 2: (0, 128, 255)})
+    collection = rt.build_from_files(path, filename_regex=r"scene_(?P<date>\d{8})\.tif", progress=False)
+    window = collection.read_window("scene_20200101", collection.runtime.grid(0, "B1").bounds, 10, "B1")
+    for shown in (window, rt.read_tiff(path)):
+        axis = plot_raster(shown, label="cover").axes[0]
+        colours = axis.images[0].to_rgba(axis.images[0].get_array())
+        np.testing.assert_allclose(colours[0, 1:3, :3], [[1, 0, 0], [0, 128 / 255, 1]], atol=1e-6)
+        assert axis.images[0].get_array().mask[0, 0]  # nodata
+        assert [text.get_text() for text in axis.get_legend().get_texts()] == ["1", "2"]
+    assert len(plot_raster(window, cmap="magma").axes) == 2  # with a scale
+    assert collection.read_window("scene_20200101", window.grid.bounds, 10, "B1", scaled=True).color_map is None
 
 
 def test_large_rasters_are_thinned(monkeypatch):
