@@ -75,7 +75,7 @@ def _parse(href: str, match: re.Match[str], date_format: str) -> FileName:
     item = name
     for start, stop in sorted((match.span(key) for key in _WITHIN_ITEM if groups.get(key)), reverse=True):
         item = item[:start] + item[stop:]
-    stem = re.sub(r"([_.-])[_.-]+", r"\1", item.rsplit(".", 1)[0]).strip("_.-") or name
+    stem = re.sub(r"([_.-])[_.-]+", r"\1", item.rsplit(".", 1)[0]).strip("_.-") or name.rsplit(".", 1)[0]
     rest = tuple((key, value) for key, value in groups.items() if key not in (*_TIME_GROUPS, *_WITHIN_ITEM))
     folder = href[: len(href.split("?", 1)[0]) - len(name)]
     return FileName(href, folder + item, stem, groups.get("band"), _times(groups, date_format, name), rest)

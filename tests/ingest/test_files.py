@@ -21,6 +21,7 @@ from rasteret_torch.errors import (
 )
 from rasteret_torch.index import Collection, dates, load
 from rasteret_torch.ingest import build_from_files
+from rasteret_torch.ingest.names import parse_names, unique_ids
 
 NAIP = r"m_(?P<quad>\d+)_.._\d+_\d+_(?P<date>\d{8})\.tif"
 
@@ -109,6 +110,8 @@ def test_files_that_differ_in_their_band_are_one_item(tmp_path):
     assert two.bands == ["B8A", "B02"]
     with pytest.raises(BandNotFoundError, match=r"no file name has band \['B99'\]; they have \['B02', 'B03', 'B8A'\]"):
         build(tmp_path, filename_regex=regex, bands=["B99"])
+    bare = parse_names(["of_may/B02.tif", "of_june/B02.tif"], r"(?P<band>B\d\d)", "%Y")
+    assert unique_ids(bare) == ["of_may_B02", "of_june_B02"]
 
 
 def test_two_files_of_one_band_are_refused(tmp_path):
