@@ -110,7 +110,7 @@ def test_files_that_differ_in_their_band_are_one_item(tmp_path):
     assert two.bands == ["B8A", "B02"]
     with pytest.raises(BandNotFoundError, match=r"no file name has band \['B99'\]; they have \['B02', 'B03', 'B8A'\]"):
         build(tmp_path, filename_regex=regex, bands=["B99"])
-    bare = parse_names(["of_may/B02.tif", "of_june/B02.tif"], r"(?P<band>B\d\d)", "%Y")
+    bare = parse_names(["/s2/of_may/B02.tif", "/s2/of_june/B02.tif"], r"(?P<band>B\d\d)", "%Y")
     assert unique_ids(bare) == ["of_may_B02", "of_june_B02"]
 
 
