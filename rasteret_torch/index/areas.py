@@ -91,6 +91,16 @@ def as_areas(value: Any, *, crs: Any = None, column: str | None = None) -> Areas
     return Areas(shapes, resolve_crs(parsed.crs, crs, assume_lonlat=parsed.assume_lonlat), columns)
 
 
+def areas_in(value: Any, *defaults: CRS) -> list[Areas]:
+    """Geometries of what people pass, in the CRS that they state; else in each of `defaults`, as alternatives.
+
+    Raises:
+        InputError: as `as_areas`.
+    """
+    parsed = _parsed(collected(value), None)
+    return [as_areas(parsed.shapes, crs=crs) for crs in (defaults if parsed.crs is None else (parsed.crs,))]
+
+
 def lonlat_shapes(value: Any) -> Shapes:
     """Geometries of what people pass, in lon/lat (CRS84); those that state no CRS are in lon/lat.
 
@@ -99,9 +109,8 @@ def lonlat_shapes(value: Any) -> Shapes:
     Raises:
         InputError: as `as_areas`.
     """
-    parsed = _parsed(collected(value), None)
     lonlat = parse_crs(CRS84)
-    areas = as_areas(parsed.shapes, crs=parsed.crs or lonlat)
+    (areas,) = areas_in(value, lonlat)
     shapes = np.empty(len(areas), object)
     moved = [project_shape(one, areas.crs, lonlat) for one in areas.shapes]
     shapes[:] = moved if same_crs(areas.crs, lonlat) else [whole(one) for one in moved]

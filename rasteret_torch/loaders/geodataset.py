@@ -11,7 +11,6 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import shapely
 import torch
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
@@ -20,13 +19,13 @@ from pyproj import CRS
 from torchgeo.datasets import GeoDataset
 
 from rasteret_torch.chips.survey import item_bounds
-from rasteret_torch.errors import EmptySelectionError, RasteretTorchError
+from rasteret_torch.errors import RasteretTorchError
 from rasteret_torch.geo import Grid, parse_crs, pixel_of, same_crs
 from rasteret_torch.index import Collection
 from rasteret_torch.loaders.combined import RasteretIntersectionDataset, RasteretUnionDataset
 from rasteret_torch.loaders.crossing import check_when_crossing
 from rasteret_torch.loaders.ledger import BadSample, check_budget
-from rasteret_torch.loaders.lookup import ROW, FrameLookup, first_grid, frame_of, placed_rows
+from rasteret_torch.loaders.lookup import FrameLookup, first_grid, frame_of, placed_rows, restricted
 from rasteret_torch.loaders.planning import plan_queries
 from rasteret_torch.loaders.plotting import Palette, plot_sample, rgb_bands_of
 from rasteret_torch.loaders.queries import Finish, Lost, Query, settled, slices_of
@@ -105,7 +104,8 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
             label_field: column whose number (or list of numbers) becomes `label`; of the first item of the chip.
             targets: what is to be learned, one or a list: `ColumnTargets`, `RasterTargets` or `VectorTargets`; or in
                 short the name of a column, a label collection or its path, or the path of a file of shapes.
-            geometries: areas (shapely, in `crs`) outside of which no chip is sampled.
+            geometries: areas outside of which no chip is sampled, in any form that the array readers take. Those that
+                state no CRS are in `crs`, or, where they meet no item there, in lon/lat.
             resampling: None interpolates linearly where the sample's dtype is a float and takes the nearest pixel else.
             mosaic: which items lie on top, the first valid pixel winning: the first of the "index", the "latest", or
                 that of "least_cloud" (`eo:cloud_cover`).
@@ -152,7 +152,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         self.bad_samples: list[BadSample] = []  # of this process, oldest first; anyone may take lines out
         self._failed = 0
         if geometries is not None:
-            self._restrict(geometries)
+            self.index = restricted(self.index, geometries)
 
     # The index -------------------------------------------------------------------------------------------------
 
@@ -167,14 +167,6 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
     def index(self, frame: gpd.GeoDataFrame) -> None:
         """Narrows the dataset to these rows and geometries (TorchGeo's splitters do this)."""
         self._frame, self._replaced, self._lookup = frame, True, None
-
-    def _restrict(self, geometries: Any) -> None:
-        areas = list(geometries) if hasattr(geometries, "__iter__") else [geometries]
-        clipped = self.index.clip(shapely.union_all(areas))
-        clipped = clipped[~clipped.geometry.is_empty & (clipped.geometry.area > 0)].sort_values(ROW)
-        if clipped.empty:
-            raise EmptySelectionError("geometries= lie outside of all items; give them in the CRS of the dataset")
-        self.index = clipped
 
     @property
     def crs(self) -> CRS:

@@ -15,11 +15,14 @@ from pyproj import CRS
 
 from rasteret_torch.chips.survey import item_bounds
 from rasteret_torch.errors import EmptySelectionError, InputError
-from rasteret_torch.geo import Grid
+from rasteret_torch.geo import Grid, parse_crs
+from rasteret_torch.geo.crs import CRS84
+from rasteret_torch.index.areas import areas_in, project_shape
 from rasteret_torch.index.runtime import RuntimeIndex
 
 ROW = "row"  # column of the GeoDataFrame: the item's row number in the collection
 COLUMNS = ("id", ROW)  # of the GeoDataFrame, in this order, before its geometry
+_MAX_DEGREES = 360.0  # longitudes may be counted from 0
 
 
 def placed_rows(runtime: RuntimeIndex, crs: CRS, band: str) -> NDArray[np.int64]:
@@ -57,6 +60,30 @@ def frame_of(runtime: RuntimeIndex, crs: CRS, band: str) -> gpd.GeoDataFrame:
     data = dict(zip(COLUMNS, (ids, rows), strict=True))
     boxes = shapely.box(*item_bounds(runtime, crs, band)[rows].T)
     return gpd.GeoDataFrame(data, index=intervals, geometry=boxes, crs=crs)
+
+
+def restricted(frame: gpd.GeoDataFrame, geometries: Any) -> gpd.GeoDataFrame:
+    """The items of a frame, cut to geometries of any form that `as_areas` takes.
+
+    Those that state no CRS are in the frame's; or, where none of them meets an item there, in lon/lat, as for readers.
+
+    Raises:
+        EmptySelectionError: none of them meets an item.
+        InputError: no geometries.
+    """
+    own = parse_crs(frame.crs)
+    first, *others = areas_in(geometries, own, parse_crs(CRS84))
+    is_degrees = np.abs(shapely.total_bounds(first.shapes)).max() <= _MAX_DEGREES
+    for areas in (first, *(others if is_degrees else [])):
+        ground = shapely.union_all([project_shape(shape, areas.crs, own) for shape in areas.shapes])
+        cut = frame.clip(ground)
+        cut = cut[~cut.geometry.is_empty & (cut.geometry.area > 0)].sort_values(ROW)
+        if not cut.empty:
+            return cut
+    raise EmptySelectionError(
+        f"geometries= have no ground in common with any item; state their CRS, or give them in that of the dataset "
+        f"({own.name}) or in lon/lat"
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

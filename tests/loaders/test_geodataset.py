@@ -9,6 +9,7 @@ import pickle
 import shutil
 import warnings
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -160,6 +161,11 @@ def test_geometries_restrict_where_chips_come_from(scenes):
     assert dataset.bounds[0].start == 1200
     for query in RandomPatchSampler(dataset, size=16, length=8, generator=0):
         assert area.buffer(6).contains(shapely.box(query[0].start, query[1].start, query[0].stop, query[1].stop))
+    lonlat = gpd.GeoSeries([area], crs=dataset.crs).to_crs(4326)
+    for form in (area, lonlat.to_frame("geometry"), lonlat.to_crs(3857), lonlat.iloc[0], lonlat.__geo_interface__):
+        again = rt.RasteretGeoDataset(scenes, geometries=form)
+        assert again.index["id"].tolist() == dataset.index["id"].tolist()
+        assert [side.start for side in again.bounds[:2]] == pytest.approx([1200, 4200], abs=0.1)
 
 
 def test_intersection_reads_both_sides_and_keeps_batches(scenes, labels):
