@@ -28,7 +28,7 @@ from rasteret_torch.read.plan import ChipPlan
 from rasteret_torch.read.spans import TileBytes, requests_for
 from rasteret_torch.read.stats import ReadStats
 from rasteret_torch.store import (
-    ByteBudget,
+    Budget,
     DiskCache,
     Fetcher,
     Part,
@@ -68,7 +68,7 @@ class Pipeline:
         self._lane = Lane(options.decode_threads)
         self.cache: TileCache[Tile] = tile_cache(options.tile_cache_nbytes, self._lane.share)
         self._flights: dict[TileKey, TileNeed] = {}
-        self._undecoded = ByteBudget(options.max_inflight_nbytes)
+        self._undecoded = Budget(options.max_inflight_nbytes)
         folder = options.disk_cache_dir
         self._disk = None if folder is None else DiskCache(folder, options.disk_cache_nbytes)
 

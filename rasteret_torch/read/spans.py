@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rasteret_torch.store import FetchPolicy, Request, coalesce
+from rasteret_torch.store import FetchPolicy, Part, Request, coalesce
 
 
 class TileBytes(NamedTuple):
@@ -24,5 +24,5 @@ def requests_for(tiles: Sequence[TileBytes], policy: FetchPolicy) -> list[Reques
 
 def _trimmed(request: Request, tiles: Sequence[TileBytes]) -> Request:
     end = max(part.start + tiles[part.span].likely_nbytes for part in request.parts)
-    parts = tuple(part._replace(nbytes=min(part.nbytes, end - part.start)) for part in request.parts)
+    parts = tuple(Part(span, start, min(nbytes, end - start)) for span, start, nbytes in request.parts)
     return Request(request.offset, end, parts)

@@ -16,13 +16,13 @@ from rasteret_torch.store.credentials import CloudConfig
 from rasteret_torch.store.disk_cache import DiskCache
 from rasteret_torch.store.fetch import Fetcher, fetcher, retries
 from rasteret_torch.store.fetch_backends import CloudBackend, ObstoreBackend, create_backend
-from rasteret_torch.store.fetch_budget import ByteBudget
+from rasteret_torch.store.fetch_budget import Budget
 from rasteret_torch.store.local import local_stamp, pread_head, pread_span
 from rasteret_torch.store.location import is_local, local_path, redact
 from rasteret_torch.store.policy import UNSTAMPED, FetchPolicy, ObjectStamp
 
 __all__ = [
-    "ByteBudget",
+    "Budget",
     "CloudBackend",
     "CloudConfig",
     "DiskCache",

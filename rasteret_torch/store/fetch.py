@@ -21,7 +21,7 @@ from rasteret_torch.store import runtime
 from rasteret_torch.store.backend import StorageBackend
 from rasteret_torch.store.credentials import CloudSettings
 from rasteret_torch.store.faults import UNSATISFIABLE_STATUS, Fault
-from rasteret_torch.store.fetch_budget import ByteBudget
+from rasteret_torch.store.fetch_budget import Budget
 from rasteret_torch.store.fetch_transport import (
     Answer,
     BackendTransport,
@@ -67,8 +67,8 @@ class Fetcher:
         self.policy = policy
         self._transport = transport
         self._reads_local_files = reads_local_files
-        self._slots = asyncio.Semaphore(policy.max_requests)
-        self._budget = ByteBudget(policy.max_inflight_nbytes)
+        self._slots = Budget(policy.max_requests)
+        self._budget = Budget(policy.max_inflight_nbytes)
 
     async def get(self, href: str, offset: int, nbytes: int, *, expect: ObjectStamp = UNSTAMPED) -> bytes:
         """As `get_view`, in memory of its own."""
@@ -121,7 +121,7 @@ class Fetcher:
 
     async def _read(self, ask: _Ask) -> Answer:
         reasons: list[str] = []
-        async with self._slots, self._budget.hold(ask.nbytes):
+        async with self._slots.hold(1), self._budget.hold(ask.nbytes):
             try:
                 async with asyncio.timeout(self.policy.range_timeout_s):
                     with runtime.use_network():

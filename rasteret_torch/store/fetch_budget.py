@@ -1,4 +1,4 @@
-"""A limit on the bytes that are asked for and not yet handed over."""
+"""A limit on what is asked for and not yet handed over: bytes, or requests."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ import asyncio
 from collections import deque
 
 
-class ByteBudget:
+class Budget:
     """First come, first served. Belongs to one event loop."""
 
-    def __init__(self, limit_nbytes: int) -> None:
-        self._limit = self._free = limit_nbytes
+    def __init__(self, limit: int) -> None:
+        self._limit = self._free = limit
         self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
 
-    def hold(self, nbytes: int) -> Held:
-        """Waits until `nbytes` are free and holds them (`async with`); a request above the limit goes alone."""
-        return Held(self, min(nbytes, self._limit))
+    def hold(self, count: int) -> Held:
+        """Waits until `count` are free and holds them (`async with`); who asks for more than the limit goes alone."""
+        return Held(self, min(count, self._limit))
 
-    async def take(self, nbytes: int) -> None:
-        """Waits until `nbytes` are free and counts them as used."""
-        if not self._queue and nbytes <= self._free:
-            self._free -= nbytes
+    async def take(self, count: int) -> None:
+        """Waits until `count` are free and counts them as used."""
+        if not self._queue and count <= self._free:
+            self._free -= count
             return
         turn = asyncio.get_running_loop().create_future()
-        self._queue.append((nbytes, turn))
+        self._queue.append((count, turn))
         try:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                self._queue.remove((nbytes, turn))
+                self._queue.remove((count, turn))
                 self.give(0)  # the one behind may fit where this one did not
             else:
-                self.give(nbytes)  # granted in the same turn of the loop in which it was cancelled
+                self.give(count)  # granted in the same turn of the loop in which it was cancelled
             raise
 
-    def give(self, nbytes: int) -> None:
-        """Counts `nbytes` as free, and lets those go on who waited for them."""
-        self._free += nbytes
+    def give(self, count: int) -> None:
+        """Counts `count` as free, and lets those go on who waited for them."""
+        self._free += count
         while self._queue and self._queue[0][0] <= self._free:
             granted, turn = self._queue.popleft()
             if turn.cancelled():
@@ -47,16 +47,16 @@ class ByteBudget:
 
 
 class Held:
-    """Bytes of a budget while they are in use; a generator would cost every request four times as much."""
+    """A part of a budget while it is in use; a generator would cost every request four times as much."""
 
-    __slots__ = ("_budget", "_nbytes")
+    __slots__ = ("_budget", "_count")
 
-    def __init__(self, budget: ByteBudget, nbytes: int) -> None:
+    def __init__(self, budget: Budget, count: int) -> None:
         self._budget = budget
-        self._nbytes = nbytes
+        self._count = count
 
     async def __aenter__(self) -> None:
-        await self._budget.take(self._nbytes)
+        await self._budget.take(self._count)
 
     async def __aexit__(self, *_: object) -> None:
-        self._budget.give(self._nbytes)
+        self._budget.give(self._count)

@@ -45,6 +45,7 @@ def scheme_of(href: str) -> str:
     return found.group(1).lower() if found else ""
 
 
+@functools.lru_cache(maxsize=4096)  # asked for every tile
 def is_local(href: str) -> bool:
     """Whether the href is a plain path or a file:// URL."""
     return scheme_of(href) in LOCAL_SCHEMES

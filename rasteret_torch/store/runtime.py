@@ -16,7 +16,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -140,20 +140,28 @@ def run[T](coroutine: Coroutine[Any, Any, T]) -> T:
         future.cancel()  # without effect when it is done
 
 
-@contextlib.contextmanager
-def use_network() -> Iterator[None]:
+class _NetworkUse:
+    """One use of the network library; without state, and no generator, which every request would pay for."""
+
+    def __enter__(self) -> None:
+        if _process.forked_from_network:
+            raise ForkSafetyError(_FORK_MESSAGE)
+        _process.network_used = True
+
+    def __exit__(self, *_: object) -> None:
+        _process.last_answer_s = time.monotonic()
+
+
+_network_use = _NetworkUse()
+
+
+def use_network() -> contextlib.AbstractContextManager[None]:
     """Around every use of the network library: notes it, or refuses where it would hang.
 
     Raises:
         ForkSafetyError: in a forked child of a process that had used it.
     """
-    if _process.forked_from_network:
-        raise ForkSafetyError(_FORK_MESSAGE)
-    _process.network_used = True
-    try:
-        yield
-    finally:
-        _process.last_answer_s = time.monotonic()
+    return _network_use
 
 
 def started() -> bool:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rasteret_torch.store.fetch_budget import ByteBudget
+from rasteret_torch.store.fetch_budget import Budget
 
 LIMIT = 10
 # bytes, turns of the loop for which they are held, turn in which the holder is cancelled
@@ -18,7 +18,7 @@ HOLDERS = st.lists(st.tuples(st.integers(0, 14), st.integers(0, 4), st.integers(
 @given(HOLDERS)
 def test_never_exceeded_never_lost(holders: list[tuple[int, int, int]]) -> None:
     async def play() -> None:
-        budget = ByteBudget(LIMIT)
+        budget = Budget(LIMIT)
         held: list[int] = []
 
         async def hold(nbytes: int, turns: int) -> None:
@@ -49,7 +49,7 @@ def test_never_exceeded_never_lost(holders: list[tuple[int, int, int]]) -> None:
 
 def test_first_come_first_served() -> None:
     async def play() -> list[int]:
-        budget, order = ByteBudget(LIMIT), []
+        budget, order = Budget(LIMIT), []
 
         async def hold(nbytes: int) -> None:
             async with budget.hold(nbytes):
