@@ -30,6 +30,7 @@ process boundaries (DataLoader workers, executors) unchanged.
     │   ├── DeadlineExceededError (TimeoutError)
     │   ├── ObjectChangedError              size or ETag differs from the index
     │   └── UntrustedUriError               a place this index, or this option, may not name
+    ├── WriteError (OSError)                a disk or folder that takes no more: full, read-only, a file in the way
     ├── ForkSafetyError                     the I/O runtime was used in a forked child
     ├── ErrorBudgetExceededError            more failed samples than `ReadOptions` allows
     ├── ResumeMismatchError                 a loader state that belongs to another collection or setting
@@ -137,6 +138,10 @@ class ObjectChangedError(StoreError):
 
 class UntrustedUriError(StoreError):
     """A place that this index, or this option, may not name."""
+
+
+class WriteError(RasteretTorchError, OSError):
+    """A disk or folder that takes no more: full, read-only, or a file stands in the way."""
 
 
 class ForkSafetyError(RasteretTorchError):

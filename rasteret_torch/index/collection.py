@@ -350,6 +350,7 @@ class Collection(Endings):
 
         Raises:
             InputError: `path` exists and is no collection.
+            WriteError: the disk is full, or the folder takes no files.
         """
         target = locate.absolute(path)
         names = self.schema.names

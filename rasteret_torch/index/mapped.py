@@ -20,8 +20,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from rasteret_torch.errors import IndexCorruptError, InputError, StoreError
+from rasteret_torch.errors import IndexCorruptError, InputError
 from rasteret_torch.index import schema as s
+from rasteret_torch.index.disk import to_disk
 from rasteret_torch.index.stored import ChunkedHeaders, HeaderColumn
 
 Rows = NDArray[np.int64]
@@ -256,19 +257,30 @@ class Layer:
 
     @classmethod
     def streamed(cls, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Layer:
-        """Writes batches to an Arrow file as they come, and maps it."""
+        """Writes batches to an Arrow file as they come, and maps it.
+
+        Raises:
+            WriteError: the temporary file cannot be written.
+        """
         path = _new_path()
-        with pa.ipc.new_file(path, schema) as writer:
+        with contextlib.ExitStack() as stack:
+            with _temporary(path):
+                writer = stack.enter_context(pa.ipc.new_file(path, schema))
             for batch in batches:
-                writer.write_batch(batch)
+                with _temporary(path):
+                    writer.write_batch(batch)
         return cls.mapped(path)
 
     def recipe(self) -> str:
-        """Path of an Arrow file with this table; written now if there is none."""
+        """Path of an Arrow file with this table; written now if there is none.
+
+        Raises:
+            WriteError: it cannot be written.
+        """
         if self._path is None or not os.path.exists(self._path):
             path = _new_path()
             options = pa.ipc.IpcWriteOptions(unify_dictionaries=True)
-            with pa.ipc.new_file(path, self.table.schema, options=options) as writer:
+            with _temporary(path), pa.ipc.new_file(path, self.table.schema, options=options) as writer:
                 writer.write_table(self.table, max_chunksize=CHUNK_ROWS)
             self._path = path
         return self._path
@@ -288,20 +300,16 @@ class Shared:
         """The table of that name, made now if no process has made it, mapped.
 
         Raises:
-            StoreError: the temporary file cannot be written.
+            WriteError: the temporary file cannot be written.
         """
         path = Path(self.folder, hashlib.blake2b(name.encode(), digest_size=12).hexdigest() + ".arrow")
         if not path.exists():
             made = make()
             aside = path.with_suffix(f".{uuid.uuid4().hex[:8]}")
-            try:
+            with _temporary(aside):
                 with pa.ipc.new_file(str(aside), made.schema) as writer:
                     writer.write_table(made)
                 os.rename(aside, path)
-            except OSError as error:
-                raise StoreError(
-                    f"a temporary file of the index cannot be written ({error}); point TMPDIR to a disk with room"
-                ) from error
             del made
             pa.default_memory_pool().release_unused()  # what it was made of is not needed again
         return Layer.mapped(str(path)).table
@@ -334,6 +342,10 @@ def open_root(recipe: Recipe, reopen: Callable[[str, str, str | None], Columns])
     return Root([base, *(Layer.mapped(str(path)) for path in added)], recipe.token, recipe.origin)
 
 
+def _temporary(path: Path | str) -> contextlib.AbstractContextManager[None]:
+    return to_disk(path, after="; temporary files go where TMPDIR says")
+
+
 def _new_folder() -> str:
     folder = _own_folder() / uuid.uuid4().hex
     folder.mkdir()
@@ -347,7 +359,8 @@ def _new_path() -> str:
 def _own_folder() -> Path:
     global _folder
     if _folder is None or _folder[0] != os.getpid():  # a forked child keeps files of its own
-        _folder = os.getpid(), Path(tempfile.mkdtemp(prefix="rasteret_torch-"))
+        with _temporary("a temporary folder"):
+            _folder = os.getpid(), Path(tempfile.mkdtemp(prefix="rasteret_torch-"))
         # Not atexit: processes that multiprocessing starts end without it.
         multiprocessing.util.Finalize(None, _remove_folder, args=_folder, exitpriority=0)
     return _folder[1]

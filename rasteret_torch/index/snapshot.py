@@ -13,7 +13,8 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import pyarrow.parquet as pq
 from rasteret_torch.errors import IndexCorruptError, InputError
 from rasteret_torch.index import compact, trust
 from rasteret_torch.index import schema as s
+from rasteret_torch.index.disk import to_disk
 
 MANIFEST = "_manifest.json"  # Parquet tools pass over names that begin with an underscore
 _PART_ROWS = 1_000_000
@@ -81,8 +83,23 @@ def write(
 
     Raises:
         InputError: something that is no collection stands at `path`.
+        WriteError: the disk is full, or the folder takes no files.
     """
     path = Path(os.path.abspath(path))
+    with to_disk(path), _aside(path) as aside:
+        files = _write_parts(aside, s.stamp_schema(schema, {"name": name, "data_source": data_source}), batches)
+        seal = trust.seal([one.sha256 for one in files])
+        manifest = Manifest(files, sum(one.rows for one in files), name, data_source, *hashes, seal=seal)
+        _write_text(aside / MANIFEST, json.dumps(asdict(manifest), indent=1))
+        _sync_folder(aside)
+        _swap(aside, path)
+        _sync_folder(path.parent)
+    return path
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """A locked folder beside a path where a collection may be written; removed at the end, if it is still there."""
     check_free(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear_abandoned(path)
@@ -90,18 +107,11 @@ def write(
     aside.mkdir()
     lock = _locked(aside)
     try:
-        files = _write_parts(aside, s.stamp_schema(schema, {"name": name, "data_source": data_source}), batches)
-        seal = trust.seal([one.sha256 for one in files])
-        manifest = Manifest(files, sum(one.rows for one in files), name, data_source, *hashes, seal=seal)
-        _write_text(aside / MANIFEST, json.dumps(asdict(manifest), indent=1))
-        _sync_folder(aside)
-        _swap(aside, path)
+        yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         if lock is not None:
             os.close(lock)
-    _sync_folder(path.parent)
-    return path
 
 
 def _clear_abandoned(path: Path) -> None:

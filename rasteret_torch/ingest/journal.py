@@ -19,8 +19,10 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
+from rasteret_torch.index.disk import to_disk
 from rasteret_torch.tiff.model import GroundControlPoint, Layout, TiffHeader
 
+GOES_ON = "; then build again, what is done is kept"
 _SUFFIX = ".heads"
 _LAYOUT = [one.name for one in fields(Layout) if one.name not in ("dtype", "offsets", "counts", "jpeg_tables")]
 _OWN_FORM = ("levels", "masks", "transform", "color_map", "datetime", "last_modified", "gcps")
@@ -48,7 +50,8 @@ class Log:
     def add(self, href: str, header: TiffHeader) -> None:
         """One more, on its way to the disk when this returns: in one write, which a kill cannot tear from others."""
         line = f"{_key(href)} {json.dumps(recorded(header))}"
-        self.file.write(f"{zlib.crc32(line.encode()):08x} {line}\n".encode())
+        with to_disk(Path(str(self.file.name)), after=GOES_ON):
+            self.file.write(f"{zlib.crc32(line.encode()):08x} {line}\n".encode())
 
 
 @dataclass(slots=True)
@@ -72,7 +75,9 @@ class Journal:
     def part(self) -> Iterator[Log]:
         """What takes down the headers of one part of the build; forgotten when that is done, unless to be kept."""
         path = self.folder / f"{uuid.uuid4().hex}{_SUFFIX}"
-        with FileIO(path, "x") as file:
+        with to_disk(path):
+            opened = FileIO(path, "x")
+        with opened as file:
             log = Log(file, self.known)
             yield log
         if not log.keep:

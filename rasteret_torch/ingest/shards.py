@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -15,9 +16,9 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rasteret_torch.errors import DeadlineExceededError
 from rasteret_torch.index.arrow import struct_of
-from rasteret_torch.ingest.journal import Journal
+from rasteret_torch.index.disk import to_disk
+from rasteret_torch.ingest.journal import GOES_ON, Journal
 from rasteret_torch.ingest.stac_rows import as_text
 from rasteret_torch.ingest.turns import take_turn
 
@@ -47,26 +48,25 @@ class Shards:
     _fresh: set[str] = field(default_factory=set)
 
     def __enter__(self) -> Self:
-        while not self._has_locked():
-            os.close(self._lock)  # that builder has finished, and removed the folder
-        for file in self.folder.glob("*.part"):
-            file.unlink()
-        self.journal = Journal(self.folder)
+        with to_disk(self.folder), contextlib.ExitStack() as undone:
+            while not self._has_locked(undone):
+                undone.close()  # that builder has finished, and removed the folder
+            for file in self.folder.glob("*.part"):
+                file.unlink()
+            self.journal = Journal(self.folder)
+            undone.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self._lock)
 
-    def _has_locked(self) -> bool:
-        """Waits for another builder of the same."""
+    def _has_locked(self, undone: contextlib.ExitStack) -> bool:
+        """Waits for another builder of the same; `undone` gives the lock back."""
         file = self.folder / "lock"
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            self.has_waited |= take_turn(self._lock, self.folder)
-        except (DeadlineExceededError, KeyboardInterrupt):
-            os.close(self._lock)
-            raise
+        undone.callback(os.close, self._lock)
+        self.has_waited |= take_turn(self._lock, self.folder)
         try:
             return os.stat(file).st_ino == os.fstat(self._lock).st_ino
         except FileNotFoundError:
@@ -77,14 +77,19 @@ class Shards:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def add(self, position: int, table: pa.Table) -> None:
-        """Writes the rows that were listed from `position` on."""
+        """Writes the rows that were listed from `position` on.
+
+        Raises:
+            WriteError: the disk is full, or takes no files.
+        """
         aside = self.folder / f"{uuid.uuid4().hex}.part"
-        with pa.OSFile(str(aside), "wb") as sink:
-            options = pa.ipc.IpcWriteOptions(compression="zstd")
-            with pa.ipc.new_file(sink, table.schema, options=options) as writer:
-                writer.write_table(table, max_chunksize=_BATCH_ROWS)
-        name = f"{position:012d}-{aside.stem[:8]}-{_checksum(aside)}{_SUFFIX}"
-        os.rename(aside, self.folder / name)
+        with to_disk(self.folder, after=GOES_ON):
+            with pa.OSFile(str(aside), "wb") as sink:
+                options = pa.ipc.IpcWriteOptions(compression="zstd")
+                with pa.ipc.new_file(sink, table.schema, options=options) as writer:
+                    writer.write_table(table, max_chunksize=_BATCH_ROWS)
+            name = f"{position:012d}-{aside.stem[:8]}-{_checksum(aside)}{_SUFFIX}"
+            os.rename(aside, self.folder / name)
         self._fresh.add(name)
 
     def known(self) -> set[str]:

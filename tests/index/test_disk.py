@@ -1,0 +1,63 @@
+"""Disks that take no more: a limit on the size of files stands for a full one."""
+
+import fcntl
+import os
+import pickle
+import resource
+from contextlib import contextmanager
+
+import pytest
+from scenes import DATED, write_dated
+
+import rasteret_torch as rt
+from rasteret_torch.errors import WriteError
+from rasteret_torch.ingest.shards import Shards
+
+
+@contextmanager
+def full_at(nbytes):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def files(tmp_path):
+    write_dated(tmp_path / "tiffs")
+    return {"paths": tmp_path / "tiffs", "filename_regex": DATED, "progress": False}
+
+
+def test_a_full_disk_is_named_with_its_cure(tmp_path, files):
+    collection = rt.build_from_files(**files)
+    with (
+        full_at(1000),
+        pytest.raises(WriteError, match="saved cannot be written: File too large; make") as raised,
+    ):
+        collection.save(tmp_path / "saved")
+    assert os.listdir(tmp_path) == ["tiffs"]
+    assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
+    kept = {"name": "kept", "workspace_dir": tmp_path / "work"}
+    for nbytes in (0, 100, 6000):  # the lock, the headers, the collection
+        with full_at(nbytes), pytest.raises(WriteError, match=r"work/.*kept.* cannot be written"):
+            rt.build_from_files(**files, **kept)
+    assert len(rt.build_from_files(**files, **kept)) == 3
+    with full_at(0), pytest.raises(WriteError, match="TMPDIR"):
+        pickle.dumps(collection)
+
+
+def test_a_build_that_fails_on_its_lock_gives_it_back(tmp_path):
+    with full_at(0), pytest.raises(WriteError), Shards(tmp_path / "shards"):
+        pass
+    with open(tmp_path / "shards" / "lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_files_in_the_way(tmp_path, files):
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match="a file stands where a folder should be"):
+        rt.build_from_files(**files, name="kept", workspace_dir=tmp_path / "file")
+    with pytest.raises(WriteError, match="a file stands where a folder should be"):
+        rt.build_from_files(**files).save(tmp_path / "file" / "saved")
