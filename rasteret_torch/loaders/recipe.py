@@ -123,8 +123,9 @@ class SampleRecipe:
             box = (xmin, xmax, grid.res[0], ymin, ymax, grid.res[1], *box[6:])
         plan = self._planned(grid, [list(step.values()) for step in read], error)
         times = tuple(min(float(runtime.start_us[row]) for row in step) / 1e6 for step in steps)
-        shown = rows if self.time_series else [first]
-        span = int(runtime.start_us[shown].min()), int(runtime.end_us[shown].max())
+        span = int(runtime.start_us[first]), int(runtime.end_us[first])
+        if self.time_series:
+            span = int(runtime.start_us[rows].min()), int(runtime.end_us[rows].max())
         where = ChipPlace(grid, first, *span)
         labels, lost = self._labels(where)
         error = error or lost

@@ -26,6 +26,7 @@ def nodata_in(dtype: np.dtype[Any], nodata: float | int | None) -> Any | None:
         return dtype.type(nodata)
 
 
+@functools.lru_cache(1024, typed=True)
 def fill_value(dtype: np.dtype[Any], nodata: float | int | None) -> Any:
     """What uncovered pixels hold: nodata where the dtype can hold it, else 0."""
     value = nodata_in(dtype, nodata)

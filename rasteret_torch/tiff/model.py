@@ -177,8 +177,8 @@ class TiffHeader:
 
     def level_transform(self, level: int) -> Affine | None:
         """The transform of an overview: level 0's, scaled by the exact ratio of the sizes."""
-        if self.transform is None:
-            return None
+        if self.transform is None or level == 0:
+            return self.transform
         base, layout = self.levels[0], self.levels[level]
         return self.transform @ Affine.scale(base.width / layout.width, base.height / layout.height)
 
