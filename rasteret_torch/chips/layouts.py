@@ -7,9 +7,10 @@ the place they lie in.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from numbers import Integral
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,28 @@ from rasteret_torch.geo import Bounds, z_order
 Pixels2 = tuple[int, int]  # (rows, cols)
 _ON_EDGE_PX = 1e-6  # decimal coordinates are not exact in binary
 _PICK, _ROW, _COL = 11, 12, 13  # purposes of keys
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is an integer, be it NumPy's."""
+    return isinstance(value, Integral)
+
+
+def chip_px_of(size: Any, name: str) -> Pixels2:
+    """(rows, cols) of a chip, from one number or two.
+
+    Args:
+        size: what was given.
+        name: of the argument.
+
+    Raises:
+        InputError: not whole numbers from 1.
+    """
+    sides = (size, size) if is_whole(size) else size
+    is_pair = isinstance(sides, Sequence) and len(sides) == 2
+    if not is_pair or not all(is_whole(side) and side >= 1 for side in sides):
+        raise InputError(f"{name}={size!r} must be a whole number of pixels, at least 1, or two as (rows, cols)")
+    return int(sides[0]), int(sides[1])
 
 
 class Chips(NamedTuple):

@@ -85,9 +85,10 @@ class Run:
         Raises:
             ResumeMismatchError: it belongs to another.
         """
-        if state.get("version") != STATE_VERSION:
+        version = state.get("version") if isinstance(state, Mapping) else None
+        if version != STATE_VERSION:
             raise ResumeMismatchError(
-                f"the state has version {state.get('version')!r}, this release reads {STATE_VERSION}; was it saved by "
+                f"the state has version {version!r}, this release reads {STATE_VERSION}; was it saved by "
                 "a RasteretDataLoader or RasteretIterableDataset?"
             )
         for name, value in asdict(self).items():

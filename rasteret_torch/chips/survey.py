@@ -13,7 +13,7 @@ from pyproj import CRS
 from rasteret_torch.chips.layouts import Ground, Pixels2
 from rasteret_torch.chips.mixing import Numbers
 from rasteret_torch.errors import CRSMismatchError, InputError
-from rasteret_torch.geo import Bounds, Grid, parse_crs, same_crs
+from rasteret_torch.geo import Bounds, Grid, parse_crs, pixel_of, same_crs
 from rasteret_torch.index.boxes import BoxIndex
 from rasteret_torch.index.runtime import RuntimeIndex
 
@@ -127,8 +127,7 @@ def survey(
         raise CRSMismatchError(f"items lie in {len(numbers)} CRSs ({names}); choose one for the chips with crs=")
     target = runtime.crs_list[numbers[0]] if crs is None else parse_crs(crs)
     if res is not None:
-        size = (float(res), float(res)) if isinstance(res, (int, float)) else (float(res[0]), float(res[1]))
-        return Survey(runtime, bands, target, size)
+        return Survey(runtime, bands, target, pixel_of(res))
     own = [number for number in numbers if same_crs(runtime.crs_list[number], target)]
     if not own:
         raise InputError(f"no item lies in {target.name}, so the pixel size of chips there is not known; pass res=")

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Sampler
 from torchgeo.datamodules import BaseDataModule
 
+from rasteret_torch.chips.layouts import chip_px_of
 from rasteret_torch.chips.mixing import key_of
 from rasteret_torch.chips.resume import State
 from rasteret_torch.errors import InputError
@@ -161,8 +162,7 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
             raise InputError(
                 f"batch_size={batch_size} and length={length} must be at least 1, num_workers={num_workers} at least 0"
             )
-        smallest = patch_size if isinstance(patch_size, int) else min(patch_size)
-        if not 0 <= predict_overlap < smallest:
+        if not 0 <= predict_overlap < min(chip_px_of(patch_size, "patch_size")):
             raise InputError(f"predict_overlap={predict_overlap} must be at least 0 and below patch_size={patch_size}")
         if not iterable and (locality is not None or sampler != "random" or weights is not None or min_valid):
             raise InputError(

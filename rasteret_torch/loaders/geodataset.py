@@ -48,6 +48,7 @@ from rasteret_torch.loaders.tensors import Sample, SampleDtype, as_dtype
 from rasteret_torch.loaders.tile_cache import CacheInfo, TileCacheView
 from rasteret_torch.read import Failures, Pipeline, ReadOptions, Resampling
 from rasteret_torch.read.access import backend_for
+from rasteret_torch.read.axis import check_resampling
 from rasteret_torch.read.steps import GroupBy, MosaicOrder
 from rasteret_torch.store import StorageBackend
 
@@ -129,8 +130,8 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         self.sample_dtype = as_dtype(dtype)
         self.time_series = time_series
         self.resampling = resampling
-        given: Any = read  # a mapping, out of a YAML config
-        read = given if isinstance(given, ReadOptions) else ReadOptions(**given)
+        check_resampling(resampling)
+        read = ReadOptions.of(read)
         self.assembly = Assembly(mosaic, group_by, sample_crs, scaled, read.on_error)
         self.transforms = transforms
         self.cache = cache

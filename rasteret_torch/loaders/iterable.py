@@ -16,7 +16,7 @@ import torch
 from pyproj import CRS
 from torch.utils.data import IterableDataset, Sampler, get_worker_info
 
-from rasteret_torch.chips.layouts import chosen_of, layout_of
+from rasteret_torch.chips.layouts import chip_px_of, chosen_of, is_whole, layout_of
 from rasteret_torch.chips.mixing import Numbers
 from rasteret_torch.chips.order import EpochOrder
 from rasteret_torch.chips.resume import Mark, Run, Standing, State
@@ -34,9 +34,10 @@ from rasteret_torch.loaders.sight import Sight
 from rasteret_torch.loaders.sources import ChipSource, LayoutSource, surveyed
 from rasteret_torch.loaders.targets import TargetsLike
 from rasteret_torch.loaders.targets_resolve import resolved
-from rasteret_torch.loaders.tensors import Sample, SampleDtype
+from rasteret_torch.loaders.tensors import Sample, SampleDtype, as_dtype
 from rasteret_torch.read import ReadOptions, Resampling
 from rasteret_torch.read.access import backend_for
+from rasteret_torch.read.axis import check_resampling
 from rasteret_torch.read.steps import GroupBy, MosaicOrder
 from rasteret_torch.store import StorageBackend
 
@@ -151,30 +152,35 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         """
         self.collection, self.bands = opened(collection, bands, split, split_column)
         self.sampler = sampler
-        self.patch_size = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
-        for name, value in (("patch_size", min(self.patch_size)), ("batch_size", batch_size), ("locality", locality)):
-            if value is not None and value < 1:
-                raise InputError(f"{name}={value} must be at least 1")
-        self.batch_size = batch_size
+        self.patch_size = chip_px_of(patch_size, "patch_size")
+        for name, value in (("length", length), ("batch_size", batch_size), ("locality", locality)):
+            if value is not None and not (is_whole(value) and value >= 1):
+                raise InputError(f"{name}={value!r} must be a whole number, at least 1")
+        if not is_whole(seed):
+            raise InputError(f"seed={seed!r} must be a whole number")
+        check_resampling(resampling)
+        read = ReadOptions.of(read)
+        self.batch_size = None if batch_size is None else int(batch_size)
         self.drop_last = drop_last
-        self.seed = seed
+        self.seed = int(seed)  # states are JSON
         self.shuffle = shuffle
-        self.locality = locality
+        self.locality = None if locality is None else int(locality)
         self.transforms = transforms
         self.read_options = read
         self.backend = backend_for(self.collection, backend)
         self._ground = crs, res
-        self._wanted_length = length
+        self._wanted_length = None if length is None else int(length)
         self._weights = weights
         self._sight = Sight(min_valid, read, self.backend) if min_valid else None
         self._kept: Numbers | None = None  # chips that show enough, once they were looked at
         made = resolved(
             targets, label_field, self.collection, is_image=is_image, level=read.level, backend=self.backend
         )
+        kind = as_dtype(dtype)
         how = Assembly(mosaic, group_by, sample_crs, scaled, read.on_error)
         reuses = locality is not None or not (shuffle or sampler == "random")
         self._recipe = SampleRecipe(
-            self.collection, self.bands, is_image, dtype, time_series, made, resampling, read.level, how, reuses
+            self.collection, self.bands, is_image, kind, time_series, made, resampling, read.level, how, reuses
         )
         # Where the next iteration starts: epoch, position, batches. A tensor, since workers that live on share it.
         self._cursor = torch.zeros(3, dtype=torch.int64)

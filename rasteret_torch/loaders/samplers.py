@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.data.distributed import DistributedSampler
 from torchgeo.datasets import GeoDataset
 
-from rasteret_torch.chips.layouts import Ground, Layout, chosen_of, layout_of
+from rasteret_torch.chips.layouts import Ground, Layout, chip_px_of, chosen_of, layout_of
 from rasteret_torch.chips.mixing import Numbers
 from rasteret_torch.chips.order import EpochOrder
 from rasteret_torch.chips.share import Cut
@@ -159,9 +159,7 @@ class InsideSampler(LayoutSampler):
 
 def ground_of(dataset: GeoDataset, size: int | tuple[int, int]) -> Ground:
     """The places of a dataset's items, in the order of its index."""
-    chip_px = (size, size) if isinstance(size, int) else size
-    if min(chip_px) < 1:
-        raise InputError(f"size={size} must be at least 1 pixel")
+    chip_px = chip_px_of(size, "size")
     bounds: NDArray[np.float64] = dataset.index.bounds.to_numpy(dtype=np.float64)
     xres, yres = dataset.res
     return Ground(bounds, np.arange(len(bounds)), (float(xres), float(yres)), chip_px, chip_px)

@@ -11,15 +11,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rasteret_torch.errors import InputError
 
 Resampling = Literal["nearest", "bilinear", "cubic", "average", "mode"]
 
 SNAP_PX = 1e-6  # closer to a whole pixel than this is on it: decimal coordinates are not exact in binary
 CENTRE_PX = 1e-10  # GDAL's nudge, so that a centre on a pixel edge falls into the pixel that follows
+
+
+def check_resampling(resampling: Any) -> None:
+    """Only the kernels there are, or None.
+
+    Raises:
+        InputError: naming them.
+    """
+    if resampling is not None and resampling not in get_args(Resampling):
+        raise InputError(f"resampling is {resampling!r}; choose one of {get_args(Resampling)}")
 
 
 Distances = NDArray[np.floating[Any]]
@@ -156,6 +168,8 @@ def square_up(rows: Axis, cols: Axis) -> tuple[Axis, Axis]:
 
     Pixels are then taken over as they are instead of being stretched by that fraction (GDAL reads so, too).
     """
+    if rows.step == cols.step == 1.0:
+        return rows, cols
     whole = all(axis.origin == round(axis.origin) for axis in (rows, cols))
     close = all(0.0 <= (axis.step - 1.0) * axis.count < 0.5 for axis in (rows, cols))
     return (replace(rows, step=1.0), replace(cols, step=1.0)) if whole and close else (rows, cols)

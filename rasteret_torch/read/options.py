@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.store.policy import MIB, FetchPolicy
 
 OnError = Literal["raise", "nodata", "replace"]
 LevelChoice = Literal["auto"] | int
+_NUMBERS = (
+    "max_inflight_nbytes", "coalesce_gap_nbytes", "disk_cache_nbytes", "max_bad_samples",
+    "range_timeout_s", "header_timeout_s", "sample_timeout_s",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)  # without slots: LightningCLI reads the fields of a default by vars()
@@ -59,6 +65,12 @@ class ReadOptions:
         Raises:
             InputError: naming the field and its range.
         """
+        for name in ("max_concurrent", "attempts", "lookahead"):
+            if not isinstance(getattr(self, name), Integral):
+                raise InputError(f"ReadOptions.{name} is {getattr(self, name)!r}; it must be a whole number")
+        for name in _NUMBERS:
+            if not isinstance(getattr(self, name), Real):
+                raise InputError(f"ReadOptions.{name} is {getattr(self, name)!r}; it must be a number")
         positive = ("max_concurrent", "max_inflight_nbytes", "attempts", "range_timeout_s", "header_timeout_s")
         for name in (*positive, "sample_timeout_s"):
             if not getattr(self, name) > 0:
@@ -74,6 +86,20 @@ class ReadOptions:
             raise InputError(f"ReadOptions.level is {self.level!r}; choose 'auto' or a level number from 0")
         if self.decode_threads is not None and self.decode_threads < 1:
             raise InputError(f"ReadOptions.decode_threads is {self.decode_threads}; choose None or at least 1")
+
+    @classmethod
+    def of(cls, value: ReadOptions | Mapping[str, Any]) -> ReadOptions:
+        """These options, be it of a mapping, as a YAML config holds them.
+
+        Raises:
+            InputError: neither of both, or names that are no options.
+        """
+        if isinstance(value, cls):
+            return value
+        names = [field.name for field in fields(cls)]
+        if not isinstance(value, Mapping) or not set(value) <= set(names):
+            raise InputError(f"read={value!r} is no ReadOptions; these are its fields: {', '.join(names)}")
+        return cls(**value)
 
     def __repr__(self) -> str:
         """What differs from the defaults, so that signatures that show one stay readable."""

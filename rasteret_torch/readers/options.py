@@ -7,11 +7,12 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict, cast, get_args
+from typing import Any, TypedDict, cast
 
 from rasteret_torch.errors import InputError, UnknownKeywordError
 from rasteret_torch.geo import Bounds, pixel_of
 from rasteret_torch.read import ReadOptions, Resampling
+from rasteret_torch.read.axis import check_resampling
 from rasteret_torch.store import CloudConfig, StorageBackend
 
 # What readers of other makes call it, rasteret's among them.
@@ -110,16 +111,6 @@ class AreaOptions:
             InputError: not one or two positive numbers.
         """
         return None if self.res is None else pixel_of(self.res)
-
-
-def check_resampling(resampling: Any) -> None:
-    """Only the kernels there are, or None.
-
-    Raises:
-        InputError: naming them.
-    """
-    if resampling is not None and resampling not in get_args(Resampling):
-        raise InputError(f"resampling is {resampling!r}; choose one of {get_args(Resampling)}")
 
 
 def check_read(read: Any) -> None:

@@ -29,9 +29,10 @@ from rasteret_torch.read import (
     plan_chip,
 )
 from rasteret_torch.read.access import backend_for
+from rasteret_torch.read.axis import check_resampling
 from rasteret_torch.read.plan import WholeItem
 from rasteret_torch.read.steps import GroupBy, steps_of
-from rasteret_torch.readers.options import check_read, check_resampling
+from rasteret_torch.readers.options import check_read
 from rasteret_torch.readers.request import default_resampling
 from rasteret_torch.readers.stream import check_fits
 from rasteret_torch.store import CloudConfig, StorageBackend

@@ -316,9 +316,19 @@ def test_torchgeo_samplers_resume_and_refuse(scenes):
     [
         ({"sampler": "tiles"}, InputError),
         ({"patch_size": 0}, InputError),
+        ({"patch_size": 16.5}, InputError),
+        ({"patch_size": (16,)}, InputError),
+        ({"res": 0}, InputError),
+        ({"res": -5}, InputError),
+        ({"dtype": "float31"}, InputError),
+        ({"resampling": "lanczos"}, InputError),
+        ({"read": {"attemps": 2}}, InputError),
+        ({"read": {"attempts": "2"}}, InputError),
+        ({"seed": 1.5}, InputError),
         ({"batch_size": 0}, InputError),
         ({"locality": 0}, InputError),
         ({"length": 0}, InputError),
+        ({"length": 2.5}, InputError),
         ({"bands": ["B99"]}, BandNotFoundError),
         ({"split": "train"}, SplitNotFoundError),
         ({"targets": 3}, InputError),
@@ -328,6 +338,18 @@ def test_torchgeo_samplers_resume_and_refuse(scenes):
 def test_arguments_that_make_no_sense(scenes, options, error):
     with pytest.raises(error):
         stream(scenes, **options)
+
+
+def test_arguments_as_a_config_holds_them(scenes):
+    made = stream(
+        scenes, patch_size=[16, 32], dtype="float32", read={"attempts": 2}, length=np.int64(3), seed=np.int64(1)
+    )
+    assert next(iter(made))["image"].dtype == torch.float32
+    assert made.patch_size == (16, 32)
+    assert made.read_options == rt.ReadOptions(attempts=2)
+    json.dumps(made.state_dict())
+    with pytest.raises(ResumeMismatchError, match="version None"):
+        made.load_state_dict(None)
 
 
 def test_several_crss(tmp_path):
