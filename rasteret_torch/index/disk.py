@@ -1,10 +1,12 @@
-"""What a disk refuses, in a sentence."""
+"""Writing to disks, and what they refuse in a sentence."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from rasteret_torch.errors import RasteretTorchError, WriteError
@@ -14,7 +16,7 @@ _IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
-@contextmanager
+@contextlib.contextmanager
 def to_disk(place: Path | str, *, after: str = "") -> Iterator[None]:
     """What is written inside, to a file or folder.
 
@@ -33,12 +35,28 @@ def to_disk(place: Path | str, *, after: str = "") -> Iterator[None]:
         raise WriteError(f"{place} cannot be written: {_reason(error)}; {_cure(error)}{after}") from error
 
 
+def put(path: Path, data: bytes | memoryview) -> None:
+    """Writes a file aside and moves it into place: all of it, or nothing.
+
+    Raises:
+        WriteError: see `to_disk`.
+    """
+    aside = path.with_name(f".{uuid.uuid4().hex}.part")
+    with to_disk(path):
+        try:
+            aside.write_bytes(data)
+            os.replace(aside, path)
+        finally:
+            with contextlib.suppress(OSError):
+                aside.unlink()
+
+
 def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).rpartition("] ")[2]  # of Arrow's words, those of the system
 
 
 def _cure(error: OSError) -> str:
-    if error.errno in _FULL:
+    if error.errno is None or error.errno in _FULL:  # GDAL gives no number
         return "make room on that disk (or raise the quota), or write elsewhere"
     if error.errno in _DENIED:
         return "choose a folder that you may write to"

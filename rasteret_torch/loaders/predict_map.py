@@ -15,9 +15,10 @@ import numpy as np
 import shapely.geometry
 from numpy.typing import NDArray
 
-from rasteret_torch.errors import InputError, MissingDependencyError, StoreError
+from rasteret_torch.errors import InputError, MissingDependencyError, WriteError
 from rasteret_torch.geo import Grid, Window, epsg_of, parse_crs
 from rasteret_torch.index import dates
+from rasteret_torch.index.disk import put, to_disk
 from rasteret_torch.ingest.footprint import bbox_of, footprint
 from rasteret_torch.loaders.predict_canvas import CHUNK_PX, Merged
 
@@ -85,21 +86,20 @@ def write_map(path: Path, merged: Merged, style: MapStyle, scratch: Path) -> Pat
 
     Raises:
         MissingDependencyError: rasterio is not installed.
-        StoreError: the files could not be written.
+        WriteError: the files could not be written.
     """
     try:
         import rasterio  # noqa: PLC0415 - only who writes needs GDAL
-        import rasterio.errors  # noqa: PLC0415
         import rasterio.shutil  # noqa: PLC0415
+        from rasterio._err import CPLE_BaseError  # noqa: PLC0415
     except ImportError as error:
         raise MissingDependencyError("writing predictions needs rasterio; pip install rasterio") from error
     try:
-        _write_cog(rasterio, path, merged, style, scratch)
-    except rasterio.errors.RasterioError as error:
-        raise StoreError(f"the map {path} could not be written ({error}); is there room on the disk?") from error
-    item = scratch / "item.json"
-    item.write_text(json.dumps(stac_item(path, merged, style), indent=1))
-    os.replace(item, path.with_suffix(".json"))
+        with to_disk(path):
+            _write_cog(rasterio, path, merged, style, scratch)
+    except (CPLE_BaseError, SystemError) as error:  # closing a file on a full disk says nothing: a later step does
+        raise WriteError(f"{path} cannot be written: {error}; make room on that disk") from error
+    put(path.with_suffix(".json"), json.dumps(stac_item(path, merged, style), indent=1).encode())
     return path
 
 

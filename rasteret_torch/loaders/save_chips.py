@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import operator
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from rasteret_torch.errors import InputError, MissingDependencyError
 from rasteret_torch.geo import parse_crs
+from rasteret_torch.index.disk import put, to_disk
 from rasteret_torch.loaders.tensors import Sample
 
 _CRS_OF_DATASET = ("crs", "source.survey.crs", "source.dataset.crs")
@@ -52,13 +52,15 @@ def save_chips(chips: Iterable[Sample], output_dir: str | Path, *, prefix: str =
     Raises:
         InputError: samples without a place, or no CRS.
         MissingDependencyError: rasterio is not installed.
+        WriteError: the disk is full, or the folder takes no files.
     """
     if not hasattr(chips, "__iter__"):
         raise InputError(
             f"{type(chips).__name__} gives no samples by itself; pass a loader of it, or a RasteretIterableDataset"
         )
     folder = Path(output_dir).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+    with to_disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     common = crs_of_dataset(chips) if crs is None else parse_crs(crs)
     names = list(getattr(getattr(chips, "dataset", chips), "bands", None) or ())
     rows = []
@@ -144,24 +146,18 @@ def _write(
 ) -> None:
     try:
         import rasterio  # noqa: PLC0415 - only who writes needs GDAL
+        from rasterio.io import MemoryFile  # noqa: PLC0415
     except ImportError as error:
         raise MissingDependencyError("writing GeoTIFFs needs rasterio; pip install rasterio") from error
     names, hidden = more
     bands, height, width = pixels.shape
     shape = {"count": bands, "height": height, "width": width, "dtype": pixels.dtype.name}
-    aside = path.with_name(f".{path.name}")
-    try:
-        with (
-            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
-            rasterio.open(
-                aside, "w", driver="GTiff", crs=crs.to_wkt(), transform=place, compress="deflate", **shape
-            ) as file,
-        ):
+    options = {"driver": "GTiff", "crs": crs.to_wkt(), "transform": place, "compress": "deflate"}
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile() as memory:
+        with memory.open(**options, **shape) as file:
             file.write(pixels)
             if names and bands % len(names) == 0:
                 file.descriptions = names * (bands // len(names))
             if hidden is not None:
                 file.write_mask(~hidden)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+        put(path, memory.getbuffer())  # not by GDAL, which says nothing of disks that are full

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import xarray as xr
 from affine import Affine
 
 from rasteret_torch.errors import InputError, NotGeoreferencedError
+from rasteret_torch.index.disk import to_disk
 from rasteret_torch.readers.cf import SPATIAL_REF
 from rasteret_torch.readers.write_cog import write_cog
 
@@ -40,6 +39,7 @@ def save_per_geometry(
             file in the folder's place.
         NotGeoreferencedError: the coordinates y, x or spatial_ref are gone.
         MissingDependencyError: rasterio is not installed.
+        WriteError: the disk is full, or the folder takes no files.
     """
     if not isinstance(ds, xr.Dataset):
         raise InputError(f"{type(ds).__name__} is no Dataset; pass what get_xarray gives (an array has to_dataset())")
@@ -48,7 +48,8 @@ def save_per_geometry(
     folder = Path(output_dir)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; pass a folder for the results")
-    folder.mkdir(parents=True, exist_ok=True)
+    with to_disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     written: dict[Any, list[Path]] = {}
     taken: set[Path] = set()
     for geometry_id, part in _per_geometry(ds):
@@ -132,7 +133,7 @@ def _transform(step: xr.Dataset) -> Affine:
 
 
 def _write(step: xr.Dataset, names: list[str], path: Path) -> None:
-    """One file, written aside and moved into place. Pixels that are not valid are masked where no nodata marks them."""
+    """One file. Pixels that are not valid are masked where no nodata marks them."""
     data = np.stack([np.asarray(step[name].transpose("y", "x").values) for name in names])
     first = step[names[0]]
     nodata = first.attrs.get("_FillValue", first.encoding.get("_FillValue"))
@@ -142,9 +143,4 @@ def _write(step: xr.Dataset, names: list[str], path: Path) -> None:
     if nodata is None and "valid" in step.coords and set(step.coords["valid"].dims) == {"y", "x"}:
         valid = np.asarray(step.coords["valid"].transpose("y", "x").values, bool)
     crs = step.coords[SPATIAL_REF].attrs.get("crs_wkt")
-    aside = path.with_name(f".{uuid.uuid4().hex}.tif")
-    try:
-        write_cog(aside, data, names, _transform(step), crs, nodata, None if valid is None or valid.all() else valid)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_cog(path, data, names, _transform(step), crs, nodata, None if valid is None or valid.all() else valid)

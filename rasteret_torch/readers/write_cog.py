@@ -10,6 +10,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from rasteret_torch.errors import MissingDependencyError
+from rasteret_torch.index.disk import put
 
 BLOCK_PX = 512
 
@@ -23,7 +24,9 @@ def write_cog(
     nodata: Any | None,
     valid: NDArray[np.bool_] | None = None,
 ) -> None:
-    """Writes a cloud-optimized GeoTIFF.
+    """Writes a cloud-optimized GeoTIFF, all of it or nothing.
+
+    It is made in memory: GDAL says nothing of disks that are full when it closes a file.
 
     Args:
         path: replaced where it is there.
@@ -36,6 +39,7 @@ def write_cog(
 
     Raises:
         MissingDependencyError: rasterio is not installed.
+        WriteError: the disk is full, or the folder takes no files.
     """
     try:
         import rasterio  # noqa: PLC0415 - only who writes needs GDAL
@@ -47,7 +51,7 @@ def write_cog(
     stored = data.astype(np.uint8) if data.dtype == bool else data
     shape = {"count": bands, "height": rows, "width": cols, "dtype": stored.dtype.name}
     predictor = {"f": "3", "i": "2", "u": "2"}.get(stored.dtype.kind, "1")
-    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile() as memory:
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile() as memory, MemoryFile() as finished:
         with memory.open(driver="GTiff", crs=crs_wkt, transform=transform, nodata=nodata, **shape) as file:
             file.write(stored)
             if valid is not None:
@@ -55,4 +59,5 @@ def write_cog(
             for number, name in enumerate(names, start=1):
                 file.set_band_description(number, name)
         options = {"compress": "DEFLATE", "predictor": predictor, "blocksize": str(BLOCK_PX)}
-        rasterio.shutil.copy(memory.name, str(path), driver="COG", overview_resampling="NEAREST", **options)
+        rasterio.shutil.copy(memory.name, finished.name, driver="COG", overview_resampling="NEAREST", **options)
+        put(path, finished.getbuffer())

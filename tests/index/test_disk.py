@@ -1,27 +1,16 @@
-"""Disks that take no more: a limit on the size of files stands for a full one."""
+"""Disks that take no more are named, and what to do about them."""
 
 import fcntl
 import os
 import pickle
-import resource
-from contextlib import contextmanager
 
 import pytest
+from disks import full_at
 from scenes import DATED, write_dated
 
 import rasteret_torch as rt
 from rasteret_torch.errors import WriteError
 from rasteret_torch.ingest.shards import Shards
-
-
-@contextmanager
-def full_at(nbytes):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture

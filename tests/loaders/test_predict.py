@@ -9,6 +9,7 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
+from disks import full_at
 from lightning.pytorch import LightningModule, Trainer
 from ranks import run_ranks
 from rasterio.enums import MaskFlags
@@ -20,9 +21,10 @@ from torchgeo.samplers import GriddedPatchSampler
 
 import rasteret_torch as rt
 from rasteret_torch.cli.naip import build_index
-from rasteret_torch.errors import InputError
+from rasteret_torch.errors import InputError, WriteError
 from rasteret_torch.loaders.predict import RasteretPredictionWriter
 from rasteret_torch.loaders.predict_canvas import Canvas, Merged, Sheet, chip_weights
+from rasteret_torch.loaders.predict_map import MapStyle, write_map
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -324,6 +326,17 @@ def test_canvases_of_several_processes_are_one_map(tmp_path):
             assert np.array_equal(known, there)
             if blend == "hann":  # ties of "centre" go to the chip that comes first, in its process
                 np.testing.assert_allclose(found[:, there], expected[:, there], atol=1e-5)
+
+
+def test_a_full_disk_is_named(tmp_path):
+    chip = np.random.default_rng(0).random((2, 90, 120)), np.ones((90, 120), bool), Affine.scale(10, -10)
+    canvas = Canvas(tmp_path / "part", sheet(chip, "centre"))
+    canvas.draw(*chip, (0.0, 1.0))
+    canvas.close()
+    for nbytes in range(0, 80_000, 10_000):
+        with full_at(nbytes), pytest.raises(WriteError, match=r"map.tif cannot be written"):
+            write_map(tmp_path / "map.tif", Merged([canvas]), MapStyle("value", 2), tmp_path)
+    assert not list(tmp_path.glob("map*"))
 
 
 def sheet(chip, blend):

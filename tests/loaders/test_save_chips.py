@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from disks import full_at
 
 import rasteret_torch as rt
-from rasteret_torch.errors import InputError
+from rasteret_torch.errors import InputError, WriteError
 
 BANDS = ["B02", "B08"]
 
@@ -47,6 +48,9 @@ def test_series_labels_and_parts_of_streams(scenes, tmp_path):
         rt.save_chips(itertools.islice(chips, 2), tmp_path)
     table = rt.save_chips(itertools.islice(chips, 2), tmp_path, crs=32631)
     assert table.column("label").to_pylist() == [[1.5], [1.5]]
+    with full_at(500), pytest.raises(WriteError, match=r"full_000000_image.tif cannot be written"):
+        rt.save_chips(itertools.islice(chips, 1), tmp_path, crs=32631, prefix="full_")  # of which GDAL says nothing
+    assert not list(tmp_path.glob("full_*"))
     with rasterio.open(table.column("image")[0].as_py()) as file:
         assert file.count == next(iter(chips))["image"].flatten(0, 1).shape[0]
 

@@ -5,9 +5,10 @@ import pytest
 import rasterio
 import shapely
 import xarray as xr
+from disks import full_at
 
 import rasteret_torch as rt
-from rasteret_torch.errors import CRSMismatchError, InputError, NotGeoreferencedError
+from rasteret_torch.errors import CRSMismatchError, InputError, NotGeoreferencedError, WriteError
 
 UTM14 = "EPSG:26914"
 PLOT = shapely.Point(486_660, 5_208_367).buffer(290)
@@ -127,6 +128,9 @@ def test_saved_per_geometry(naip, tmp_path):
     np.testing.assert_array_equal(valid, alone.R.values[2] != 0)
     back = rt.read_tiff(paths[1][2])
     np.testing.assert_array_equal(back.data[0], alone.R.values[2])
+    with full_at(500), pytest.raises(WriteError, match=r"naip_0_20090818.tif cannot be written"):
+        rt.save_per_geometry(ds, tmp_path / "full", file_prefix="naip_")
+    assert not list((tmp_path / "full").iterdir())
 
 
 def test_saved_results_of_arithmetic(naip, tmp_path):
