@@ -22,14 +22,19 @@ DEFAULT_FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
 def matched(keys: pa.ChunkedArray, table: pa.Table, on: str, taken: Sequence[str]) -> pa.Table:
-    """The columns of `table` beside `on`, in the order of `keys`, null where it has no such key.
+    """The columns of `table` beside `on`, in the order of `keys`, null where it has no such key; warns if it has none.
 
     Raises:
-        InputError: no column `on`, a key twice, or a column that is taken.
+        InputError: no column `on` or none beside it, keys of another kind or twice, or a column that is taken.
     """
     if on not in table.column_names:
         raise InputError(f"the table has no column {on!r} to join on; it has {table.column_names}")
-    known = table.column(on).cast(keys.type)
+    if table.num_columns == 1:
+        raise InputError(f"the table has nothing but {on!r}; give it the columns that are to be joined")
+    try:
+        known = table.column(on).cast(keys.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(f"column {on!r} of the table holds no keys of type {keys.type}: {error}") from error
     if pc.count_distinct(known).as_py() != len(known):
         raise InputError(f"column {on!r} of the table names some keys twice; aggregate it to one row per key")
     rest = table.drop_columns([on])
@@ -37,6 +42,9 @@ def matched(keys: pa.ChunkedArray, table: pa.Table, on: str, taken: Sequence[str
     if clash:
         raise InputError(f"columns {clash} are in the collection already; rename them in the table")
     places = pc.index_in(keys.combine_chunks(), value_set=known.combine_chunks())
+    if len(keys) and places.null_count == len(keys):
+        theirs, ours = known[:2].to_pylist(), keys[:2].to_pylist()
+        warnings.warn(f"no item is in the table: its {on!r} are such as {theirs}, here {ours}", stacklevel=3)
     return rest.take(places)
 
 

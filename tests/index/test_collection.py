@@ -208,6 +208,12 @@ def test_join_keeps_rows_and_order(dated):
         joined.join(labels)
     with pytest.raises(InputError, match="no column 'id'"):
         dated.join(labels.rename_columns(["key", "label"]))
+    with pytest.raises(InputError, match="nothing but 'id'"):
+        dated.join(labels.select(["id"]))
+    with pytest.raises(InputError, match="no keys of type int32"):
+        dated.join(labels.rename_columns(["year", "label"]), on="year")
+    with pytest.warns(UserWarning, match=r"no item is in the table: its 'id' are such as \['elsewhere'\]"):
+        assert dated.join(labels.slice(2)).column("label").to_pylist() == [None] * 3
 
 
 def test_find_agrees_with_subset(dated):
