@@ -113,10 +113,11 @@ class TileCache[T: Kept]:
         self.nbytes = self._dropped_nbytes = 0
 
     def _drop(self, key: TileKey, tile: T) -> None:
-        self.nbytes -= tile.nbytes
-        self._dropped[key] = _Dropped(tile.nbytes, self._ever_dropped_nbytes)
-        self._dropped_nbytes += tile.nbytes
-        self._ever_dropped_nbytes += tile.nbytes
+        nbytes = tile.nbytes
+        self.nbytes -= nbytes
+        self._dropped[key] = _Dropped(nbytes, self._ever_dropped_nbytes)
+        self._dropped_nbytes += nbytes
+        self._ever_dropped_nbytes += nbytes
         while self._dropped_nbytes > self.most_nbytes - self.max_nbytes:
             self._dropped_nbytes -= self._dropped.popitem(last=False)[1].nbytes
 

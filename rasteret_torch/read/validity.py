@@ -15,6 +15,7 @@ _EPSILON = float(np.finfo(np.float32).eps)
 _OPACITIES = (np.dtype(np.uint8), np.dtype(np.uint16))
 
 
+@functools.lru_cache(1024, typed=True)
 def nodata_in(dtype: np.dtype[Any], nodata: float | int | None) -> Any | None:
     """`nodata` as a scalar of `dtype`; None when unset, or when the dtype cannot hold it and so no pixel equals it."""
     if nodata is None:
