@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from matplotlib.figure import Figure
 from torch import nn
@@ -19,7 +19,15 @@ from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection
 from rasteret_torch.index.audit import AuditMode, HoldsOut, audit_splits
 from rasteret_torch.loaders.chip_facts import ChipFacts
-from rasteret_torch.loaders.device import Scaling, Statistic, Transform, augmentation, augmented, labelled
+from rasteret_torch.loaders.device import (
+    Scaling,
+    Statistic,
+    Transform,
+    augmentation,
+    augmented,
+    check_statistics,
+    labelled,
+)
 from rasteret_torch.loaders.evaluation import EvaluationDataset, each_once
 from rasteret_torch.loaders.geodataset import RasteretGeoDataset
 from rasteret_torch.loaders.iterable import RasteretIterableDataset
@@ -155,9 +163,9 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
         Raises:
             InputError: a setting that makes no sense.
         """
-        for name, setting in (("mean", mean), ("std", std)):
-            if isinstance(setting, str) and setting not in ("collection", "none"):
-                raise InputError(f"{name}={setting!r} is not understood; give numbers, 'collection' or 'none'")
+        check_statistics(mean, std)
+        if sampler not in get_args(ChipChoice):
+            raise InputError(f"sampler={sampler!r} is not known; choose one of {get_args(ChipChoice)}")
         if batch_size < 1 or num_workers < 0 or (length is not None and length < 1):
             raise InputError(
                 f"batch_size={batch_size} and length={length} must be at least 1, num_workers={num_workers} at least 0"

@@ -77,8 +77,30 @@ def _numbers(setting: Statistic, measured: Tensor | None, absent: float) -> Tens
     return torch.as_tensor(setting, dtype=torch.float32).reshape(-1)
 
 
+def check_statistics(mean: Statistic, std: Statistic) -> None:
+    """Refuses what cannot scale an image, before any is read.
+
+    Raises:
+        InputError: neither numbers nor a word that is known, or a std that is not positive.
+    """
+    for name, setting in (("mean", mean), ("std", std)):
+        if isinstance(setting, str) and setting in ("collection", "none"):
+            continue
+        try:
+            torch.as_tensor(setting, dtype=torch.float32)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"{name}={setting!r} is not understood; give numbers, 'collection' or 'none'") from error
+    Scaling.of((mean, std), None)
+
+
 def augmentation(wanted: Transform | list[nn.Module] | None) -> Transform | None:
-    """kornia augmentations as one, over a dictionary."""
+    """kornia augmentations as one, over a dictionary.
+
+    Raises:
+        InputError: nothing that can be called.
+    """
+    if wanted is not None and not callable(wanted) and not isinstance(wanted, list):
+        raise InputError(f"train_aug={wanted!r} is no augmentation; give kornia modules in a list, or a function")
     if isinstance(wanted, list):
         sequential: Transform = kornia_augmentation.AugmentationSequential(*wanted, data_keys=None)
         return sequential

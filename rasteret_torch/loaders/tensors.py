@@ -18,15 +18,19 @@ def as_dtype(value: SampleDtype | str) -> SampleDtype:
     """A dtype of its name, as a YAML config holds it.
 
     Raises:
-        InputError: torch has no such dtype.
+        InputError: torch has no such dtype, or only its name.
     """
+    if value is None:
+        return None
     if value == "native":
         return "native"
-    if not isinstance(value, str):
-        return value
-    found = getattr(torch, value.removeprefix("torch."), None)
+    found = getattr(torch, value.removeprefix("torch."), None) if isinstance(value, str) else value
     if not isinstance(found, torch.dtype):
         raise InputError(f"dtype={value!r} is none of torch's; name one such as 'float32', or 'native'")
+    try:
+        torch.zeros(1).to(found)
+    except (NotImplementedError, RuntimeError) as error:
+        raise InputError(f"dtype={value!r} takes no pixels; name one such as 'float32', or 'native'") from error
     return found
 
 

@@ -235,7 +235,7 @@ def test_bad_input_is_named_with_its_cure(scenes, tmp_path):
         rt.RasteretGeoDataset(scenes, split="train")
     with pytest.raises(DatasetNotFoundError, match="nowhere"):
         rt.RasteretGeoDataset(tmp_path / "nowhere")
-    for options in ({"resampling": "lanczos"}, {"read": "fast"}, {"res": 0}, {"dtype": "float31"}):
+    for options in ({"resampling": "lanczos"}, {"read": "fast"}, {"res": 0}, {"dtype": "float31"}, {"dtype": float}):
         with pytest.raises(InputError):
             rt.RasteretGeoDataset(scenes, **options)
     with pytest.raises(EmptySelectionError):
