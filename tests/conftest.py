@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,10 +12,33 @@ import pytest
 from hypothesis import settings
 from servers import FaultServer, RangeServer
 
+# Before torch is imported: threads of one process that wait for those of another take their cores, and so more than
+# twice the time. Processes that tests start do as theirs.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The server that workers are forked from is one for all tests, and imports only what is named before the first of them
+# starts it, which may be a plain DataLoader's: else every worker imports torch for itself.
+multiprocessing.set_forkserver_preload(["rasteret_torch.loaders.sampled", "rasteret_torch.loaders.preload"])
+
 settings.register_profile("loaded", deadline=None)  # a busy machine is no failure
 settings.load_profile("loaded")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Imports everything with no look for garbage in between; later looks pass over what stays for good."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # else libraries that count their objects at the end complain of these
 
 
 @pytest.fixture(scope="session")
