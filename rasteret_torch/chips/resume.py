@@ -19,12 +19,10 @@ class Mark(NamedTuple):
     Attributes:
         epoch: number of the epoch.
         position: samples of its sequence that all ranks together have been handed.
-        batches: batches (samples, where single ones are handed out) of the epoch that this rank was handed.
     """
 
     epoch: int = 0
     position: int = 0
-    batches: int = 0
 
     @classmethod
     def of(cls, state: Mapping[str, object], length: int) -> Self:

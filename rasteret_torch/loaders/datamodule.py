@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -278,7 +277,7 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
         """Random chips of the training split."""
         dataset = self._split("train")
         if isinstance(dataset, RasteretIterableDataset):
-            return _TrainLoader(dataset, num_workers=self.num_workers)
+            return _TrainLoader(self, dataset)
         sampler = RandomPatches(dataset, self.patch_size, self.length, self.seed, self._epoch, self.time_series)
         return patch_loader(dataset, sampler, self.batch_size, self.num_workers, drop_last=self.drop_last)
 
@@ -351,20 +350,27 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
 
 
 class _TrainLoader(RasteretDataLoader):
-    """One that Lightning's Trainer restores: it counts the batches of an epoch before it hands the state over."""
+    """One that tells Lightning's Trainer, when it is restored, how many batches of its epoch are done."""
+
+    def __init__(self, module: RasteretDataModule, dataset: RasteretIterableDataset) -> None:
+        super().__init__(dataset, num_workers=module.num_workers)
+        self._module = module
 
     def load_state_dict(self, state: State) -> None:
-        """As in any other loader; says what a Trainer will leave out."""
-        whole = len(self)
+        """As in any other loader.
+
+        A Trainer has restored how many batches it was handed, which were maybe smaller, or dealt to fewer ranks: it
+        would end the epoch too late or too early.
+        """
         super().load_state_dict(state)
-        more = len(self) - whole
-        if more > 0:
-            warnings.warn(
-                f"the epoch that goes on has {len(self)} batches, as it began with fewer ranks or smaller batches; "
-                f"Lightning's Trainer makes {whole} an epoch and leaves the last {more} of this one out: resume "
-                "with as many ranks and as large batches as before, to see every chip",
-                stacklevel=2,
-            )
+        if self._module.trainer is None:
+            return
+        counts = self._module.trainer.fit_loop.epoch_loop.batch_progress.current
+        fewer = counts.ready - (len(self) - self.remaining)
+        counts.ready -= fewer
+        counts.started -= fewer
+        counts.processed -= fewer
+        counts.completed -= fewer
 
 
 def to_datamodule(collection: Collection, bands: Sequence[str] | None = None, **options: Any) -> RasteretDataModule:

@@ -183,7 +183,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
             self.collection, self.bands, is_image, kind, time_series, made, resampling, read.level, how, reuses
         )
         # Where the next iteration starts: epoch, position, batches. A tensor, since workers that live on share it.
-        self._cursor = torch.zeros(3, dtype=torch.int64)
+        self._cursor = torch.zeros(2, dtype=torch.int64)
         self._own: Standing | None = None  # where this worker goes on, for loaders that keep state in their workers
         self._handed: Standing | None = None
         self._parent_rank: Rank | None = None
@@ -219,7 +219,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
 
     def __len__(self) -> int:
         """Batches (samples, without `batch_size`) of an epoch on this rank."""
-        return self.mark.batches + self.cut(self.mark.position).steps
+        return self.cut(0).steps
 
     @property
     def epoch(self) -> int:
@@ -359,7 +359,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         if get_worker_info() is not None:
             return Standing(mark, step + stride)
         done = step + 1
-        return Standing(Mark(mark.epoch, self.cut(mark.position).position_after(done), mark.batches + done))
+        return Standing(Mark(mark.epoch, self.cut(mark.position).position_after(done)))
 
     def __getstate__(self) -> State:
         """A recipe, and the rank of the process whose workers receive it."""

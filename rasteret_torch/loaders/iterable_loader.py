@@ -46,9 +46,10 @@ class RasteretDataLoader(DataLoader[Sample]):
     """Hands out what a `RasteretIterableDataset` yields (batches, when it has a `batch_size`), from workers or not.
 
     After an epoch it goes on to the next. `state_dict` belongs to the batch last handed out, not to those read ahead,
-    and can be loaded with other numbers of workers and ranks; Lightning saves and restores it with its checkpoints. A
-    state taken after the last batch of an epoch, before the iteration has ended, resumes with nothing and goes on to
-    the next epoch after that.
+    and can be loaded with other numbers of workers and ranks, and batches of another size; Lightning saves and restores it
+    with its checkpoints (a Trainer counts the batches of the resumed epoch as they were before the stop: where they
+    change, let a `RasteretDataModule` make the loader, which corrects that). A state taken after the last batch of an
+    epoch, before the iteration has ended, resumes with nothing and goes on to the next epoch after that.
 
     Attributes:
         counts: what loading has cost so far, workers included; see `LoaderCounts`.
@@ -147,7 +148,7 @@ class RasteretDataLoader(DataLoader[Sample]):
         count = 0
         for count, batch in enumerate(batches, start=1):
             self._is_finished = count == cut.steps
-            self._stands = Mark(start.epoch, cut.position_after(count), start.batches + count)
+            self._stands = Mark(start.epoch, cut.position_after(count))
             yield batch
             if self.persistent_workers and own != self._iterations:
                 raise InputError(
@@ -188,9 +189,13 @@ class RasteretDataLoader(DataLoader[Sample]):
         lines.clear()
 
     def __len__(self) -> int:
-        """Batches of the epoch on this rank, those before a resumed position included."""
-        start = self._next_start
-        return start.batches + self.dataset.cut(start.position).steps
+        """Batches of a whole epoch on this rank; a resumed one hands out the last `remaining` of them."""
+        return len(self.dataset)
+
+    @property
+    def remaining(self) -> int:
+        """Batches that the next iteration hands out."""
+        return self.dataset.cut(self._next_start.position).steps
 
     @property
     def _next_start(self) -> Mark:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 import rasterio
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from tiffs import write_tiff
 from torch import nn
 from torch.nn import functional
@@ -198,19 +198,46 @@ def test_a_path_names_the_collection(split_scenes, tmp_path):
     pickle.loads(pickle.dumps(data.val_dataset))
 
 
-def test_larger_steps_than_those_before_a_stop_are_warned_of(split_scenes):
-    def loader(batch_size: int) -> rt.RasteretDataLoader:
-        return module_of(split_scenes, batch_size=batch_size, length=12).train_dataloader()
+class Stopped(Callback):
+    """Saves a checkpoint after some batches of the first epoch, and stops there."""
 
-    stopped = loader(2)
-    shown = [index for batch in itertools.islice(stopped, 3) for index in batch["index"].tolist()]
-    smaller = loader(1)
-    smaller.load_state_dict(stopped.state_dict())  # makes more steps, and a Trainer counts at least as many
-    larger = loader(4)
-    with pytest.warns(UserWarning, match="has 5 batches.*makes 3 an epoch and leaves the last 2 of this one"):
-        larger.load_state_dict(stopped.state_dict())
-    shown += [index for batch in larger for index in batch["index"].tolist()]
-    assert sorted(shown) == list(range(12))
+    def __init__(self, path, after):
+        self.path, self.after = path, after
+
+    def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
+        if batch_idx + 1 == self.after:
+            trainer.save_checkpoint(self.path)
+            raise StopIteration
+
+
+class Shown(Pixelwise):
+    """Keeps which chips it was trained with, by epoch, and how many steps were made when it was validated."""
+
+    def __init__(self):
+        super().__init__()
+        self.chips, self.validated = [[], []], []
+
+    def training_step(self, batch, index):
+        self.chips[self.current_epoch] += batch["index"].tolist()
+        return super().training_step(batch, index)
+
+    def on_validation_epoch_start(self):
+        self.validated.append(self.global_step)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.parametrize(("batch_size", "steps"), [(1, (6, 18)), (4, (2, 5))])
+def test_a_trainer_goes_on_with_batches_of_another_size(split_scenes, tmp_path, batch_size, steps):
+    def fit(model, of, **options):
+        data = module_of(split_scenes, batch_size=of, length=12)
+        trainer_of(tmp_path, **({"max_epochs": 2} | options)).fit(model, data, **resumed)
+
+    before, after, resumed = Shown(), Shown(), {}
+    fit(before, 2, callbacks=[Stopped(tmp_path / "stopped.ckpt", after=3)], limit_val_batches=0, max_epochs=1)
+    resumed = {"ckpt_path": tmp_path / "stopped.ckpt", "weights_only": False}
+    fit(after, batch_size)
+    assert sorted(before.chips[0] + after.chips[0]) == sorted(after.chips[1]) == list(range(12))
+    assert after.validated == [3 + step for step in steps]
 
 
 def test_default_length_covers_every_item_once(split_scenes):

@@ -229,7 +229,7 @@ def test_resuming_with_another_batch_size(scenes):
 def test_resuming_reads_nothing_again(scenes):
     options = {"length": 400, "batch_size": 4, "read": rt.ReadOptions(lookahead=0)}
     dataset = stream(scenes, **options)
-    state = dataset.state_dict() | {"position": 392, "batches": 98}
+    state = dataset.state_dict() | {"position": 392}
     fresh = stream(scenes, **options)
     pipeline = worker_pipeline(options["read"], None)
     pipeline.cache.clear()
