@@ -46,9 +46,9 @@ class RasteretDataLoader(DataLoader[Sample]):
     """Hands out what a `RasteretIterableDataset` yields (batches, when it has a `batch_size`), from workers or not.
 
     After an epoch it goes on to the next. `state_dict` belongs to the batch last handed out, not to those read ahead,
-    and can be loaded with other numbers of workers and ranks, and batches of another size; Lightning saves and restores it
-    with its checkpoints (a Trainer counts the batches of the resumed epoch as they were before the stop: where they
-    change, let a `RasteretDataModule` make the loader, which corrects that). A state taken after the last batch of an
+    and can be loaded with other numbers of workers and ranks, and batches of another size. Lightning saves and restores
+    it with its checkpoints; a Trainer counts the batches of the resumed epoch as they were before the stop: where they
+    change, let a `RasteretDataModule` make the loader, which corrects that. A state taken after the last batch of an
     epoch, before the iteration has ended, resumes with nothing and goes on to the next epoch after that.
 
     Attributes:
