@@ -155,7 +155,7 @@ def resolve_crs(stated: CRS | None, given: Any, *, assume_lonlat: bool) -> CRS:
 def _parsed(value: Any, column: str | None) -> Parsed:
     if isinstance(value, str) and value.lstrip().startswith("{"):
         return _geojson(_json(value))
-    if isinstance(value, BaseGeometry | bytes | bytearray | memoryview | str) or _is_bbox(value):
+    if isinstance(value, BaseGeometry | bytes | bytearray | memoryview | str | pa.Scalar) or _is_bbox(value):
         return _sequence([value])
     if isinstance(value, dict):
         return _geojson(value)
@@ -296,6 +296,7 @@ def _is_bbox(value: Any) -> bool:
 
 
 def _one(value: Any) -> BaseGeometry | None:
+    value = value.as_py() if isinstance(value, pa.Scalar) else value
     if value is None or isinstance(value, BaseGeometry):
         return value
     if _is_bbox(value):

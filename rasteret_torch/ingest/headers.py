@@ -44,8 +44,10 @@ def read_headers(
         For each href its header, stamped with size, ETag and modification time, or the error that it met.
 
     Raises:
-        InputError: `backend` is none.
+        InputError: `backend` is none, or not a file may be in flight.
     """
+    if max_concurrent < 1:
+        raise InputError(f"max_concurrent={max_concurrent} lets no file be read; pass 1 or more")
     if backend is not None and not isinstance(backend, StorageBackend):
         raise InputError(
             f"backend is of type {type(backend).__name__}, which has no get_range and get_ranges; pass what "

@@ -38,6 +38,7 @@ FEATURE = {"type": "Feature", "geometry": mapping(SHAPE), "properties": {"crop":
         [BOX],
         [SHAPE],
         pa.array([SHAPE.wkb]),
+        pa.scalar(SHAPE.wkb),
         pa.chunked_array([[SHAPE.wkb]]),
         pl.Series([SHAPE.wkb]),
         np.array([SHAPE], object),

@@ -99,6 +99,8 @@ def test_server_faults_stay_with_their_file(range_server):
 def test_backends_that_are_none(tmp_path):
     with pytest.raises(InputError, match="type str, which has no get_range"):
         read_headers(["s3://mine/a.tif"], backend="s3")
+    with pytest.raises(InputError, match="max_concurrent=0"):
+        read_headers(["s3://mine/a.tif"], max_concurrent=0)
 
     class Broken:
         async def get_range(self, url, start, length):
