@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import os
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import Window
+from rasteret_torch.index.disk import to_disk
 
 Blend = Literal["hann", "centre"]
 CHUNK_PX = 512
@@ -164,8 +167,10 @@ class Canvas:
         path = self.folder / f"{chunk[0]}_{chunk[1]}.bin"
         kind, bands = np.dtype(self.sheet.dtype), self.sheet.bands
         nbytes = kind.itemsize * bands * CHUNK_PX**2
-        mode: Literal["r+", "w+"] = "r+" if path.exists() else "w+"
-        raw = np.memmap(path, np.uint8, mode, shape=(nbytes + 4 * CHUNK_PX**2,))  # starts as zeros
+        whole = nbytes + 4 * CHUNK_PX**2
+        if not path.exists():
+            _reserve(path, whole)
+        raw = np.memmap(path, np.uint8, "r+", shape=(whole,))  # starts as zeros
         stored = raw[:nbytes].view(kind).reshape(bands, CHUNK_PX, CHUNK_PX)
         found = self._open[chunk] = stored, raw[nbytes:].view(np.float32).reshape(CHUNK_PX, CHUNK_PX)
         return found
@@ -187,6 +192,21 @@ class Canvas:
                 to = part.shift(-window.row, -window.col).slices()
                 values[:, *to], weights[to] = stored[:, *at], counted[at]
         return values, weights
+
+
+def _reserve(path: Path, nbytes: int) -> None:
+    """A file of zeros whose room on the disk is taken now: writing to a map of a full disk would end the process.
+
+    Raises:
+        WriteError: there is no room.
+    """
+    aside = path.with_suffix(".part")
+    with to_disk(path):
+        with aside.open("wb") as file:
+            file.truncate(nbytes)
+            if sys.platform == "linux":
+                os.posix_fallocate(file.fileno(), 0, nbytes)
+        os.replace(aside, path)
 
 
 def _chunks(window: Window) -> Iterator[tuple[tuple[int, int], Window]]:

@@ -331,6 +331,9 @@ def test_canvases_of_several_processes_are_one_map(tmp_path):
 def test_a_full_disk_is_named(tmp_path):
     chip = np.random.default_rng(0).random((2, 90, 120)), np.ones((90, 120), bool), Affine.scale(10, -10)
     canvas = Canvas(tmp_path / "part", sheet(chip, "centre"))
+    with full_at(80_000), pytest.raises(WriteError, match=r"part/-?[01]_0.bin cannot be written"):
+        canvas.draw(*chip, (0.0, 1.0))
+    canvas = Canvas(tmp_path / "empty", sheet(chip, "centre"))
     canvas.draw(*chip, (0.0, 1.0))
     canvas.close()
     for nbytes in range(0, 80_000, 10_000):
