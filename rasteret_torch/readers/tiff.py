@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def read_tiff(
     )[0]
     if isinstance(header, RasteretTorchError):
         raise header
-    if not 0 <= level < len(header.levels):
+    if level not in range(len(header.levels)):
         raise InputError(f"{path} has levels 0 to {len(header.levels) - 1}; level {level} is not one of them")
     layout = header.levels[level]
     area = Window(0, 0, layout.height, layout.width) if window is None else Window.of(window)
@@ -64,10 +64,10 @@ def _samples(path: str, header: TiffHeader, bands: Sequence[int | str] | int | s
     count = header.image.samples
     if bands is None:
         return list(range(count))
-    chosen = [bands] if isinstance(bands, (int, str)) else list(bands)
+    chosen: list[Any] = [bands] if isinstance(bands, str) or not isinstance(bands, Iterable) else list(bands)
     names = list(header.band_names)
     samples = [names.index(band) if isinstance(band, str) and band in names else band for band in chosen]
-    wrong = [band for band in samples if isinstance(band, str) or not 0 <= band < count]
+    wrong = [band for band in samples if isinstance(band, str) or band not in range(count)]
     if wrong or not samples:
         named = f" or its names {names}" if any(names) else ""
         raise BandNotFoundError(f"{path} has no band {wrong or '(none given)'}; choose from 0 to {count - 1}{named}")

@@ -66,6 +66,11 @@ def test_a_window_off_the_image_is_all_nodata(tiff):
 def test_wrong_arguments_say_what_is_there(tiff):
     with pytest.raises(BandNotFoundError, match="choose from 0 to 2"):
         rt.read_tiff(tiff, bands=[3])
+    with pytest.raises(BandNotFoundError, match=r"no band \[0.5\]"):
+        rt.read_tiff(tiff, bands=0.5)
+    with pytest.raises(InputError, match=r"level 0.5"):
+        rt.read_tiff(tiff, level=0.5)
+    np.testing.assert_array_equal(rt.read_tiff(tiff, bands=np.int64(1)).data, rt.read_tiff(tiff, bands=[1]).data)
     with pytest.raises(InputError, match="choose 'raise' or 'nodata'"):
         rt.read_tiff(tiff, read=rt.ReadOptions(on_error="replace"))
     with pytest.raises(InputError, match="levels 0 to 0"):
