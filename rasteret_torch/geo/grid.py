@@ -38,16 +38,17 @@ class Grid:
         Raises:
             InputError: empty or non-finite bounds, or a resolution that is not positive.
         """
-        xmin, ymin, xmax, ymax = (float(side) for side in bounds)
+        given = tuple(float(side) for side in bounds)  # as plain numbers, also in messages
+        xmin, ymin, xmax, ymax = given
         if crs is not None and crs.is_geographic and -180 <= xmax < xmin <= 180:
             xmax += 360.0
         if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))) or xmin >= xmax or ymin >= ymax:
-            raise InputError(f"bounds {tuple(bounds)} are empty; pass finite (xmin, ymin, xmax, ymax)")
+            raise InputError(f"bounds {given} are empty; pass finite (xmin, ymin, xmax, ymax)")
         if not (res[0] > 0 and res[1] > 0):
             raise InputError(f"resolution {res} must be two positive numbers (x, y) in units of the CRS")
         cols, rows = round((xmax - xmin) / res[0]), round((ymax - ymin) / res[1])
         if rows < 1 or cols < 1:
-            raise InputError(f"bounds {tuple(bounds)} hold no pixel of size {res}; use larger bounds or a finer res")
+            raise InputError(f"bounds {given} hold no pixel of size {res}; use larger bounds or a finer res")
         return cls(Affine(res[0], 0.0, xmin, 0.0, -res[1], ymax), (rows, cols), crs)
 
     @property

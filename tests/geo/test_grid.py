@@ -66,8 +66,9 @@ def test_bounds_across_the_antimeridian_go_on_beyond_180_degrees():
     ],
 )
 def test_grids_of_nothing_are_refused(bounds, res):
-    with pytest.raises(InputError):
-        Grid.from_bounds(bounds, res, UTM)
+    with pytest.raises(InputError) as caught:
+        Grid.from_bounds(tuple(np.float64(side) for side in bounds), res, UTM)
+    assert "np." not in str(caught.value)
 
 
 @pytest.mark.parametrize("res", [0, (0, 1), (1, 0), (1, float("nan")), (float("inf"), 1), (1, 2, 3), "fine", None])
