@@ -277,7 +277,9 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
         """Random chips of the training split."""
         dataset = self._split("train")
         if isinstance(dataset, RasteretIterableDataset):
-            return _TrainLoader(self, dataset)
+            loader = _TrainLoader(dataset, num_workers=self.num_workers)
+            loader.module = self
+            return loader
         sampler = RandomPatches(dataset, self.patch_size, self.length, self.seed, self._epoch, self.time_series)
         return patch_loader(dataset, sampler, self.batch_size, self.num_workers, drop_last=self.drop_last)
 
@@ -350,11 +352,13 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
 
 
 class _TrainLoader(RasteretDataLoader):
-    """One that tells Lightning's Trainer, when it is restored, how many batches of its epoch are done."""
+    """One that tells Lightning's Trainer, when it is restored, how many batches of its epoch are done.
 
-    def __init__(self, module: RasteretDataModule, dataset: RasteretIterableDataset) -> None:
-        super().__init__(dataset, num_workers=module.num_workers)
-        self._module = module
+    Attributes:
+        module: whose Trainer; no argument, as Lightning makes loaders anew from those that `DataLoader` has.
+    """
+
+    module: RasteretDataModule | None = None
 
     def load_state_dict(self, state: State) -> None:
         """As in any other loader.
@@ -363,9 +367,9 @@ class _TrainLoader(RasteretDataLoader):
         would end the epoch too late or too early.
         """
         super().load_state_dict(state)
-        if self._module.trainer is None:
+        if self.module is None or self.module.trainer is None:
             return
-        counts = self._module.trainer.fit_loop.epoch_loop.batch_progress.current
+        counts = self.module.trainer.fit_loop.epoch_loop.batch_progress.current
         fewer = counts.ready - (len(self) - self.remaining)
         counts.ready -= fewer
         counts.started -= fewer
