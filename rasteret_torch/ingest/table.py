@@ -231,7 +231,7 @@ def _batches(
         described = _content(table)
     try:
         scanner = dataset.scanner(columns=names, filter=condition, batch_size=_BATCH_ROWS)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError) as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError, TypeError) as error:
         raise InputError(
             f"columns or filter_expr do not fit the table, which has {dataset.schema.names}: "
             f"{str(error).partition(' in ')[0]}"

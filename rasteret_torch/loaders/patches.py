@@ -19,6 +19,7 @@ from torchgeo.samplers import (
 )
 
 from rasteret_torch.errors import InputError
+from rasteret_torch.loaders.iterable_loader import worker_context
 from rasteret_torch.loaders.orphans import end_with_parent
 from rasteret_torch.loaders.tensors import Sample
 
@@ -121,5 +122,5 @@ def patch_loader(
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
         worker_init_fn=watch,
-        multiprocessing_context="forkserver" if workers > 0 else None,  # a forked child could not use the network
+        multiprocessing_context=worker_context() if workers > 0 else None,
     )

@@ -77,6 +77,13 @@ class ObstoreBackend(_RangeReads):
     """
 
     def __init__(self, store: Any, url_prefix: str = "", client_options: Mapping[str, Any] | None = None) -> None:
+        """Takes the store.
+
+        Raises:
+            InputError: something else.
+        """
+        if not hasattr(store, "get_range_async"):
+            raise InputError(f"ObstoreBackend reads through a store of obstore.store, not a {type(store).__name__}.")
         self.store = store
         self.url_prefix = url_prefix
         self.client_options = dict(client_options or {})
@@ -120,6 +127,14 @@ def create_backend(
     Raises:
         InputError: the options are not of the right kind.
     """
+    if cloud_config is not None and not isinstance(cloud_config, CloudConfig):
+        raise InputError(f"cloud_config is a {type(cloud_config).__name__}: give an rt.CloudConfig(provider, ...).")
+    signs = callable(credential_provider) or hasattr(credential_provider, "for_container")
+    if credential_provider is not None and not signs:
+        raise InputError(
+            f"credential_provider is a {type(credential_provider).__name__}: give what obstore's stores take, called "
+            "for fresh credentials."
+        )
     options = dict(default_s3_config or {})
     for name, value in options.items():
         if not isinstance(value, str | bool):

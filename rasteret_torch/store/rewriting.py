@@ -64,8 +64,10 @@ def check_patterns(patterns: Mapping[str, str]) -> None:
     """Refuses patterns that are no URLs.
 
     Raises:
-        InputError: naming the one.
+        InputError: naming the one, or no mapping of texts.
     """
+    if not isinstance(patterns, Mapping) or not all(isinstance(one, str) for pair in patterns.items() for one in pair):
+        raise InputError("url_patterns must map URL prefixes to what stands in their place: {'https://…/': 's3://…/'}")
     for one in (url for pair in patterns.items() for url in pair):
         try:
             parse(one, allow_http=True)

@@ -118,6 +118,8 @@ def test_columns_and_filters(records, tmp_path):
     assert "score" not in c.schema.names
     with pytest.raises(InputError, match="do not fit the table"):
         build(tmp_path / "records.parquet", columns=["nope"], **MAPPED)
+    with pytest.raises(InputError, match="do not fit the table"):
+        build(tmp_path / "records.parquet", filter_expr="score > 0.15", **MAPPED)
     with pytest.raises(InputError, match="no rows"):
         build(records, filter_expr=pc.field("score") > 9, **MAPPED)
 

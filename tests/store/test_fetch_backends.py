@@ -189,3 +189,19 @@ def test_requester_pays_only_where_named() -> None:
     assert named.pays_for("mine")
     assert not named.pays_for("other")
     assert not CloudConfig("aws").pays_for("any")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: create_backend("key"), "credential_provider is a str"),
+        (lambda: create_backend(cloud_config="aws"), "CloudConfig"),
+        (lambda: create_backend(default_s3_config={"region": 5}), "region"),
+        (lambda: ObstoreBackend("s3://bucket"), "obstore.store"),
+        (lambda: CloudConfig("aws", url_patterns=["https://a/"]), "url_patterns must map"),
+        (lambda: CloudConfig("aws", url_patterns={"https://a/": None}), "url_patterns must map"),
+    ],
+)
+def test_what_no_backend_can_be_made_of(make, words):
+    with pytest.raises(InputError, match=words):
+        make()
