@@ -12,6 +12,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,18 @@ HERE = Path(__file__).parent
 Line = dict[str, Any]
 
 
-def arguments(description: str | None, engines: tuple[str, ...]) -> argparse.Namespace:
-    """What such a script is asked for."""
-    parser = argparse.ArgumentParser(description=description)
+def arguments(
+    description: str | None, engines: tuple[str, ...], parser: argparse.ArgumentParser | None = None
+) -> argparse.Namespace:
+    """What such a script is asked for.
+
+    Args:
+        description: of the script.
+        engines: there are.
+        parser: with further arguments.
+    """
+    parser = parser or argparse.ArgumentParser()
+    parser.description = description
     parser.add_argument("--latency-ms", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--engines", nargs="+", default=list(engines), choices=engines)
@@ -55,8 +65,13 @@ def run(command: list[str], timeout_s: float) -> Line:
     return found
 
 
-def rounds(script: Path, given: argparse.Namespace) -> None:
+def rounds(script: Path, given: argparse.Namespace, more: Callable[[int], list[str]] = lambda number: []) -> None:
     """Prints a line a run, and at last one with the medians, their ratios to ours, and how many runs failed.
+
+    Args:
+        script: that calls itself.
+        given: what it was asked for.
+        more: further arguments of the runs of a round.
 
     Raises:
         SystemExit: a run failed; the medians are of the others.
@@ -66,11 +81,11 @@ def rounds(script: Path, given: argparse.Namespace) -> None:
         for number in range(given.rounds):
             for engine, known in lines.items():
                 command = [python_of(engine, given.peers), str(script.resolve()), "--data", str(given.data.resolve())]
-                known.append(run([*command, "--run", engine, root], RUN_TIMEOUT_S))
+                known.append(run([*command, *more(number), "--run", engine, root], RUN_TIMEOUT_S))
                 where = {"benchmark": script.stem, "latency_ms": given.latency_ms, "engine": engine, "round": number}
                 load = {"server": server, "load": round(os.getloadavg()[0], 2)}
                 print(json.dumps(where | load | known[-1]), flush=True)
-    print(json.dumps({"benchmark": script.stem} | summary(lines)))
+    print(json.dumps({"benchmark": script.stem, "settings": " ".join(more(0))} | summary(lines)))
     if any("error" in line for known in lines.values() for line in known):
         sys.exit(1)
 

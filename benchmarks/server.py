@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MODULES = Path("/usr/lib/nginx/modules")
+# No tcp_nopush: with it, answers of one to two segments (64 to 128 KB on loopback) wait 40 ms for an acknowledgement.
 CONFIG = """
 load_module {modules}/ngx_http_echo_module.so;
 worker_processes 1;
@@ -24,7 +25,7 @@ error_log {run}/error.log warn;
 daemon off;
 events {{ worker_connections 4096; multi_accept on; }}
 http {{
-  sendfile on; sendfile_max_chunk 512k; tcp_nopush on; tcp_nodelay on;
+  sendfile on; sendfile_max_chunk 512k; tcp_nodelay on;
   keepalive_timeout 300; keepalive_requests 10000000; reset_timedout_connection on;
   open_file_cache max=4000 inactive=600s; open_file_cache_valid 600s;
   default_type application/octet-stream; etag on; max_ranges 64; access_log off;
