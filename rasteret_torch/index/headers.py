@@ -35,6 +35,9 @@ _OWN_NAMES = {
 }
 _MADE = ("dtype", "jpeg_tables", *s.TILE_TABLES)
 _LAYOUT_TYPES = [(name, kind) for name, kind in s.LAYOUT_FIELDS if name not in _MADE]
+_FORM_SCALARS = [name for name, kind in s.LAYOUT_FIELDS if not pa.types.is_list(kind)]
+_FORM_LISTS = [name for name, kind in s.LAYOUT_FIELDS if pa.types.is_list(kind) and name not in s.TILE_TABLES]
+_NO_TABLE = np.empty(0, np.uint64)
 _described = attrgetter(*(_OWN_NAMES.get(name, name) for name, _ in _LAYOUT_TYPES))
 _FILE_VALUES: dict[str, Callable[[TiffHeader], Any]] = {
     "transform": lambda one: None if one.transform is None else _transform_list(one.transform),
@@ -190,6 +193,19 @@ def _header_of(record: Record, tables: TileTables) -> TiffHeader:
 
 
 def _layout_of(record: Record, tables: tuple[Table, Table]) -> Layout:
+    lists = [None if values is None else tuple(values) for values in map(record.get, _FORM_LISTS)]
+    return _form_of(*map(record.get, _FORM_SCALARS), *lists).with_tables(*tables)
+
+
+@functools.lru_cache(maxsize=4096, typed=True)
+def _form_of(*described: Any) -> Layout:
+    """An image without its tile tables, made once: files of a collection are alike.
+
+    Args:
+        described: values of `_FORM_SCALARS` and `_FORM_LISTS`.
+    """
+    named = zip([*_FORM_SCALARS, *_FORM_LISTS], described, strict=True)
+    record = {name: value for name, value in named if value is not None}
     stored = np.dtype(record["dtype"])
     dtype = stored.newbyteorder("=")
     order = record.get("byte_order") or (">" if stored.byteorder == ">" else "<")
@@ -212,8 +228,8 @@ def _layout_of(record: Record, tables: tuple[Table, Table]) -> Layout:
         sample_format=_or(record.get("sample_format"), _SAMPLE_FORMATS.get(dtype.kind, 1)),
         dtype=dtype,
         compression=compression,
-        offsets=tables[0],
-        counts=tables[1],
+        offsets=_NO_TABLE,
+        counts=_NO_TABLE,
         predictor=_or(record.get("predictor"), 1),
         photometric=_or(record.get("photometric"), 1),
         planar=planar,
@@ -244,6 +260,11 @@ def transform_of(values: Sequence[float] | None) -> Affine | None:
     """
     if values is None or len(values) == 0:
         return None
+    return _affine(tuple(values))
+
+
+@functools.lru_cache(maxsize=4096)
+def _affine(values: tuple[float, ...]) -> Affine:
     if len(values) == 4:
         scale_x, x, scale_y, y = values
         transform = Affine(scale_x, 0.0, x, 0.0, scale_y, y)

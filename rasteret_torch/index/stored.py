@@ -35,8 +35,9 @@ class TableColumn:
 class RecordColumn:
     """A struct array whose tile tables stay arrays; one entry is a record of the rest and its two tables.
 
-    Fields that are null, or the same, in all entries are kept once: the files of a collection are much alike, and
-    turning a struct of forty fields into Python values would be most of the cost of a lookup.
+    Fields that are null, or the same, in all entries are kept once, and numbers are taken from arrays: the files of a
+    collection are much alike, and turning a struct of forty fields into Python values would be most of the cost of a
+    lookup.
     """
 
     def __init__(self, structs: pa.StructArray) -> None:
@@ -46,18 +47,25 @@ class RecordColumn:
         self._short = [pc.fill_null(column, -1).to_numpy() for column in short]
         self._valid = pc.is_valid(structs).to_numpy(zero_copy_only=False)
         self._same: dict[str, Any] = {}
+        self._numbers: dict[str, NDArray[Any]] = {}
         varying = {}
         for name, child in children.items():
-            if not _is_constant(child):
+            if _is_constant(child):
+                if len(child) and child[0].is_valid:
+                    self._same[name] = _value(child[0])
+            elif not child.null_count and (pa.types.is_integer(child.type) or pa.types.is_floating(child.type)):
+                self._numbers[name] = child.to_numpy()
+            else:
                 varying[name] = child
-            elif len(child) and child[0].is_valid:
-                self._same[name] = _value(child[0])
         self._varying = struct_of(varying, structs) if varying else None
 
     def __getitem__(self, row: int) -> dict[str, Any] | None:
         if not self._valid[row]:
             return None
-        return {**self._same, **({} if self._varying is None else _value(self._varying[row]))}
+        record = {**self._same, **{name: values.item(row) for name, values in self._numbers.items()}}
+        if self._varying is not None:
+            record.update(_value(self._varying[row]))
+        return record
 
     def tables(self, row: int) -> tuple[Table, Table]:
         """(offsets, counts) of one entry."""
@@ -80,17 +88,29 @@ def _value(scalar: pa.Scalar) -> Any:
 
 
 def _is_constant(array: pa.Array) -> bool:
-    """Whether all entries are equal, where that is quickly known (of lists: all null or all empty)."""
+    """Whether all entries are equal, where that is quickly known."""
     if array.null_count or not len(array):
         return bool(array.null_count == len(array))
     if pa.types.is_list(array.type):
-        return not len(array.flatten())
+        return _is_constant_list(array)
     if pa.types.is_nested(array.type) or not array[0].equals(array[len(array) - 1]):
         return False
     if pa.types.is_primitive(array.type) and not pa.types.is_boolean(array.type):
         values = array.to_numpy()
         return bool((values == values[0]).all())
     return len(pc.unique(array)) == 1
+
+
+def _is_constant_list(lists: pa.Array) -> bool:
+    lengths, values = pc.list_value_length(lists).to_numpy(), lists.flatten()
+    if (lengths != lengths[0]).any() or values.null_count:
+        return False
+    if not lengths[0]:
+        return True
+    if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
+        return False
+    rows = values.to_numpy().reshape(len(lists), -1)
+    return bool((rows == rows[0]).all())
 
 
 class LevelColumn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,7 @@ class HeaderLimits:
 
 
 DEFAULT_LIMITS = HeaderLimits()
+_NO_TABLE = np.empty(0, np.uint64)
 
 
 def check_header(header: TiffHeader, limits: HeaderLimits = DEFAULT_LIMITS) -> None:
@@ -50,11 +52,9 @@ def check_header(header: TiffHeader, limits: HeaderLimits = DEFAULT_LIMITS) -> N
     if len(header.levels) + sum(mask is not None for mask in header.masks) > limits.ifds:
         raise CorruptTiffError(f"header has more than {limits.ifds} images; rebuild the index")
     for level, mask in zip(header.levels, header.masks, strict=True):
-        check_layout(level, limits)
-        _check_dtype(level)
+        _check_stored(level, limits)
         if mask is not None:
-            check_layout(mask, limits)
-            _check_dtype(mask)
+            _check_stored(mask, limits)
             if (mask.width, mask.height) != (level.width, level.height):
                 raise CorruptTiffError(
                     f"mask is {mask.width}x{mask.height} px for an image of {level.width}x{level.height} px"
@@ -62,6 +62,19 @@ def check_header(header: TiffHeader, limits: HeaderLimits = DEFAULT_LIMITS) -> N
     for level in header.levels[1:]:
         if (level.samples, level.dtype) != (header.image.samples, header.image.dtype):
             raise CorruptTiffError("an overview has other samples or another dtype than the image; rebuild the index")
+
+
+def _check_stored(layout: Layout, limits: HeaderLimits) -> None:
+    _check_form(layout.form, limits)
+    _check_tables(layout)
+
+
+@functools.lru_cache(maxsize=4096)
+def _check_form(form: tuple[object, ...], limits: HeaderLimits) -> None:
+    """Checks all but the tile tables, once: files of a collection are alike."""
+    layout = Layout.of_form(form, _NO_TABLE, _NO_TABLE)
+    check_shape(layout, limits)
+    _check_dtype(layout)
 
 
 def _check_dtype(layout: Layout) -> None:
@@ -80,6 +93,10 @@ def check_layout(layout: Layout, limits: HeaderLimits = DEFAULT_LIMITS) -> None:
         CorruptTiffError: a limit is passed.
     """
     check_shape(layout, limits)
+    _check_tables(layout)
+
+
+def _check_tables(layout: Layout) -> None:
     if layout.offsets.shape != (layout.tile_count,) or layout.counts.shape != (layout.tile_count,):
         raise CorruptTiffError(
             f"{layout.offsets.size} tile offsets and {layout.counts.size} byte counts for {layout.tile_count} tiles"

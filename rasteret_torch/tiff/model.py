@@ -109,17 +109,23 @@ class Layout:
     @property
     def form(self) -> tuple[object, ...]:
         """All but where tiles lie: what, with its bytes, decides the pixels of a tile."""
-        return (*_BEFORE_TABLES(self), *_AFTER_TABLES(self))
+        form: tuple[object, ...] = _form(self)
+        return form
 
     def with_tables(self, offsets: NDArray[np.uint64], counts: NDArray[np.uint64]) -> Layout:
         """The same image with other tile tables; `dataclasses.replace` takes seven times as long."""
-        return _layout(*_BEFORE_TABLES(self), offsets, counts, *_AFTER_TABLES(self))
+        return Layout.of_form(self.form, offsets, counts)
+
+    @staticmethod
+    def of_form(form: tuple[object, ...], offsets: NDArray[np.uint64], counts: NDArray[np.uint64]) -> Layout:
+        """The image of a `form` with these tile tables."""
+        return _layout(*form[:_TABLES_AT], offsets, counts, *form[_TABLES_AT:])
 
 
 _layout: Callable[..., Layout] = Layout
 _NAMES = [one.name for one in fields(Layout)]
-_BEFORE_TABLES = attrgetter(*_NAMES[: _NAMES.index("offsets")])
-_AFTER_TABLES = attrgetter(*_NAMES[_NAMES.index("counts") + 1 :])
+_TABLES_AT = _NAMES.index("offsets")
+_form = attrgetter(*_NAMES[:_TABLES_AT], *_NAMES[_TABLES_AT + 2 :])
 
 
 @dataclass(frozen=True, slots=True)
