@@ -86,26 +86,28 @@ def write(
         WriteError: the disk is full, or the folder takes no files.
     """
     path = Path(os.path.abspath(path))
-    with to_disk(path), _aside(path) as aside:
-        files = _write_parts(aside, s.stamp_schema(schema, {"name": name, "data_source": data_source}), batches)
+    with _aside(path) as aside:
+        files = _write_parts(aside, s.stamp_schema(schema, {"name": name, "data_source": data_source}), batches, path)
         seal = trust.seal([one.sha256 for one in files])
         manifest = Manifest(files, sum(one.rows for one in files), name, data_source, *hashes, seal=seal)
-        _write_text(aside / MANIFEST, json.dumps(asdict(manifest), indent=1))
-        _sync_folder(aside)
-        _swap(aside, path)
-        _sync_folder(path.parent)
+        with to_disk(path):
+            _write_text(aside / MANIFEST, json.dumps(asdict(manifest), indent=1))
+            _sync_folder(aside)
+            _swap(aside, path)
+            _sync_folder(path.parent)
     return path
 
 
 @contextmanager
 def _aside(path: Path) -> Iterator[Path]:
     """A locked folder beside a path where a collection may be written; removed at the end, if it is still there."""
-    check_free(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _clear_abandoned(path)
-    aside = path.parent / f".{path.name}.{uuid.uuid4().hex[:12]}.part"
-    aside.mkdir()
-    lock = _locked(aside)
+    with to_disk(path):
+        check_free(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_abandoned(path)
+        aside = path.parent / f".{path.name}.{uuid.uuid4().hex[:12]}.part"
+        aside.mkdir()
+        lock = _locked(aside)
     try:
         yield aside
     finally:
@@ -204,23 +206,28 @@ def _check_part(folder: Path, part: PartFile, *, is_hashed: bool) -> None:
         raise IndexCorruptError(f"{file} differs from its manifest (sha256); build or copy the collection again")
 
 
-def _write_parts(folder: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> tuple[PartFile, ...]:
+def _write_parts(
+    folder: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], place: Path
+) -> tuple[PartFile, ...]:
+    """Writes the rows; what making them raises comes as it is, what the disk refuses names `place`."""
     short = compact.compacted_schema(schema)
     options = _encodings(short)
     parts: list[PartFile] = []
     writer: pq.ParquetWriter | None = None
     rows = 0
     for batch in batches:
-        if writer is not None and rows + batch.num_rows > _PART_ROWS:
-            parts.append(_closed(folder, writer, len(parts), rows))
-            writer, rows = None, 0
-        writer = writer or _writer(folder / _part_name(len(parts)), short, options)
         table = pa.Table.from_batches([batch]).cast(schema)
-        for piece in table.to_batches():
-            writer.write_batch(compact.compacted_batch(piece).cast(short), row_group_size=_ROW_GROUP_ROWS)
+        with to_disk(place):
+            if writer is not None and rows + batch.num_rows > _PART_ROWS:
+                parts.append(_closed(folder, writer, len(parts), rows))
+                writer, rows = None, 0
+            writer = writer or _writer(folder / _part_name(len(parts)), short, options)
+            for piece in table.to_batches():
+                writer.write_batch(compact.compacted_batch(piece).cast(short), row_group_size=_ROW_GROUP_ROWS)
         rows += batch.num_rows
-    writer = writer or _writer(folder / _part_name(len(parts)), short, options)
-    parts.append(_closed(folder, writer, len(parts), rows))
+    with to_disk(place):
+        writer = writer or _writer(folder / _part_name(len(parts)), short, options)
+        parts.append(_closed(folder, writer, len(parts), rows))
     return tuple(parts)
 
 

@@ -10,6 +10,7 @@ from scenes import DATED, write_dated
 
 import rasteret_torch as rt
 from rasteret_torch.errors import WriteError
+from rasteret_torch.index import snapshot
 from rasteret_torch.ingest.shards import Shards
 
 
@@ -50,3 +51,15 @@ def test_files_in_the_way(tmp_path, files):
         rt.build_from_files(**files, name="kept", workspace_dir=tmp_path / "file")
     with pytest.raises(WriteError, match="a file stands where a folder should be"):
         rt.build_from_files(**files).save(tmp_path / "file" / "saved")
+
+
+def test_what_making_rows_raises_is_not_blamed_on_the_disk(tmp_path, files):
+    schema = rt.build_from_files(**files).to_table().schema
+
+    def batches():
+        raise OSError("their disk")
+        yield
+
+    with pytest.raises(OSError, match=r"^their disk$"):
+        snapshot.write(tmp_path / "saved", schema, batches(), name="", data_source="", hashes=("", ""))
+    assert os.listdir(tmp_path) == ["tiffs"]
