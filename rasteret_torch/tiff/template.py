@@ -164,7 +164,7 @@ def _fixed(head: bytes, preamble: Preamble, ifds: Sequence[Ifd]) -> Iterator[tup
             if is_inline and entry.tag in _TABLE_TAGS:
                 yield start, head[start : entry.offset]
                 start = entry.offset + entry.nbytes
-            elif not is_inline and entry.tag in DESCRIBING_TAGS:
+            elif not is_inline and entry.tag in _FIXED_TAGS:
                 yield entry.offset, head[entry.offset : entry.offset + entry.nbytes]
         yield start, head[start:end]
 

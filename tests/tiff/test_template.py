@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 from typing import Any
 
 import numpy as np
@@ -82,6 +84,22 @@ def test_damaged_files_are_parsed_as_without_templates(
         outcome(other)
     told = outcome(data)
     assert told == parsed_anew(data)
+
+
+def test_where_further_directories_are_is_no_file_s_own(alike: list[bytes]) -> None:
+    below = alike[3]
+    at = below.index(struct.pack("<2I", *_sub_ifds(below)))
+    for byte in range(at, at + 8):
+        moved = bytearray(below)
+        moved[byte] ^= 1
+        template._recent = ()
+        outcome(alike[7])
+        assert outcome(bytes(moved)) == parsed_anew(bytes(moved)) != outcome(below)
+
+
+def _sub_ifds(data: bytes) -> tuple[int, ...]:
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        return tuple(file.pages[0].tags["SubIFDs"].value)
 
 
 def test_templates_are_few_and_small(alike: list[bytes]) -> None:
