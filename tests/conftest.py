@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The server that workers are forked from is one for all tests, and imports only what is named before the first of them
 # starts it, which may be a plain DataLoader's: else every worker imports torch for itself.
 multiprocessing.set_forkserver_preload(["rasteret_torch.loaders.sampled", "rasteret_torch.loaders.preload"])
+
+# A shell starts what it leaves in the background deaf to Ctrl-C, and processes that tests start would be too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("loaded", deadline=None)  # a busy machine is no failure
 settings.load_profile("loaded")

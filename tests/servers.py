@@ -47,6 +47,7 @@ class RangeServer:
     Attributes:
         folder: what is served.
         latency_s: wait before each answer.
+        stalled: raw targets that are not answered as long as they stand here.
         statuses: answered in place of the next requests, one each, e.g. deque([503, 503]).
         sends_etag: whether answers carry ETag and Last-Modified.
         fixed: raw target to body, answered before the folder is looked at.
@@ -58,6 +59,7 @@ class RangeServer:
 
     folder: Path
     latency_s: float = 0.0
+    stalled: set[str] = field(default_factory=set)
     statuses: deque[int] = field(default_factory=deque)
     sends_etag: bool = True
     fixed: dict[str, bytes] = field(default_factory=dict)
@@ -82,6 +84,7 @@ class RangeServer:
     def reset(self) -> None:
         """Honest again, with nothing counted."""
         self.latency_s, self.sends_etag = 0.0, True
+        self.stalled.clear()
         self.statuses.clear()
         self.fixed.clear()
         self.hits.clear()
@@ -120,7 +123,7 @@ class RangeServer:
                 self.in_flight += 1
                 self.max_in_flight = max(self.max_in_flight, self.in_flight)
                 try:
-                    await self._wait(reader)
+                    await self._wait(reader, target)
                     writer.write(self._answer(hit))
                     await writer.drain()
                 finally:
@@ -130,10 +133,10 @@ class RangeServer:
         finally:
             writer.close()
 
-    async def _wait(self, reader: asyncio.StreamReader) -> None:
+    async def _wait(self, reader: asyncio.StreamReader, target: str) -> None:
         until = time.monotonic() + self.latency_s
-        while (left := until - time.monotonic()) > 0:
-            await asyncio.sleep(min(left, 0.02))
+        while (left := until - time.monotonic()) > 0 or target in self.stalled:
+            await asyncio.sleep(min(max(left, 0.01), 0.02))
             if reader.at_eof():
                 self.aborted += 1
                 raise ConnectionResetError

@@ -29,6 +29,16 @@ def is_whole(value: Any) -> bool:
     return isinstance(value, Integral)
 
 
+def check_whole(name: str, value: Any, least: int) -> None:
+    """Refuses counts that are none.
+
+    Raises:
+        InputError: not an integer, or below the least one.
+    """
+    if not (is_whole(value) and value >= least):
+        raise InputError(f"{name}={value!r} must be a whole number, at least {least}")
+
+
 def chip_px_of(size: Any, name: str) -> Pixels2:
     """(rows, cols) of a chip, from one number or two.
 

@@ -53,8 +53,8 @@ class Cut:
         return np.arange(first + rank * size, first + (rank + 1) * size)
 
     def position_after(self, steps: int) -> int:
-        """The position that has been reached after so many steps."""
-        return min(self.length, self.start + steps * self.per_step)
+        """The position that has been reached after so many steps; what `drop_last` leaves out is done with the last."""
+        return self.length if 0 < steps == self.steps else self.start + steps * self.per_step
 
 
 @dataclass(frozen=True, slots=True)

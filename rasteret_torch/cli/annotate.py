@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from rasteret_torch.cli.arguments import pair, picture, positive
+from rasteret_torch.errors import InputError
+
 OK, FAILED = 0, 1
-PICTURES = (".png", ".pdf", ".svg", ".jpg")
 Maker = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 
 
@@ -23,65 +25,76 @@ def add_commands(command: Maker) -> None:
     """
     check = command("check", _check, "compare files with the index: size, ETag, header, and a tile of each")
     check.add_argument("collection", help="path of a collection")
-    check.add_argument("--bands", nargs="+", help="default: all")
-    check.add_argument("--sample", type=int, help="look at so many assets (default: all)")
-    check.add_argument("--depth", choices=("header", "tile"), default="tile", help="default: tile")
+    check.add_argument("--bands", nargs="+", help="of these bands only (default: all)")
+    check.add_argument("--sample", type=positive, help="look at so many assets (default: all)")
+    check.add_argument("--depth", choices=("header", "tile"), default="tile", help="how deep to look (default: tile)")
     check.add_argument("--json", action="store_true", help="as one JSON object")
 
-    split = command("split", _split, "write a split column, and say what its splits share")
-    split.add_argument("collection", help="path of a collection")
-    how = split.add_mutually_exclusive_group()
-    how.add_argument("--by", default="random", help='"random" (by id and seed), or a column whose values stay together')
-    how.add_argument("--blocks-m", type=float, metavar="SIDE", help="squares of ground with this side, in metres")
-    how.add_argument(
-        "--times", type=_pair, nargs="+", metavar="SPLIT=START..END", help="dates, either of which may be left out"
-    )
-    how.add_argument("--audit", action="store_true", help="write nothing, only look at the splits that are there")
-    split.add_argument("--buffer-m", type=float, default=0.0, help="least distance between splits of --blocks-m")
-    split.add_argument("--map", type=_pair, nargs="+", metavar="VALUE=SPLIT", help="of the column that --by names")
-    split.add_argument(
-        "--fractions", type=_pair, nargs="+", metavar="SPLIT=SHARE", help="default: train=0.8 val=0.1 test=0.1"
-    )
-    split.add_argument("--column", default="split", help="where the splits stand (default: split)")
-    split.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
-    split.add_argument("--holds-out", choices=("space", "time"), help="what splits must not share (default: space)")
-    split.add_argument("--min-distance-m", type=float, default=0.0, help="least distance that the audit asks for")
-    _finish(split, "where the result goes (default: the collection itself)")
-
+    _add_split(command)
     stats = command("stats", _stats, "mean, spread, percentiles, nodata share and classes of each band")
     stats.add_argument("collection", help="path of a collection")
-    stats.add_argument("--bands", nargs="+", help="default: all")
+    stats.add_argument("--bands", nargs="+", help="of these bands only (default: all)")
     stats.add_argument("--split", help="of this split only, as a model should be normalised by its training data")
-    stats.add_argument("--split-column", default="split", help="default: split")
+    stats.add_argument("--split-column", default="split", help="where the splits stand (default: split)")
     stats.add_argument("--level", type=int, default=0, help="overview to look at, 0 for full resolution (default: 0)")
     stats.add_argument("--exact", action="store_true", help="look at every pixel, not at a sample")
     stats.add_argument("--keep", action="store_true", help="write them into the collection, for RasteretDataModule")
-    stats.add_argument("--picture", type=_picture, help="draw the histograms into this .png, .pdf or .svg")
+    stats.add_argument("--picture", type=picture, help="draw the histograms into this .png, .pdf or .svg")
     _finish(stats, "with --keep: where the result goes (default: the collection itself)")
 
     plot = command("plot", _plot, "draw the footprints of a collection")
     plot.add_argument("collection", help="path of a collection")
-    plot.add_argument("--by", help='colours: "date", "cloud", or a column (default: split where there is one)')
-    plot.add_argument("--output", type=_picture, required=True, help="the picture: a .png, .pdf or .svg")
+    plot.add_argument("--by", help='"date" (a panel each), "cloud", or the column to colour by (default: split)')
+    plot.add_argument("--output", type=picture, required=True, help="the picture: a .png, .pdf or .svg")
+
+
+def _add_split(command: Maker) -> None:
+    split = command("split", _split, "write a split column, and say what its splits share")
+    split.add_argument("collection", help="path of a collection")
+    how = split.add_mutually_exclusive_group()
+    how.add_argument("--by", default="random", help='"random" (by id and seed), or a column whose values stay together')
+    how.add_argument("--blocks-m", type=float, metavar="SIDE", help="whole squares of ground with this side, in metres")
+    how.add_argument(
+        "--times",
+        type=pair,
+        nargs="+",
+        metavar="SPLIT=START..END",
+        help="days, months or years, both included; either may be left out, and 2020 is that year",
+    )
+    how.add_argument("--audit", action="store_true", help="write nothing, only look at the splits that are there")
+    split.add_argument(
+        "--buffer-m",
+        type=float,
+        default=0.0,
+        help="least distance between splits of --blocks-m, in metres (default: 0)",
+    )
+    split.add_argument(
+        "--map",
+        type=pair,
+        nargs="+",
+        metavar="VALUE=SPLIT",
+        help="the split of each value of the column that --by names",
+    )
+    split.add_argument(
+        "--fractions", type=pair, nargs="+", metavar="SPLIT=SHARE", help="default: train=0.8 val=0.1 test=0.1"
+    )
+    split.add_argument("--column", default="split", help="where the splits stand (default: split)")
+    split.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
+    split.add_argument(
+        "--holds-out", choices=("space", "time"), help="what splits must not share (default: space; time with --times)"
+    )
+    split.add_argument(
+        "--min-distance-m",
+        type=float,
+        default=0.0,
+        help="least distance that the audit asks for, in metres (default: 0)",
+    )
+    _finish(split, "where the result goes (default: the collection itself)")
 
 
 def _finish(parser: argparse.ArgumentParser, output_help: str) -> None:
     parser.add_argument("--output", type=Path, help=output_help)
     parser.add_argument("--json", action="store_true", help="as one JSON object")
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, sign, value = text.partition("=")
-    if not sign or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return name, value
-
-
-def _picture(text: str) -> Path:
-    path = Path(text)
-    if path.suffix.lower() not in PICTURES:
-        raise argparse.ArgumentTypeError(f"{text} must end in one of {', '.join(PICTURES)}")
-    return path
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -97,6 +110,8 @@ def _split(options: argparse.Namespace) -> int:
     from rasteret_torch.index import load
 
     collection = load(options.collection)
+    if options.audit and options.column not in collection.schema.names:
+        raise InputError(f"there is no column {options.column!r} to audit; name it with --column, or leave --audit out")
     if not options.audit:
         collection = _assigned(collection, options)
     holds_out: Literal["space", "time"] = options.holds_out or ("time" if options.times else "space")
@@ -110,14 +125,17 @@ def _split(options: argparse.Namespace) -> int:
 
 
 def _assigned(collection: Any, options: argparse.Namespace) -> Any:
-    from rasteret_torch.errors import InputError
     from rasteret_torch.index.blocks import SpatialBlocks, TimeRanges
 
     by: Any = options.by
+    if options.map and by == "random":
+        raise InputError("--map needs the column whose values it sends to splits; name it with --by")
+    if options.buffer_m and options.blocks_m is None:
+        raise InputError("--buffer-m keeps squares apart; give their side with --blocks-m")
     if options.blocks_m is not None:
         by = SpatialBlocks(options.blocks_m, options.buffer_m)
     elif options.times:
-        by = TimeRanges({name: tuple(end or None for end in span.split("..")) for name, span in options.times})
+        by = TimeRanges({name: _times(span) for name, span in options.times})
     try:
         fractions = {name: float(share) for name, share in options.fractions} if options.fractions else None
     except ValueError as error:
@@ -126,10 +144,17 @@ def _assigned(collection: Any, options: argparse.Namespace) -> Any:
     return collection.assign_splits(by, fractions=fractions, mapping=mapping, column=options.column, seed=options.seed)
 
 
+def _times(span: str) -> tuple[str | None, str | None]:
+    start, dots, end = span.partition("..")
+    return start or None, (end if dots else start) or None
+
+
 def _stats(options: argparse.Namespace) -> int:
     from rasteret_torch.index import load
     from rasteret_torch.readers.statistics import StatsOptions
 
+    if options.output is not None and not options.keep:
+        raise InputError("--output is where --keep writes; add --keep, or use --picture or --json")
     collection = load(options.collection)
     looking = StatsOptions(level=options.level)
     if options.exact:

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 import rasteret_torch
 from rasteret_torch.cli import annotate, indexing
+from rasteret_torch.cli.arguments import positive
 from rasteret_torch.errors import RasteretTorchError
 
 OK, FAILED, MISTAKE = 0, 1, 2
@@ -107,9 +108,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     demo = _command(commands, "demo", _demo, "train a small U-Net on the NAIP COGs of this repository, offline")
-    demo.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for the index and the pictures")
+    demo.add_argument(
+        "--output",
+        type=Path,
+        default=Path("demo_output"),
+        help="folder for the index and the pictures (default: demo_output)",
+    )
     demo.add_argument("--data", type=Path, help="folder of the COGs (default: train_examples/data of the clone)")
-    demo.add_argument("--epochs", type=_positive, default=5, help="passes over 320 random chips each (default: 5)")
+    demo.add_argument("--epochs", type=positive, default=5, help="passes over 320 random chips each (default: 5)")
     demo.add_argument("--seed", type=int, default=0, help="of weights and chips (default: 0)")
 
     indexing.add_arguments(
@@ -135,13 +141,6 @@ def _command(commands: Any, name: str, run: Any, text: str) -> argparse.Argument
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     parser.set_defaults(run=run)
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return number
 
 
 def _demo(options: argparse.Namespace) -> int:

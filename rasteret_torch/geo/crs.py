@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ def parse_crs(value: Any) -> CRS:
         return value
     if not isinstance(value, (str, int)) and hasattr(value, "to_wkt"):
         value = value.to_wkt()
-    return _parse(value)
+    return _parse(value) if isinstance(value, Hashable) else _parse.__wrapped__(value)  # PROJJSON may be a mapping
 
 
 @functools.lru_cache(maxsize=512)
@@ -158,3 +158,22 @@ def project_bounds(bounds: Bounds, source: CRS, target: CRS, points_per_edge: in
     if not all(math.isfinite(side) for side in box):
         raise InputError(f"bounds {bounds} of {source.name} cannot be expressed in {target.name}")
     return box
+
+
+def likely_mistake(bounds: Bounds, crs: CRS, covered: Bounds) -> str | None:
+    """What to try where bounds lie beside what is there, in words; None where nothing offers itself.
+
+    Args:
+        bounds: that were asked for, in `crs`.
+        crs: taken for theirs.
+        covered: where there is something, in lon/lat.
+    """
+    if not crs.is_geographic:
+        return None
+    xmin, ymin, xmax, ymax = bounds
+    west, south, east, north = covered
+    if ymin <= east and ymax >= west and xmin <= north and xmax >= south:
+        return "with x and y swapped they would meet (longitude comes first)"
+    if max(abs(xmin), abs(xmax)) > 540.0 or max(abs(ymin), abs(ymax)) > 90.0:
+        return "such numbers are no degrees"
+    return None

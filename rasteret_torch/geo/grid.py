@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,11 @@ class Grid:
             raise InputError(f"resolution {res} must be two positive numbers (x, y) in units of the CRS")
         cols, rows = round((xmax - xmin) / res[0]), round((ymax - ymin) / res[1])
         if rows < 1 or cols < 1:
-            raise InputError(f"bounds {given} hold no pixel of size {res}; use larger bounds or a finer res")
+            where = "" if crs is None else f" in {crs.name}"
+            raise InputError(
+                f"bounds {given} hold no pixel of size {res}{where}; use larger bounds or a finer "
+                "res, in units of that CRS"
+            )
         return cls(Affine(res[0], 0.0, xmin, 0.0, -res[1], ymax), (rows, cols), crs)
 
     @property
@@ -120,7 +125,7 @@ def pixel_of(res: Any) -> tuple[float, float]:
         InputError: not one or two positive numbers.
     """
     try:
-        x, y = (res, res) if isinstance(res, int | float) else res
+        x, y = (res, res) if isinstance(res, Real) else res
         sides = float(x), float(y)
     except (TypeError, ValueError):
         raise InputError(f"res={res!r} is no pixel size; pass one number or (x, y)") from None

@@ -6,8 +6,8 @@
 - What readers hold: `runtime`, which gives the `source` of a row and band, and finds rows by `places`, `outline` and
   `boxes`.
 - Rows: `schema` says their types, `headers` turns parsed headers into structs and back, `compact` shortens tile
-  tables, `stored` shows a band's headers as columns; `mapped` shares rows among processes, `deferred` leaves them on
-  disk until they are asked for, `contents` hashes them.
+  tables, `stored` shows a band's headers as columns and `alike` makes those of one product; `mapped` shares rows among
+  processes, `deferred` leaves them on disk until they are asked for, `contents` hashes them.
 - On disk: `snapshot` writes (`disk` says what hinders it), `opening` and `parquet` read, behind URLs through `remote`
   and `hub`, and by `pruning` only some row groups; `locate` and `trust` look after hrefs, `registered` after names.
 - Of other makers: `foreign` tables, `canonical` columns, `geometries` and `arrow_shapes`, `areas` of anything that is

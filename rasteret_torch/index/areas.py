@@ -313,7 +313,8 @@ def _one(value: Any) -> BaseGeometry | None:
             return _one(value.__geo_interface__)
     except (shapely.errors.ShapelyError, KeyError, TypeError, ValueError, AttributeError) as error:
         hint = " (files are read with geopandas.read_file)" if isinstance(value, str) else ""
-        raise InputError(f"{str(value)[:60]!r} is no geometry{hint}: {str(error)[:200]}") from error
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)[:200]
+        raise InputError(f"{str(value)[:60]!r} is no geometry{hint}: {reason}") from error
     raise InputError(f"{str(value)[:60]!r} is no geometry; pass a bbox, shapely geometry, GeoJSON, WKB or WKT")
 
 
@@ -344,6 +345,7 @@ def project_shape(geometry: BaseGeometry, source: CRS, target: CRS) -> BaseGeome
     moved = shapely.transform(dense, lambda xy: np.column_stack(project_points(xy[:, 0], xy[:, 1], source, target)))
     if not np.isfinite(moved.bounds).all():
         raise InputError(
-            f"a geometry with bounds {geometry.bounds} of {source.name} cannot be expressed in {target.name}"
+            f"a geometry with bounds {geometry.bounds} of {source.name} cannot be expressed in "
+            f"{target.name}; check its coordinates (x before y, so longitude first) and the CRS they are said to be in"
         )
     return moved

@@ -154,7 +154,8 @@ class Collection(Endings):
                 antimeridian.
             geometries: shapes, in lon/lat unless they state a CRS (see `as_areas`), any of which the footprint
                 intersects.
-            date_range: (start, end) dates or times, UTC, either None; a date-only end includes that whole day.
+            date_range: (start, end) dates or times, UTC, either None; a date-only end includes that whole day. Alone,
+                "2020" or "2020-02" is that year or month.
             cloud_cover_lt: `eo:cloud_cover` below this many percent.
             split: value or values of `split_column`.
             split_column: the column that holds splits.
@@ -232,7 +233,7 @@ class Collection(Endings):
         """The same items, in the same order, with the columns of `table` beside them; null where it has no row.
 
         Args:
-            table: anything Arrow (pyarrow, Polars, pandas through `pa.Table.from_pandas`), one row per key.
+            table: Arrow, Polars, DuckDB or pandas, one row per key.
             on: the key column on both sides.
 
         Raises:
@@ -294,7 +295,7 @@ class Collection(Endings):
 
     @property
     def bounds(self) -> Bounds:
-        """(xmin, ymin, xmax, ymax) of all items in lon/lat (CRS84)."""
+        """(xmin, ymin, xmax, ymax) of all items in lon/lat (CRS84); xmin > xmax where that crosses the antimeridian."""
         return describe.extent(self._light(["bbox"]))
 
     @property
@@ -330,7 +331,10 @@ class Collection(Endings):
 
         Raises:
             BandNotFoundError: naming the bands there are.
+            InputError: a set, whose order differs from process to process.
         """
+        if isinstance(bands, set | frozenset):
+            raise InputError(f"bands={sorted(map(str, bands))} are a set, which has no order; pass a list")
         wanted = self.bands if bands is None else query.listed(bands)
         unknown = [band for band in wanted if band not in self.bands]
         if unknown or not wanted:

@@ -82,6 +82,8 @@ def interval(value: Any) -> tuple[int, int]:
 def range_of(date_range: Any) -> tuple[int, int]:
     """The closed interval of `(start, end)`; either may be None (open); a text may be `start/end` or one date.
 
+    In texts, ".." and, beside a date, nothing at all stand for an open side, as in STAC.
+
     Raises:
         InputError: not a date range, or its end lies before its start.
     """
@@ -93,6 +95,8 @@ def range_of(date_range: Any) -> tuple[int, int]:
         first, last = date_range
     except (TypeError, ValueError):
         raise InputError(f"date_range={date_range!r} is not a range; pass (start, end)") from None
+    if "" in (first, last) and not (first or last):
+        raise InputError(f"date_range={date_range!r} names no date; pass (start, end), or None for all times")
     start = TIME_MIN_US if first in (None, "", "..") else interval(first)[0]
     end = TIME_MAX_US if last in (None, "", "..") else interval(last)[1]
     if end < start:

@@ -60,26 +60,38 @@ def _days(first: dates.Micros, last: dates.Micros) -> tuple[str, str]:
 
 
 def extent(table: pa.Table) -> Bounds:
-    """(xmin, ymin, xmax, ymax) of all rows in lon/lat.
+    """(xmin, ymin, xmax, ymax) of all rows in lon/lat; xmin > xmax where the least box crosses the antimeridian.
 
     Raises:
         InputError: none has a place.
     """
     boxes = query.bbox_columns(table)
-    if np.isnan(boxes).all():
+    placed = boxes[~np.isnan(boxes).any(axis=1)]
+    if not len(placed):
         raise InputError(f"none of the {len(boxes)} items has a place; see the columns status and error")
-    crossing = boxes[:, 0] > boxes[:, 2]  # these reach both ends of the longitude axis
-    west, east = np.where(crossing, -180.0, boxes[:, 0]), np.where(crossing, 180.0, boxes[:, 2])
-    sides = np.nanmin(west), np.nanmin(boxes[:, 1]), np.nanmax(east), np.nanmax(boxes[:, 3])
-    return float(sides[0]), float(sides[1]), float(sides[2]), float(sides[3])
+    west, east = _around(placed[:, 0], placed[:, 2])
+    return west, float(placed[:, 1].min()), east, float(placed[:, 3].max())
+
+
+def _around(west: NDArray[np.float64], east: NDArray[np.float64]) -> tuple[float, float]:
+    """The longitudes between which all spans lie: all but the widest gap, where a span crosses the antimeridian."""
+    if not (west > east).any():
+        return float(west.min()), float(east.max())
+    order = np.argsort(west)
+    west, east = west[order], np.where(west > east, east + 360.0, east)[order]
+    # A gap lies before each span: from where those before it end, or those that came around.
+    ends = np.maximum(np.concatenate([[-180.0], np.maximum.accumulate(east)[:-1]]), east.max() - 360.0)
+    widest = int(np.argmax(west - ends))
+    if west[widest] <= ends[widest]:
+        return -180.0, 180.0
+    return float(west[widest]), float(ends[widest])
 
 
 def _bounds(table: pa.Table) -> list[float] | None:
-    boxes = query.bbox_columns(table)
-    if np.isnan(boxes).all():
+    try:
+        return list(extent(table))
+    except InputError:
         return None
-    low, high = np.nanmin(boxes, axis=0), np.nanmax(boxes, axis=0)
-    return [float(side) for side in (low[0], low[1], high[2], high[3])]
 
 
 def summary(known: Mapping[str, Any]) -> str:

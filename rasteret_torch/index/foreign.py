@@ -61,12 +61,14 @@ def column_of(values: Any) -> pa.ChunkedArray:
     Raises:
         InputError: values that Arrow has no type for.
     """
+    if isinstance(values, Mapping | set | frozenset | str | bytes):
+        raise InputError(f"a {type(values).__name__} is no column; pass a list of values, or join() a table with a key")
     if not isinstance(values, pa.ChunkedArray | pa.Array):
         try:
             streams = not isinstance(values, Sequence) and hasattr(values, "__arrow_c_stream__")
             values = pa.chunked_array(values) if streams else pa.array(values)
         except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError) as error:
-            raise InputError(f"values of this kind cannot be a column ({error})") from error
+            raise InputError(f"values of this kind cannot be a column ({error}); pass a list") from error
     return plain_column(values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values]))
 
 

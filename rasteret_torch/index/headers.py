@@ -73,6 +73,10 @@ class TileTables(Protocol):
         """(offsets, counts) of the mask of level `number`."""
         ...
 
+    def level(self, number: int) -> tuple[Table, Table]:
+        """(offsets, counts) of level `number`; 0 is the full-resolution image."""
+        ...
+
 
 def header_array(outcomes: Sequence[TiffHeader | Exception | None]) -> pa.StructArray:
     """A `{band}_metadata` column, made a field at a time.
@@ -245,6 +249,15 @@ def _form_of(*described: Any) -> Layout:
     if min(layout.width, layout.height, layout.tile_width, layout.tile_height, samples) < 1:
         raise ValueError("sizes must be positive")
     return layout
+
+
+@functools.lru_cache(64)
+def native_dtype(name: str) -> np.dtype[Any] | None:
+    """The dtype that pixels have in memory, whatever the byte order of their file; None for a name of none."""
+    try:
+        return np.dtype(name).newbyteorder("=")
+    except TypeError:
+        return None
 
 
 def is_single_plane(layout: Layout) -> bool:

@@ -46,7 +46,7 @@ def load(
     Raises:
         DatasetNotFoundError: nothing there.
         IndexCorruptError: files are missing, resized or damaged; SchemaVersionError for a newer format.
-        InputError: Parquet without the columns of a collection.
+        InputError: Parquet without the columns of a collection, or images, of which `build_from_files` makes one.
         UntrustedUriError: an index from elsewhere that names files of this machine.
         EmptySelectionError: no item in the box and the time.
         StoreError: a URL that cannot be read.
@@ -97,10 +97,16 @@ def _load(place: parquet.Place, name: str, wanted: parquet.Wanted) -> Collection
 
 
 def as_collection(arrow: Any, *, name: str = "", data_source: str = "") -> Collection:
-    """A collection of what is read-ready in memory: an Arrow table, stream, dataset, Polars or DuckDB result.
+    """A collection of rows in memory that already are those of one, such as the result of a query over a collection.
+
+    Args:
+        arrow: a table, stream or dataset of Arrow, or what Polars, DuckDB, pandas and GeoPandas hold.
+        name: of the collection; default the one that the table's metadata states.
+        data_source: where its items come from; default likewise.
 
     Raises:
-        InputError: not Arrow, or without the columns of a collection (`build_from_table` makes them).
+        InputError: no table, ids that are missing or there twice, or not the columns of a collection
+            (`build_from_table` makes one of any table).
     """
     if isinstance(arrow, Collection):
         return arrow

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyarrow.fs import LocalFileSystem
 
-from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, RasteretTorchError
+from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, InputError, RasteretTorchError
 from rasteret_torch.index import canonical, geometries, locate, mapped, pruning, snapshot, trust
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.deferred import StoredLayer
@@ -198,10 +198,19 @@ def _dataset(place: Place, manifest: snapshot.Manifest | None) -> ds.FileSystemD
     except RasteretTorchError:
         raise
     except (pa.ArrowException, OSError) as error:
-        raise IndexCorruptError(f"{place} is not readable as Parquet ({error})") from error
+        raise _unreadable(place, error) from error
     if not dataset.files:
         raise DatasetNotFoundError(f"{place} holds no Parquet files; check the path")
     return dataset
+
+
+def _unreadable(place: Place, error: Exception) -> RasteretTorchError:
+    """A folder of images, or an image, is what is named in place of an index of it."""
+    inside = place.iterdir() if isinstance(place, Path) and place.is_dir() else [place]
+    kinds = {str(one).lower().rpartition(".")[2] for one in inside}
+    if kinds & {"tif", "tiff"} and "parquet" not in kinds:
+        return InputError(f"{place} is no collection, but what one is made of; build one with build_from_files")
+    return IndexCorruptError(f"{place} is not readable as Parquet ({error})")
 
 
 def _deferred(

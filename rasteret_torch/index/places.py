@@ -56,9 +56,9 @@ def row_crs(table: pa.Table, count: int | None = None) -> pa.ChunkedArray:
     return labels
 
 
-def filled(labels: pa.ChunkedArray, fallback: pa.ChunkedArray) -> pa.ChunkedArray:
+def filled(labels: pa.ChunkedArray | None, fallback: pa.ChunkedArray) -> pa.ChunkedArray:
     """The labels, and `fallback` where they are null."""
-    return pc.coalesce(labels, fallback) if labels.null_count else labels
+    return fallback if labels is None else pc.coalesce(labels, fallback)
 
 
 def numbered(per_band: Mapping[str, pa.ChunkedArray]) -> tuple[list[CRS], dict[str, NDArray[np.int32]]]:

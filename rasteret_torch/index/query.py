@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -184,7 +186,14 @@ def by_dates(date_range: Any) -> Filter:
 
 
 def by_cloud_cover(limit: float, column: str = "eo:cloud_cover") -> Filter:
-    """Items with less cloud than `limit` percent; items that do not say are left out."""
+    """Items with less cloud than `limit` percent; items that do not say are left out.
+
+    Raises:
+        InputError: `limit` is no number.
+    """
+    given: Any = limit
+    if not isinstance(given, Real) or math.isnan(given):
+        raise InputError(f"cloud_cover_lt={limit!r} is no number of percent; pass one, or None for any cloud cover")
 
     def keep(table: pa.Table) -> Mask:
         return _true(pc.less(_column(table, column), limit))

@@ -6,6 +6,7 @@ import functools
 import threading
 import weakref
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +27,7 @@ from rasteret_torch.geo import Bounds, Grid, parse_crs
 from rasteret_torch.geo.crs import wkt_of
 from rasteret_torch.index import boxes, contents, dates, mapped, places, query
 from rasteret_torch.index import schema as s
-from rasteret_torch.index.headers import header_of, is_single_plane
+from rasteret_torch.index.headers import header_of, is_single_plane, native_dtype
 from rasteret_torch.index.source import Source
 from rasteret_torch.index.stored import HeaderChunk
 from rasteret_torch.index.view import View
@@ -136,7 +137,7 @@ class RuntimeIndex:
         if band not in self.bands:
             raise BandNotFoundError(f"no band {band!r} in this collection; it has {list(self.bands)}")
         place = self._view.root_row(row)
-        item = str(self._root.column("id")[place].as_py())
+        item = str(self._root_ids[place].as_py())
         hrefs, samples = self._assets.get(band, (None, None))
         href = None if hrefs is None else hrefs[place].as_py()
         if href is None:
@@ -145,6 +146,10 @@ class RuntimeIndex:
                 f"where(pyarrow.compute.field('assets', {band!r}).is_valid())"
             )
         return item, href, None if samples is None else samples[place].as_py()
+
+    @functools.cached_property
+    def _root_ids(self) -> pa.ChunkedArray:
+        return self._root.column("id")
 
     @functools.cached_property
     def _assets(self) -> dict[str, tuple[pa.ChunkedArray, pa.ChunkedArray | None]]:
@@ -179,7 +184,11 @@ class RuntimeIndex:
             raise InputError(f"this collection has no headers of band {band!r}; build it with enrich_cog=True")
         chunk, place = self._stored(row, band)
         try:
+            if chunk.alike is not None:
+                return chunk.alike.header(place), False
             record = chunk.record(place)
+        except IndexCorruptError as error:
+            raise IndexCorruptError(f"item {item!r}, band {band!r}: {error}") from error
         except (OverflowError, UnicodeDecodeError) as error:
             raise IndexCorruptError(f"item {item!r}, band {band!r}: its header is damaged ({error})") from error
         if record is None:
@@ -197,6 +206,16 @@ class RuntimeIndex:
         except RasteretTorchError as error:
             raise type(error)(f"item {item!r}, band {band!r}: {error}") from error
         return header, single
+
+    def dtypes(self, rows: Sequence[int], band: str) -> set[np.dtype[Any]]:
+        """The dtypes that a band has in some rows; rows without a header, or with a damaged one, add none."""
+        headers = self._headers.get(band)
+        if headers is None:
+            return set()
+        places = np.asarray(rows, np.int64)
+        names = headers.dtypes(places if self._view.rows is None else self._view.rows[places])
+        known = map(native_dtype, names)
+        return {dtype for dtype in known if dtype is not None}
 
     # -- places -----------------------------------------------------------------------------------------------------
 
@@ -241,9 +260,10 @@ class RuntimeIndex:
     def _crs(self) -> tuple[list[CRS], dict[str, NDArray[np.int32]]]:
         per_band: dict[str, pa.ChunkedArray] = {}
         for band, headers in self._headers.items():
-            stored = headers.field("crs")
-            own = self._row_crs
-            per_band[band] = own if stored is None else places.filled(self._view.taken(stored), own)
+            column = headers.field("crs")
+            stored = None if column is None else self._view.taken(column)
+            is_whole = stored is not None and not stored.null_count
+            per_band[band] = stored if is_whole else places.filled(stored, self._row_crs)
         return places.numbered(per_band)
 
     def bounds(self, crs: CRS | None = None, band: str | Sequence[str] | None = None) -> NDArray[np.float64]:

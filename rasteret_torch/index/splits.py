@@ -102,6 +102,10 @@ def assigned(
 
 def _shares(fractions: Mapping[str, float]) -> tuple[list[str], NDArray[np.float64]]:
     """Names, and where on [0, 1) the share of each but the last ends."""
+    if not isinstance(fractions, Mapping):
+        raise InputError(
+            f"fractions={fractions!r} does not name the splits; pass a mapping such as {DEFAULT_FRACTIONS}"
+        )
     shares = np.array(list(fractions.values()), float)
     if not len(shares) or not (shares >= 0).all() or not math.isclose(shares.sum(), 1.0, abs_tol=1e-9):
         raise InputError(f"fractions {dict(fractions)} must not be negative and must add up to 1")

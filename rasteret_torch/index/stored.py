@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,11 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from rasteret_torch.errors import IndexCorruptError
+from rasteret_torch.errors import IndexCorruptError, RasteretTorchError
 from rasteret_torch.index import compact
 from rasteret_torch.index import schema as s
+from rasteret_torch.index.alike import VARYING, AlikeHeaders
 from rasteret_torch.index.arrow import children_of, struct_of
-from rasteret_torch.index.headers import Table
+from rasteret_torch.index.headers import Table, header_of
+from rasteret_torch.tiff.limits import check_header
 
 Transforms = NDArray[np.float64]
 
@@ -25,6 +28,12 @@ class TableColumn:
     def __init__(self, lists: pa.Array) -> None:
         self._ends = lists.offsets.to_numpy()
         self._values = lists.values.to_numpy(zero_copy_only=False)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Of each entry."""
+        lengths: NDArray[np.int64] = np.diff(self._ends)
+        return lengths
 
     def __getitem__(self, row: int) -> Table:
         entry = self._values[self._ends[row] : self._ends[row + 1]]
@@ -41,14 +50,18 @@ class RecordColumn:
     """
 
     def __init__(self, structs: pa.StructArray) -> None:
+        self._valid = pc.is_valid(structs).to_numpy(zero_copy_only=False)
+        self._same: dict[str, Any] = {}
+        self._numbers: dict[str, NDArray[Any]] = {}
+        self._varying: dict[str, pa.Array] = {}
+        self._tables: list[TableColumn] = []
+        self._short: list[NDArray[np.int64]] = []
+        if structs.null_count == len(structs):
+            return
         children = children_of(structs)
         self._tables = [TableColumn(children.pop(name)) for name in s.TILE_TABLES]
         short = [children.pop(name) for name in (compact.START, compact.GAP) if name in children]
         self._short = [pc.fill_null(column, -1).to_numpy() for column in short]
-        self._valid = pc.is_valid(structs).to_numpy(zero_copy_only=False)
-        self._same: dict[str, Any] = {}
-        self._numbers: dict[str, NDArray[Any]] = {}
-        varying = {}
         for name, child in children.items():
             if _is_constant(child):
                 if len(child) and child[0].is_valid:
@@ -56,16 +69,46 @@ class RecordColumn:
             elif not child.null_count and (pa.types.is_integer(child.type) or pa.types.is_floating(child.type)):
                 self._numbers[name] = child.to_numpy()
             else:
-                varying[name] = child
-        self._varying = struct_of(varying, structs) if varying else None
+                self._varying[name] = child
+
+    def __len__(self) -> int:
+        return len(self._valid)
 
     def __getitem__(self, row: int) -> dict[str, Any] | None:
         if not self._valid[row]:
             return None
         record = {**self._same, **{name: values.item(row) for name, values in self._numbers.items()}}
-        if self._varying is not None:
-            record.update(_value(self._varying[row]))
+        record.update({name: _value(values[row]) for name, values in self._varying.items()})
         return record
+
+    def distinct(self, name: str, rows: NDArray[np.int64]) -> set[Any]:
+        """The values that a field has in some entries, None left out."""
+        if name in self._same:
+            return {self._same[name]} if self._valid[rows].any() else set()
+        column = self._varying.get(name)
+        return set() if column is None else set(pc.unique(column.take(pa.array(rows))).drop_null().to_pylist())
+
+    def varying(self, period: int = 1) -> set[str] | None:
+        """The fields that are not the same in every entry and the one `period` before it; None where one is null."""
+        if not _is_periodic(self._valid, period):
+            return None
+        found = {name for name, values in self._numbers.items() if not _is_periodic(values, period)}
+        return found | {name for name, values in self._varying.items() if not _repeats(values, period)}
+
+    def of_field(self, name: str) -> Callable[[int], Any]:
+        """The values of a field that varies, by entry."""
+        if name in self._numbers:
+            return self._numbers[name].item
+        column = self._varying[name]
+        return lambda row: _value(column[row])
+
+    def has_tables_of(self, counts: Sequence[int]) -> bool:
+        """Whether the tile tables of all entries, so many at a time, are as long as said."""
+        if not self._tables:
+            return not any(counts)
+        offsets, nbytes = (table.lengths.reshape(-1, len(counts)) for table in self._tables)
+        short = self._short[0].reshape(-1, len(counts)) >= 0 if self._short else np.zeros(1, bool)
+        return bool((nbytes == counts).all() and ((offsets == counts) | short).all())
 
     def tables(self, row: int) -> tuple[Table, Table]:
         """(offsets, counts) of one entry."""
@@ -88,37 +131,40 @@ def _value(scalar: pa.Scalar) -> Any:
 
 
 def _is_constant(array: pa.Array) -> bool:
-    """Whether all entries are equal, where that is quickly known."""
+    """Whether all entries are equal."""
     if array.null_count or not len(array):
         return bool(array.null_count == len(array))
-    if pa.types.is_list(array.type):
-        return _is_constant_list(array)
-    if pa.types.is_nested(array.type) or not array[0].equals(array[len(array) - 1]):
-        return False
-    if pa.types.is_primitive(array.type) and not pa.types.is_boolean(array.type):
-        values = array.to_numpy()
-        return bool((values == values[0]).all())
-    return len(pc.unique(array)) == 1
+    if pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
+        return _is_periodic(array.to_numpy(), 1)
+    return _repeats(array, 1)
 
 
-def _is_constant_list(lists: pa.Array) -> bool:
-    lengths, values = pc.list_value_length(lists).to_numpy(), lists.flatten()
-    if (lengths != lengths[0]).any() or values.null_count:
-        return False
-    if not lengths[0]:
-        return True
-    if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
-        return False
-    rows = values.to_numpy().reshape(len(lists), -1)
-    return bool((rows == rows[0]).all())
+def _repeats(array: pa.Array, period: int) -> bool:
+    return bool(array.slice(period).equals(array.slice(0, len(array) - period)))
+
+
+def _is_periodic(values: NDArray[Any], period: int) -> bool:
+    """Whether every value is that of the place `period` before it, to the bit: NaN is itself."""
+    bits = values.view(f"u{values.itemsize}")
+    return bool((bits[period:] == bits[: len(bits) - period]).all())
 
 
 class LevelColumn:
     """A list of layout structs (overviews or masks)."""
 
     def __init__(self, lists: pa.Array) -> None:
-        self._ends = lists.offsets.to_numpy()
-        self._records = RecordColumn(lists.values)
+        ends = lists.offsets.to_numpy()
+        self._ends = ends - ends[0]
+        self._records = RecordColumn(lists.values.slice(ends[0], ends[-1] - ends[0]))  # bands may share one array
+
+    def is_alike(self, counts: Sequence[int]) -> bool:
+        """Whether all rows have the same layouts, with tile tables as long as `counts` says of each."""
+        period = len(counts)
+        if (np.diff(self._ends) != period).any():
+            return False
+        if not period:
+            return True
+        return self._records.varying(period) == set() and self._records.has_tables_of(counts)
 
     def records(self, row: int) -> list[dict[str, Any] | None]:
         """The layouts of one row, without their tile tables."""
@@ -146,6 +192,33 @@ class HeaderChunk:
             own.update({name: column.records(row) for name, column in self._levels.items()})
         return own
 
+    @functools.cached_property
+    def alike(self) -> AlikeHeaders | None:
+        """The headers of all rows, where they are alike and have no fault."""
+        varying = self._own.varying()
+        if varying is None or varying - VARYING or not len(self._own):
+            return None
+        record = self.record(0)
+        if record is None or record.get("error") or record.get("bits_per_sample") is None:
+            return None
+        try:
+            pattern = header_of(record, self.tables(0))
+            check_header(pattern)
+        except (RasteretTorchError, OverflowError, UnicodeDecodeError):
+            return None  # each row says for itself what is wrong
+        counts = {
+            "overviews": [level.tile_count for level in pattern.levels[1:]],
+            "masks": [0 if mask is None else mask.tile_count for mask in pattern.masks],
+        }
+        same = all(column.is_alike(counts[name]) for name, column in self._levels.items())
+        if not same or not self._own.has_tables_of([pattern.image.tile_count]):
+            return None
+        return AlikeHeaders(pattern, {name: self._own.of_field(name) for name in varying}, self.tables)
+
+    def dtypes(self, rows: NDArray[np.int64]) -> set[str]:
+        """Names of the dtypes of some rows that have a header."""
+        return self._own.distinct("dtype", rows)
+
     def tables(self, row: int) -> RowTables:
         """The tile tables of one row."""
         return RowTables(self._own, self._levels, row)
@@ -168,6 +241,10 @@ class RowTables:
     def mask(self, number: int) -> tuple[Table, Table]:
         """(offsets, counts) of the mask of level `number`."""
         return self._levels["masks"].tables(self._row, number)
+
+    def level(self, number: int) -> tuple[Table, Table]:
+        """(offsets, counts) of level `number`; 0 is the full-resolution image."""
+        return self.overview(number - 1) if number else self.image()
 
 
 class HeaderSource(Protocol):
@@ -204,7 +281,9 @@ class ChunkedHeaders:
         """See `HeaderSource`."""
         if self._column.type.get_field_index(name) < 0:
             return None
-        return pc.struct_field(self._column, name)
+        if self._column.null_count:
+            return pc.struct_field(self._column, name)
+        return pa.chunked_array([chunk.field(name) for chunk in self._chunks], self._column.type.field(name).type)
 
 
 class HeaderColumn:
@@ -221,10 +300,21 @@ class HeaderColumn:
     def at(self, row: int) -> tuple[HeaderChunk, int]:
         """The chunk that holds a row, and the row's number in it."""
         place = int(np.searchsorted(self._source.starts, row, side="right")) - 1
-        chunk = self._chunks.get(place)
+        return self._chunk(place), row - int(self._source.starts[place])
+
+    def _chunk(self, number: int) -> HeaderChunk:
+        chunk = self._chunks.get(number)
         if chunk is None:  # opened when first used: most workers see a part of the index
-            chunk = self._chunks[place] = HeaderChunk(self._source.chunk(place))
-        return chunk, row - int(self._source.starts[place])
+            chunk = self._chunks[number] = HeaderChunk(self._source.chunk(number))
+        return chunk
+
+    def dtypes(self, rows: NDArray[np.int64]) -> set[str]:
+        """Names of the dtypes of some rows that have a header; no header is made."""
+        places = np.searchsorted(self._source.starts, rows, side="right") - 1
+        found: set[str] = set()
+        for number in np.unique(places).tolist():
+            found |= self._chunk(number).dtypes(rows[places == number] - self._source.starts[number])
+        return found
 
     @functools.cached_property
     def shapes(self) -> NDArray[np.int64]:

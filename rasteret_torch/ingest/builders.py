@@ -95,7 +95,7 @@ class StacCollectionBuilder(CollectionBuilder):
         super().__init__(name=name, data_source=data_source, workspace_dir=workspace_dir, **options)
         self.stac_api = stac_api
         self.static_catalog = static_catalog
-        self.stac_collection = stac_collection or (None if static_catalog else data_source)
+        self.stac_collection = stac_collection or (None if static_catalog else data_source or None)
 
     def build(
         self,

@@ -153,6 +153,8 @@ def register(dataset: Dataset | None = None, /, **entry: Any) -> Dataset:
     Raises:
         InputError: a field is unknown or makes no sense.
     """
+    if not isinstance(dataset, Dataset | None):
+        raise InputError(f"{dataset!r} is no Dataset; pass one, or its fields: register(id=..., stac_api=..., ...)")
     made = dataset if dataset is not None else _made(entry)
     _registered[made.id] = made
     if made.path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +124,13 @@ def expand(paths: Paths) -> list[str]:
         ObjectNotFoundError: a path or glob that names nothing.
         InputError: a folder without TIFFs, or no paths at all.
     """
-    many = [paths] if isinstance(paths, str | Path) else list(paths or ())
+    if isinstance(paths, Mapping) or not isinstance(paths, Iterable | Path | None):
+        raise InputError(
+            f"{type(paths).__name__} is no list of files; pass a folder, a glob, or files and URLs in order"
+        )
+    many = [paths] if isinstance(paths, str | Path) else [] if paths is None else [str(one) for one in paths]
+    if isinstance(paths, set | frozenset):
+        many.sort()
     if "" in many:
         raise InputError("an empty path names nothing; pass '.' for the current folder")
     hrefs = list(dict.fromkeys(href for one in many for href in _expand_one(str(one))))
@@ -150,9 +156,11 @@ def _expand_one(path: str) -> list[str]:
         found = sorted(file for file in glob.glob(str(local), recursive=True) if Path(file).is_file())
         if found:
             return found
-    raise ObjectNotFoundError(
-        f"there is no file {local}; check the path, and that quotes did not keep ~ or * as they are"
-    )
+        raise ObjectNotFoundError(f"no file matches {local}; check the pattern (** looks into subfolders)")
+    hint = ""
+    if path.startswith("/vsi"):
+        hint = "; /vsi… is a word of GDAL: pass the URL itself, as in s3://bucket/key.tif or https://host/name.tif"
+    raise ObjectNotFoundError(f"there is no file or folder {local}; check the path{hint}")
 
 
 def _stamp(href: str) -> tuple[int | None, str | None]:
@@ -167,6 +175,10 @@ def _naming(bands: Sequence[str] | Mapping[str, int] | None, names: Sequence[Fil
     by_name = any(one.band is not None for one in names)
     if isinstance(bands, str):
         bands = (bands,)
+    if isinstance(bands, set | frozenset):
+        raise InputError(
+            f"bands={sorted(bands)} are a set, which has no order; pass a list in the order of the samples"
+        )
     if bands is not None and (not bands or len(set(bands)) != len(bands)):
         raise InputError(f"bands={list(bands)} must be names, each once")
     if by_name and bands is not None:

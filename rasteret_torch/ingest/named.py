@@ -110,7 +110,7 @@ def build(
         options: dict[str, Any] = {"backend": backend, "workspace_dir": workspace_dir, "force": force, "engine": engine}
         options |= {"max_concurrent": max_concurrent, "progress": progress, "max_error_fraction": max_error_fraction}
         return _from_table(entry, wanted, (bbox, date_range), name=name, **options)
-    search = search_of(entry.collection, bbox, date_range, _query(entry, query), 100)
+    search = search_of(entry.collection or None, bbox, date_range, _query(entry, query), 100)
     listing = Listing(str(stac_api or entry.stac_api), search, is_static=entry.static, max_items=max_items)
     work = Work(listing, wanted, entry.id, backend, max_concurrent, progress, max_error_fraction, engine_of(engine))
     return built(work, name, workspace_dir, force=force, update=update)

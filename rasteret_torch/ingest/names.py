@@ -64,7 +64,8 @@ def parse_names(hrefs: Sequence[str], filename_regex: str | None, date_format: s
     names = [_parse(href, match, date_format) for href, match in found if match]
     if not names:
         raise InputError(
-            f"filename_regex {filename_regex!r} matches none of {len(hrefs)} names such as {base_name(hrefs[0])!r}"
+            f"filename_regex {filename_regex!r} matches none of {len(hrefs)} names such as {base_name(hrefs[0])!r}; "
+            "it has to match from the first letter on (.* skips some), and its own spaces do not count"
         )
     return names
 
@@ -99,7 +100,10 @@ def date_period(text: str, date_format: str, name: str) -> tuple[int, int]:
     try:
         return _period(text, date_format)
     except ValueError as error:
-        raise InputError(f"the date {text!r} of {name!r} does not fit date_format={date_format!r}") from error
+        raise InputError(
+            f"the date {text!r} of {name!r} does not fit date_format={date_format!r}; "
+            "mend either the format or the group of filename_regex"
+        ) from error
 
 
 @functools.lru_cache(4096)  # the bands of an item have the same

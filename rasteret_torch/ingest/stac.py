@@ -56,7 +56,8 @@ def build_from_stac(
 
     Args:
         name: of the collection.
-        stac_api: landing page of a STAC API, or, with `static_catalog`, URL or path of the root JSON document.
+        stac_api: landing page of a STAC API, or, with `static_catalog`, URL or path of a JSON document: the root of a
+            catalog, or items that were saved, `pystac.ItemCollection(items).save_object(path)`.
         collection: id of a STAC collection, or several; None for all items of a static catalog.
         bbox: (xmin, ymin, xmax, ymax) in CRS84; xmin > xmax crosses the antimeridian.
         date_range: (start, end), a date-only end included; either may be None.

@@ -66,9 +66,11 @@ def search_of(
     if page < 1:
         raise InputError(f"page_size={page} must be positive")
     named = (collections,) if isinstance(collections, str) else tuple(collections or ())
+    if collections is not None and not (named and all(named)):
+        raise InputError(f"collection={collections!r} names none; pass the id of one, or several, or None for all")
     interval = None if date_range is None else dates.range_of(date_range)
     conditions = json.dumps(conditions_of(query), sort_keys=True)
-    return Search(tuple(one for one in named if one), boxes_of(bbox), interval, conditions, page)
+    return Search(named, boxes_of(bbox), interval, conditions, page)
 
 
 def boxes_of(bbox: Sequence[float] | None) -> tuple[Bounds, ...]:
@@ -99,9 +101,11 @@ def conditions_of(query: Query | None) -> dict[str, Any]:
     Raises:
         InputError: neither.
     """
-    if query is None or query in ({}, [], ""):
+    if query is None or query in ({}, []):
         return {}
     if isinstance(query, str):
+        if not query.strip():
+            raise InputError("query is an empty text; pass CQL2 text, or None for no condition")
         return {"filter": query, "filter-lang": "cql2-text"}
     if isinstance(query, Mapping):
         if set(query) == {"op", "args"}:

@@ -84,6 +84,7 @@ def build_from_table(
         InputError: columns that are missing (names what to map), or another collection of this name.
         DatasetNotFoundError: no table there.
         RasteretTorchError: no file could be indexed: the error of the first.
+        ErrorBudgetExceededError: more failed than allowed.
     """
     shape = Shape(column_map or {}, href_column, band_index_map, url_rewrite_patterns or {}, data_source)
     if backend is None and cloud_config is not None:
@@ -226,6 +227,11 @@ def _batches(
     elif isinstance(source, ds.Dataset):
         dataset, described = source, _stamps(source) if isinstance(source, ds.FileSystemDataset) else _unlike_any()
     else:
+        if _are_stac_items(source):
+            raise InputError(
+                "these are STAC items, not rows of a table; save them as one JSON file "
+                "(pystac.ItemCollection(items).save_object(path)) and pass its path to build_from_stac(stac_api=...)"
+            )
         table = table_of(source)
         dataset = ds.dataset(table)
         described = _content(table)
@@ -241,6 +247,14 @@ def _batches(
 
 def _are_paths(source: Any) -> bool:
     return isinstance(source, Sequence) and bool(source) and all(isinstance(one, str | Path) for one in source)
+
+
+def _are_stac_items(source: Any) -> bool:
+    """Items, or a list of them, as pystac's objects or as JSON."""
+    first = source[0] if isinstance(source, list | tuple) and source else source
+    if isinstance(first, Mapping):
+        return isinstance(first.get("properties"), Mapping) or isinstance(first.get("features"), list | tuple)
+    return type(first).__module__.partition(".")[0] in ("pystac", "pystac_client")
 
 
 def _rechunked(scanner: ds.Scanner, metadata: Mapping[bytes, bytes] | None = None) -> Iterator[pa.RecordBatch]:

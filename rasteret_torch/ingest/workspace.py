@@ -23,6 +23,8 @@ def check_name(name: str) -> str:
     Raises:
         InputError: it is not.
     """
+    if not name:
+        raise InputError("a saved collection needs a name; pass name=")
     if not _NAME.fullmatch(name):
         raise InputError(f"name {name!r} must begin with a letter or digit and hold only letters, digits, . _ and -")
     if len(name) > _MAX_NAME:

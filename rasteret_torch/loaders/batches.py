@@ -19,7 +19,7 @@ from rasteret_torch.errors import (
     RasteretTorchError,
 )
 from rasteret_torch.loaders.ledger import BadSample, check_budget, nothing_instead, substitutes
-from rasteret_torch.loaders.reads import Reads
+from rasteret_torch.loaders.reads import Reads, check_fits
 from rasteret_torch.loaders.recipe import ChipRead, PlannedChip, SampleRecipe
 from rasteret_torch.loaders.seeding import seeded
 from rasteret_torch.loaders.sources import ChipSource
@@ -130,9 +130,11 @@ class Reading:
         self._failures: Failures = {}
         self._data: Tensor | None = None
         parts: list[ChipPixels] | None = None
+        chips = [member.chip for member in chosen]
+        check_fits(chips)
         if batched:
-            self._data, parts = _one_array([member.chip for member in chosen])
-        self._reads = self._begin([member.chip for member in chosen], parts, self._failures)
+            self._data, parts = _one_array(chips)
+        self._reads = self._begin(chips, parts, self._failures)
         self._found: list[ChipRead] = []
 
     def _begin(self, chips: list[PlannedChip], into: list[ChipPixels] | None, failures: Failures) -> Reads:

@@ -11,9 +11,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Sampler
 from torchgeo.datamodules import BaseDataModule
 
-from rasteret_torch.chips.layouts import chip_px_of
+from rasteret_torch.chips.layouts import check_whole, chip_px_of
 from rasteret_torch.chips.mixing import key_of
-from rasteret_torch.chips.resume import State
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection
 from rasteret_torch.index.audit import AuditMode, HoldsOut, audit_splits
@@ -165,13 +164,15 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
         check_statistics(mean, std)
         if sampler not in get_args(ChipChoice):
             raise InputError(f"sampler={sampler!r} is not known; choose one of {get_args(ChipChoice)}")
-        if batch_size < 1 or num_workers < 0 or (length is not None and length < 1):
-            raise InputError(
-                f"batch_size={batch_size} and length={length} must be at least 1, num_workers={num_workers} at least 0"
-            )
+        check_whole("batch_size", batch_size, 1)
+        check_whole("num_workers", num_workers, 0)
+        for name, value in (("length", length), ("num_classes", num_classes)):
+            if value is not None:
+                check_whole(name, value, 1)
         if not 0 <= predict_overlap < min(chip_px_of(patch_size, "patch_size")):
             raise InputError(f"predict_overlap={predict_overlap} must be at least 0 and below patch_size={patch_size}")
-        if not iterable and (locality is not None or sampler != "random" or weights is not None or min_valid):
+        given = locality is not None or weights is not None or min_valid not in (None, 0)
+        if not iterable and (given or sampler != "random"):
             raise InputError(
                 "locality, sampler, weights and min_valid need the stream of chips; leave iterable at True"
             )
@@ -277,8 +278,8 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
         """Random chips of the training split."""
         dataset = self._split("train")
         if isinstance(dataset, RasteretIterableDataset):
-            loader = _TrainLoader(dataset, num_workers=self.num_workers)
-            loader.module = self
+            loader = RasteretDataLoader(dataset, num_workers=self.num_workers)
+            loader.trainer = self.trainer
             return loader
         sampler = RandomPatches(dataset, self.patch_size, self.length, self.seed, self._epoch, self.time_series)
         return patch_loader(dataset, sampler, self.batch_size, self.num_workers, drop_last=self.drop_last)
@@ -349,32 +350,6 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
         key = key_of(self.seed, self._epoch(), int(batch["index"][0]), _AUGMENTATION)
         with seeded(key, batch["image"].device):
             return augmented(augment, batch)
-
-
-class _TrainLoader(RasteretDataLoader):
-    """One that tells Lightning's Trainer, when it is restored, how many batches of its epoch are done.
-
-    Attributes:
-        module: whose Trainer; no argument, as Lightning makes loaders anew from those that `DataLoader` has.
-    """
-
-    module: RasteretDataModule | None = None
-
-    def load_state_dict(self, state: State) -> None:
-        """As in any other loader.
-
-        A Trainer has restored how many batches it was handed, which were maybe smaller, or dealt to fewer ranks: it
-        would end the epoch too late or too early.
-        """
-        super().load_state_dict(state)
-        if self.module is None or self.module.trainer is None:
-            return
-        counts = self.module.trainer.fit_loop.epoch_loop.batch_progress.current
-        fewer = counts.ready - (len(self) - self.remaining)
-        counts.ready -= fewer
-        counts.started -= fewer
-        counts.processed -= fewer
-        counts.completed -= fewer
 
 
 def to_datamodule(collection: Collection, bands: Sequence[str] | None = None, **options: Any) -> RasteretDataModule:

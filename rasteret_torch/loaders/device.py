@@ -87,9 +87,11 @@ def check_statistics(mean: Statistic, std: Statistic) -> None:
         if isinstance(setting, str) and setting in ("collection", "none"):
             continue
         try:
-            torch.as_tensor(setting, dtype=torch.float32)
+            numbers = torch.as_tensor(setting, dtype=torch.float32)
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{name}={setting!r} is not understood; give numbers, 'collection' or 'none'") from error
+        if not numbers.numel() or not numbers.isfinite().all():
+            raise InputError(f"{name}={setting!r} holds no number for every channel; give some, 'collection' or 'none'")
     Scaling.of((mean, std), None)
 
 

@@ -29,7 +29,7 @@ from rasteret_torch.loaders.lookup import FrameLookup, first_grid, frame_of, pla
 from rasteret_torch.loaders.planning import plan_queries
 from rasteret_torch.loaders.plotting import Palette, plot_sample, rgb_bands_of
 from rasteret_torch.loaders.queries import Finish, Lost, Query, settled, slices_of
-from rasteret_torch.loaders.reads import Reads
+from rasteret_torch.loaders.reads import Reads, check_fits
 from rasteret_torch.loaders.recipe import (
     Assembly,
     Box,
@@ -267,9 +267,10 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         """
         chips = [self.plan_query(query) for query in queries]
         placed = [number for number, chip in enumerate(chips) if chip is not None]
-        known = (chips[number] for number in placed)
-        failures: Failures = {n: chip.error for n, chip in enumerate(known) if chip is not None and chip.error}
-        reads = Reads(self.pipeline, self.targets, [chip for chip in chips if chip is not None], None, failures)
+        known = [chip for chip in chips if chip is not None]
+        failures: Failures = {n: chip.error for n, chip in enumerate(known) if chip.error}
+        check_fits(known)
+        reads = Reads(self.pipeline, self.targets, known, None, failures)
 
         def finish() -> list[Sample | None]:
             found = dict(zip(placed, reads.result(), strict=True))

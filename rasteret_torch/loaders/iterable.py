@@ -16,7 +16,7 @@ import torch
 from pyproj import CRS
 from torch.utils.data import IterableDataset, Sampler, get_worker_info
 
-from rasteret_torch.chips.layouts import chip_px_of, chosen_of, is_whole, layout_of
+from rasteret_torch.chips.layouts import check_whole, chip_px_of, chosen_of, is_whole, layout_of
 from rasteret_torch.chips.mixing import Numbers
 from rasteret_torch.chips.order import EpochOrder
 from rasteret_torch.chips.resume import Mark, Run, Standing, State
@@ -154,10 +154,12 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         self.sampler = sampler
         self.patch_size = chip_px_of(patch_size, "patch_size")
         for name, value in (("length", length), ("batch_size", batch_size), ("locality", locality)):
-            if value is not None and not (is_whole(value) and value >= 1):
-                raise InputError(f"{name}={value!r} must be a whole number, at least 1")
+            if value is not None:
+                check_whole(name, value, 1)
         if not is_whole(seed):
             raise InputError(f"seed={seed!r} must be a whole number")
+        if not isinstance(sampler, str | Sampler) and not callable(sampler):
+            raise InputError(f"sampler={sampler!r} is none; choose 'random', 'grid', 'inside' or 'rows', or pass one")
         check_resampling(resampling)
         read = ReadOptions.of(read)
         self.batch_size = None if batch_size is None else int(batch_size)
@@ -171,7 +173,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         self._ground = crs, res
         self._wanted_length = None if length is None else int(length)
         self._weights = weights
-        self._sight = Sight(min_valid, read, self.backend) if min_valid else None
+        self._sight = None if min_valid in (None, 0) else Sight(min_valid, read, self.backend)
         self._kept: Numbers | None = None  # chips that show enough, once they were looked at
         made = resolved(
             targets, label_field, self.collection, is_image=is_image, level=read.level, backend=self.backend

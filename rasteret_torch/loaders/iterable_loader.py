@@ -46,18 +46,22 @@ class RasteretDataLoader(DataLoader[Sample]):
     """Hands out what a `RasteretIterableDataset` yields (batches, when it has a `batch_size`), from workers or not.
 
     After an epoch it goes on to the next. `state_dict` belongs to the batch last handed out, not to those read ahead,
-    and can be loaded with other numbers of workers and ranks, and batches of another size. Lightning saves and restores
-    it with its checkpoints; a Trainer counts the batches of the resumed epoch as they were before the stop: where they
-    change, let a `RasteretDataModule` make the loader, which corrects that. A state taken after the last batch of an
-    epoch, before the iteration has ended, resumes with nothing and goes on to the next epoch after that.
+    and can be loaded with other numbers of workers and ranks, and batches of another size. A state taken after the last
+    batch of an epoch, before the iteration has ended, resumes with nothing and goes on to the next epoch after that.
+
+    Lightning saves and restores the state with its checkpoints. A Trainer counts the batches of the resumed epoch as
+    they were before the stop, and would end it too early where they have become larger: say `loader.trainer = trainer`
+    before `trainer.fit(model, loader)`, and they are counted anew. `RasteretDataModule` does.
 
     Attributes:
+        trainer: Lightning's, when it trains with this loader; None for other loops.
         counts: what loading has cost so far, workers included; see `LoaderCounts`.
         bad_samples: a line for every sample that failed and was replaced or left invalid (`ReadOptions.on_error`),
             oldest first; take out what you have noted.
     """
 
     dataset: RasteretIterableDataset
+    trainer: Any = None  # no argument, as Lightning makes loaders anew from those that `DataLoader` has
     counts: LoaderCounts
     bad_samples: list[BadSample]
 
@@ -144,23 +148,26 @@ class RasteretDataLoader(DataLoader[Sample]):
         workers = super().__iter__()
         _end_promptly(workers)
         batches = self._counted(_from_living(workers))
-        self._begun, self._is_finished, self._stands = self.dataset.mark, cut.steps == 0, start
+        begun, stands = self.dataset.mark, start
+        self._begun, self._is_finished, self._stands = begun, cut.steps == 0, start
         count = 0
         for count, batch in enumerate(batches, start=1):
-            self._is_finished = count == cut.steps
-            self._stands = Mark(start.epoch, cut.position_after(count))
+            if begun == self._begun:  # else another iteration is in another epoch by now
+                self._is_finished = count == cut.steps
+            self._stands = stands = Mark(start.epoch, cut.position_after(count))
             yield batch
             if self.persistent_workers and own != self._iterations:
                 raise InputError(
                     "another iteration over this loader took over its workers; make a second loader, or pass "
                     "persistent_workers=False, to have two at once"
                 )
-        if not self._is_finished:
+        if count < cut.steps:
             raise RuntimeError(
                 f"the epoch ended {cut.steps - count} of {cut.steps} batches early: a DataLoader worker raised an "
                 "error that cannot be pickled, printed above; define its type at the top of a module"
             )
-        self._stands = None
+        if self._stands is stands:  # no other iteration has handed out anything since
+            self._stands = None
         self._reporter.end()
 
     def _counted(self, handed: Iterator[Handed]) -> Iterator[Sample]:
@@ -228,6 +235,14 @@ class RasteretDataLoader(DataLoader[Sample]):
             ResumeMismatchError: the state belongs to another collection or other settings.
         """
         self._aim(self.dataset.mark_of(state))
+        if self.trainer is None:
+            return
+        counts = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        fewer = counts.ready - (len(self) - self.remaining)
+        counts.ready -= fewer
+        counts.started -= fewer
+        counts.processed -= fewer
+        counts.completed -= fewer
 
 
 def _forks(context: str | BaseContext | None) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from rasteret_torch.loaders.recipe import ChipRead, PlannedChip
 from rasteret_torch.loaders.targets import Target
-from rasteret_torch.read import ChipPixels, ChipPlan, Failures, Pipeline, pipeline
+from rasteret_torch.read import ChipPixels, ChipPlan, Failures, Pipeline, machine, pipeline
 
 _IMAGE = -1  # stands where the numbers of targets do
 
@@ -101,3 +102,16 @@ class Reads:
             ChipRead(found[chip, _IMAGE], tuple(found.get((chip, target)) for target in targets))
             for chip in range(self._count)
         ]
+
+
+def check_fits(chips: Sequence[PlannedChip]) -> None:
+    """Refuses a batch that the machine cannot hold, before memory is asked for.
+
+    Raises:
+        InputError: saying how large it would be.
+    """
+    plans = [plan for chip in chips for plan in (chip.plan, *chip.labels) if plan is not None]
+    nbytes = sum(math.prod(plan.shape) * (plan.dtype.itemsize + 1) for plan in plans)  # pixels, and which are valid
+    shape = max((plan.shape for plan in plans), default=())
+    what = f"a batch of {len(chips)} x {shape} pixels (chips x time steps, bands, rows, cols)"
+    machine.check_fits(nbytes, what, "choose a smaller patch_size or batch_size")

@@ -21,6 +21,7 @@ from rasteret_torch.errors import EmptySelectionError, InputError
 from rasteret_torch.loaders.lookup import ROW
 from rasteret_torch.loaders.queries import Query
 from rasteret_torch.loaders.ranks import current_rank
+from rasteret_torch.loaders.sight import check_share
 
 
 class LayoutSampler(DistributedSampler[Query]):
@@ -51,7 +52,8 @@ class LayoutSampler(DistributedSampler[Query]):
     def _choose(self, min_valid: float, length: int | None = None, weights: NDArray[np.float64] | None = None) -> None:
         """Leaves chips out that show too little."""
         kept = np.arange(self.layout.length)
-        if min_valid:
+        if min_valid not in (None, 0):
+            check_share(min_valid)
             shares = self.dataset.valid_shares(self.queries(kept))
             kept = np.flatnonzero(shares >= min_valid)
             if not len(kept):

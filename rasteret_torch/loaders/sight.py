@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from affine import Affine
@@ -44,8 +46,7 @@ class Sight:
         Raises:
             InputError: not between 0 and 1.
         """
-        if not 0.0 <= self.min_valid <= 1.0:
-            raise InputError(f"min_valid={self.min_valid} must be a share, from 0 to 1")
+        check_share(self.min_valid)
 
     def shares(self, sketches: Iterable[ChipPlan]) -> NDArray[np.float64]:
         """The share of valid pixels of each chip.
@@ -74,6 +75,16 @@ class Sight:
                 f"{shares.max():.2f}; lower min_valid"
             )
         return numbers
+
+
+def check_share(min_valid: Any) -> None:
+    """Refuses shares that are none.
+
+    Raises:
+        InputError: not between 0 and 1.
+    """
+    if not isinstance(min_valid, Real) or not 0.0 <= float(min_valid) <= 1.0:
+        raise InputError(f"min_valid={min_valid!r} must be a share, from 0 to 1")
 
 
 def sketched(recipe: SampleRecipe, grid: Grid, rows: Numbers, box: Box) -> ChipPlan:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rasteret_torch.errors import InputError
-from rasteret_torch.geo import Grid
+from rasteret_torch.geo import Bounds, Grid
 from rasteret_torch.index import Collection
 from rasteret_torch.read import ChipPixels, ChipPlan
 from rasteret_torch.store import StorageBackend
@@ -143,6 +143,11 @@ class Target(Protocol):
     @property
     def backend(self) -> StorageBackend | None:
         """Where `plan` is read from."""
+        ...
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """The ground that has labels, in lon/lat as `Collection.bounds`; None where each item has its own."""
         ...
 
     def plan(self, place: ChipPlace) -> ChipPlan | None:

@@ -24,11 +24,13 @@ class ColumnTarget:
         key: `label`.
         colours: None, as nothing says.
         backend: None, as nothing is read.
+        bounds: None, as every item has its own label.
     """
 
     key = "label"
     colours = None
     backend = None
+    bounds = None
 
     def __init__(self, spec: ColumnTargets, collection: Collection) -> None:
         """Checks the column as a whole, so that no chip fails later.

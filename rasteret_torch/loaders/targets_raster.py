@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rasteret_torch.chips.survey import Survey, item_bounds
 from rasteret_torch.errors import InputError
+from rasteret_torch.geo import Bounds
 from rasteret_torch.index import Collection, load
 from rasteret_torch.loaders.recipe import warn_of_unplaced
 from rasteret_torch.loaders.targets import ChipPlace, Classes, ClassName, RasterTargets, colours_of
@@ -72,6 +73,11 @@ class RasterTarget:
     def classes(self) -> tuple[ClassName, ...] | None:
         """Values by number."""
         return None if self._classes is None else self._classes.names
+
+    @property
+    def bounds(self) -> Bounds:
+        """Of all label rasters."""
+        return self.collection.bounds
 
     @functools.cached_property
     def colours(self) -> NDArray[np.float64] | None:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from torch.utils.data import get_worker_info
+
 from rasteret_torch.errors import DatasetNotFoundError, InputError
+from rasteret_torch.geo import likely_mistake, parse_crs
+from rasteret_torch.geo.crs import CRS84
 from rasteret_torch.index import Collection, load
+from rasteret_torch.index.query import boxes_overlap
 from rasteret_torch.loaders.targets import (
     ColumnTargets,
     RasterTargets,
@@ -61,7 +68,30 @@ def resolved(
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
         raise InputError(f"the sample's {twice[0]!r} would come from two targets (is_image=False makes a mask, too)")
+    for target in found:
+        _warn_if_apart(target, collection)
     return found
+
+
+def _warn_if_apart(target: Target, collection: Collection) -> None:
+    """Labels beside all images, as those in a wrong CRS, would make masks of nothing in silence."""
+    if get_worker_info() is not None:
+        return
+    try:
+        labelled = target.bounds
+        covered = None if labelled is None else collection.bounds
+    except InputError:
+        return  # one of them has no place on Earth
+    if labelled is None or covered is None:
+        return
+    if not boxes_overlap(np.array([labelled]), covered).any():
+        cure = likely_mistake(labelled, parse_crs(CRS84), covered)
+        label, ground = (tuple(round(side, 6) for side in box) for box in (labelled, covered))
+        warnings.warn(
+            f"no image has labels: the targets cover {label} in lon/lat, the items {ground}; "
+            f"{'' if cure is None else f'{cure}; '}check the CRS of the targets",
+            stacklevel=4,
+        )
 
 
 def _specified(one: Any, collection: Collection) -> ColumnTargets | RasterTargets | VectorTargets:

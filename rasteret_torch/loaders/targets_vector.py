@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from pyproj import CRS
 from torch import Tensor
 
 from rasteret_torch.errors import CRSMismatchError, DatasetNotFoundError, InputError
-from rasteret_torch.geo import same_crs
+from rasteret_torch.geo import Bounds, parse_crs, project_bounds, same_crs
+from rasteret_torch.geo.crs import CRS84
 from rasteret_torch.index.areas import Areas, as_areas, project_shape
 from rasteret_torch.index.arrow import is_text
 from rasteret_torch.loaders.targets import BACKGROUND, ChipPlace, Classes, ClassName, VectorTargets
@@ -123,6 +125,14 @@ class VectorTarget:
     def classes(self) -> tuple[ClassName, ...] | None:
         """Values by number."""
         return None if self._named is None else self._named.names
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """Of all shapes; None where there are none."""
+        west, south, east, north = shapely.total_bounds(self._areas.shapes).tolist()
+        if not math.isfinite(west):
+            return None
+        return project_bounds((west, south, east, north), self._areas.crs, parse_crs(CRS84))
 
     def plan(self, place: ChipPlace) -> ChipPlan | None:
         """Nothing is read."""

@@ -3,7 +3,8 @@
 - Planning, which reads nothing: `plan` lays items over a grid (`place` chooses the level; a `placement` is an `axis`
   each way, or a `warp`), `steps` orders them, `tiles` and `spans` say what that takes, `forecast` adds it up (`reuse`:
   what a cache would save).
-- Reading: `pipeline` brings what chips `needs`, from the `cache` or with the decode threads of a `lane`.
+- Reading: a `pipeline`, of the `pipelines` of a process, brings what chips `needs`, from the `cache` or with the decode
+  threads of a `lane`.
 - Pixels: `layers` assembles them, `validity` says which count, `resample` and `scatter` bring them onto the grid;
   `burn` lays shapes on pixels.
 - Values: `options`, `raster`, `stats`; `access` and `machine` say what a process has.
@@ -12,8 +13,9 @@
 from rasteret_torch.read.axis import Resampling
 from rasteret_torch.read.forecast import ReadAssumptions, ReadForecast, forecast
 from rasteret_torch.read.options import ReadOptions
-from rasteret_torch.read.pipeline import ChipPixels, Failures, Pipeline, pipeline
-from rasteret_torch.read.plan import ChipPlan, LayerPlan, plan_chip, plan_window
+from rasteret_torch.read.pipeline import ChipPixels, Failures, Pipeline
+from rasteret_torch.read.pipelines import pipeline
+from rasteret_torch.read.plan import ChipPlan, LayerPlan, PixelFormat, pixel_format, plan_chip, plan_window
 from rasteret_torch.read.raster import Raster
 from rasteret_torch.read.stats import ReadStats
 
@@ -23,6 +25,7 @@ __all__ = [
     "Failures",
     "LayerPlan",
     "Pipeline",
+    "PixelFormat",
     "Raster",
     "ReadAssumptions",
     "ReadForecast",
@@ -31,6 +34,7 @@ __all__ = [
     "Resampling",
     "forecast",
     "pipeline",
+    "pixel_format",
     "plan_chip",
     "plan_window",
 ]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
@@ -59,7 +58,7 @@ Failures = dict[int, RasteretTorchError]  # by the number of the chip in its bat
 
 
 class Pipeline:
-    """Reads chip plans. Made by `pipeline()`; holds the decode threads and the tile cache of its process."""
+    """Reads chip plans. Made by `pipelines.pipeline`; holds the decode threads and the tile cache of its process."""
 
     def __init__(self, options: ReadOptions, backend: StorageBackend | None = None) -> None:
         self.options = options
@@ -96,6 +95,14 @@ class Pipeline:
             failures: filled, where `on_error` does not raise, with the first error of every chip that had one.
         """
         return runtime.submit(self._read(plans, into, failures))
+
+    def give_way(self) -> None:
+        """Lets what was submitted send its requests before the calling thread goes on.
+
+        A thread that computes without a pause holds the interpreter for milliseconds each time that the loop needs it,
+        and requests that could be on their way wait.
+        """
+        runtime.run(_two_turns())
 
     def close(self) -> None:
         """Ends the threads; for tests and short-lived options."""
@@ -340,6 +347,11 @@ class Pipeline:
                 self._land(need, tile)
 
 
+async def _two_turns() -> None:
+    await asyncio.sleep(0)  # batches start their tasks
+    await asyncio.sleep(0)  # which send
+
+
 def _paste(found: Iterable[tuple[TileNeed, Tile]]) -> None:
     for need, tile in found:
         need.paste(tile)
@@ -356,15 +368,3 @@ def _nbytes_fetched(fetched: Fetched) -> int:
 def _merge(canvases: Iterable[list[LayerJob]]) -> None:
     for jobs in canvases:
         merge(jobs)
-
-
-_pipelines: dict[tuple[int, ReadOptions, int], Pipeline] = {}
-
-
-def pipeline(options: ReadOptions, backend: StorageBackend | None = None) -> Pipeline:
-    """The pipeline of this process for these options and this backend, made at first use."""
-    key = (os.getpid(), options, id(backend))
-    found = _pipelines.get(key)
-    if found is None:
-        found = _pipelines[key] = Pipeline(options, backend)
-    return found

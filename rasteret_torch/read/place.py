@@ -17,11 +17,10 @@ from rasteret_torch.tiff.model import Layout, TiffHeader
 
 def ground(header: TiffHeader) -> object:
     """What decides a placement: files with equal values lie on the same pixels."""
-    sizes = [(level.height, level.width, mask is None) for level, mask in zip(header.levels, header.masks, strict=True)]
     transform = header.transform
     # Six numbers: the hash of an Affine takes longer than all the rest.
     axes = transform and (transform.a, transform.b, transform.c, transform.d, transform.e, transform.f)
-    return axes, header.crs, *sizes
+    return axes, header.crs, header.sizes, *[mask is None for mask in header.masks]
 
 
 def place(grid: Grid, source: Source, level: LevelChoice) -> tuple[int, Placement] | None:
@@ -99,11 +98,11 @@ def choose_level(header: TiffHeader, shrink: tuple[float, float], level: LevelCh
     """
     if level != "auto":
         return min(level, len(header.levels) - 1)
-    chosen, image = 0, header.image
-    for number, layout in enumerate(header.levels[1:], start=1):
+    chosen, sizes = 0, header.sizes
+    for number, (height, width) in enumerate(sizes[1:], start=1):
         if header.masks[0] is not None and header.masks[number] is None:
             continue  # an overview without its mask would call hidden pixels valid
-        if _suits(image.width, layout.width, shrink[0]) and _suits(image.height, layout.height, shrink[1]):
+        if _suits(sizes[0][1], width, shrink[0]) and _suits(sizes[0][0], height, shrink[1]):
             chosen = number
     return chosen
 

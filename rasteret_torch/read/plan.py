@@ -7,9 +7,9 @@ one layer of it needs. Both are plain values that can be printed, counted and te
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from affine import Affine
@@ -87,6 +87,18 @@ class ItemPlan(Protocol):
     def layers(self) -> tuple[LayerPlan, ...]:
         """One layer per file of the item that touches the chip."""
         ...
+
+
+class PixelFormat(NamedTuple):
+    """What the pixels of a chip are.
+
+    Attributes:
+        dtype: common to all bands.
+        fills: per band, what stands where nothing is valid.
+    """
+
+    dtype: np.dtype[Any]
+    fills: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,6 +198,7 @@ def plan_chip(
     level: LevelChoice = "auto",
     whole_tiles: bool = False,
     scaled_fill: float | None = None,
+    pixels: PixelFormat | None = None,
 ) -> ChipPlan:
     """Plans one chip.
 
@@ -197,6 +210,7 @@ def plan_chip(
         whole_tiles: of the plan.
         scaled_fill: None keeps the numbers that files store. Otherwise they become what they measure, as floats (scale
             times number plus offset, of each item's own band), and this stands where nothing is valid.
+        pixels: of the result; None takes what holds those of all files, and the nodata of the first item.
 
     Raises:
         CRSMismatchError: the grid or an item has no CRS, the other has one.
@@ -205,17 +219,17 @@ def plan_chip(
     items = [sources for step in steps for sources in step]
     if not items:
         raise InputError("a chip needs at least one item; none was given")
-    dtypes = [source.header.image.dtype for sources in items for source in sources]
+    if pixels is None:
+        dtypes = {source.header.image.dtype for sources in items for source in sources}
+        pixels = pixel_format(dtypes, [source.header.nodata for source in items[0]], scaled_fill)
     is_scaled = scaled_fill is not None
-    dtype = common_dtype([measured_dtype(stored) for stored in dtypes] if is_scaled else dtypes)
-    fills = tuple(fill_value(dtype, scaled_fill if is_scaled else source.header.nodata) for source in items[0])
     shared: dict[object, tuple[int, Placement] | None] = {}
     planned = tuple(
         tuple(PlacedItem(grid, sources, resampling, level, is_scaled, shared) for sources in step) for step in steps
     )
     for items_of_step in planned:
         _ = items_of_step[0].layers  # every step needs its first item: what is wrong with it is said now
-    return ChipPlan(grid, dtype, fills, planned, whole_tiles=whole_tiles)
+    return ChipPlan(grid, *pixels, planned, whole_tiles=whole_tiles)
 
 
 def plan_window(
@@ -266,6 +280,26 @@ def plan_window(
     return ChipPlan(whole.crop(window), layout.dtype, fills, ((WholeItem(layers),),), blank=False)
 
 
+def pixel_format(
+    dtypes: Collection[np.dtype[Any]], nodata: Sequence[float | int | None], scaled_fill: float | None = None
+) -> PixelFormat:
+    """What holds the pixels of several files.
+
+    Args:
+        dtypes: of all files.
+        nodata: of the bands of the first item.
+        scaled_fill: see `plan_chip`.
+
+    Raises:
+        InputError: the dtypes have no common one.
+    """
+    if scaled_fill is None:
+        dtype = common_dtype(dtypes)
+        return PixelFormat(dtype, tuple(fill_value(dtype, one) for one in nodata))
+    dtype = common_dtype([measured_dtype(stored) for stored in dtypes])
+    return PixelFormat(dtype, (fill_value(dtype, scaled_fill),) * len(nodata))
+
+
 def measured_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:
     """The float that holds scaled numbers of a dtype.
 
@@ -284,7 +318,7 @@ def scaling_of(source: Source) -> tuple[float, float]:
     return scale, header.offsets[sample] if sample < len(header.offsets) else 0.0
 
 
-def common_dtype(dtypes: Sequence[np.dtype[Any]]) -> np.dtype[Any]:
+def common_dtype(dtypes: Collection[np.dtype[Any]]) -> np.dtype[Any]:
     """The dtype that holds the values of all, never a float for integers alone.
 
     Raises:

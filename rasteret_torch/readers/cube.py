@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import Grid, Window
 from rasteret_torch.index import Source
-from rasteret_torch.read import ChipPixels, ChipPlan
+from rasteret_torch.read import ChipPixels, PixelFormat
 from rasteret_torch.read.steps import GroupBy, MosaicOrder, steps_of
-from rasteret_torch.readers.layout import AreaRead, Overlap, bands_by_dtype, overlap_of, plan_area
+from rasteret_torch.readers.area import AreaRead, area_read, bands_by_dtype
+from rasteret_torch.readers.layout import Overlap, overlap_of
 from rasteret_torch.readers.request import Request
 from rasteret_torch.readers.stream import check_fits, stream_steps
 
@@ -98,19 +99,19 @@ def filled(asked: Request, overlaps: Sequence[Overlap], frame: Frame) -> dict[st
     cubes: dict[str, Cube] = {}
     items = sum(len(overlap.rows) for overlap in overlaps)
     for read, chips in stream_steps(asked, _planned(asked, overlaps, frame, groups), items):
-        for names, plan, chip in zip(read.bands, read.plans, chips, strict=True):
+        for names, form, chip in zip(read.bands, read.formats, chips, strict=True):
             for band, name in enumerate(names):
-                cube = cubes.get(name) or _blank(shape, plan, band, sources[name])
+                cube = cubes.get(name) or _blank(shape, form, band, sources[name])
                 cubes[name] = cube
                 _put(cube, frame, read, ChipPixels(chip.data[:, band], chip.valid[:, band]))
     return {band: cubes[band] for band in asked.bands}
 
 
-def _blank(shape: tuple[int, ...], plan: ChipPlan, band: int, source: Source) -> Cube:
-    """A cube of one band of a plan, nothing in it yet; nodata where the files have one."""
-    fill = plan.fills[band]
+def _blank(shape: tuple[int, ...], form: PixelFormat, band: int, source: Source) -> Cube:
+    """A cube of one band of an array, nothing in it yet; nodata where the files have one."""
+    fill = form.fills[band]
     nodata = fill if source.header.nodata is not None else None
-    return Cube(np.full(shape, fill, plan.dtype), np.zeros(shape, bool), nodata)
+    return Cube(np.full(shape, fill, form.dtype), np.zeros(shape, bool), nodata)
 
 
 def _planned(
@@ -120,7 +121,7 @@ def _planned(
         own = set(overlap.rows.tolist())
         steps = [[row for row in step if row in own] for step in frame.steps]
         if any(steps):
-            yield plan_area(asked, overlap, [step for step in steps if step], groups)
+            yield area_read(asked, overlap, [step for step in steps if step], groups)
 
 
 def _put(cube: Cube, frame: Frame, read: AreaRead, pixels: ChipPixels) -> None:

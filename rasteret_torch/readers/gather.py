@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from rasteret_torch.index.source import Source
 from rasteret_torch.read import ChipPixels, ChipPlan, plan_window
 from rasteret_torch.read.plan import checked_sample
 from rasteret_torch.readers.request import Request
-from rasteret_torch.readers.stream import batch_nbytes, in_flight
+from rasteret_torch.readers.stream import FIRST_ITEMS, batch_nbytes, in_flight
 from rasteret_torch.tiff.model import Layout
 
 Ints = NDArray[np.int64]
@@ -72,6 +72,7 @@ class Patch:
         pairs: positions among the pairs.
         cols, rows: where the points lie, in pixels of the rectangle (whole numbers are pixel edges).
         res: pixel size, along x and y.
+        items: that the plan is made of.
     """
 
     plan: ChipPlan
@@ -80,6 +81,7 @@ class Patch:
     cols: Floats
     rows: Floats
     res: tuple[float, float]
+    items: ClassVar[int] = 1
 
     @property
     def nbytes(self) -> int:
@@ -209,7 +211,7 @@ def _read(request: Request, patches: Iterator[Patch], take: Callable[[Patch, Chi
     """Reads patches, and takes the pixels of their points."""
     nbytes = batch_nbytes(progress=request.options.progress)
     with tqdm(unit="tile", desc="sampling", disable=not request.options.progress) as bar:
-        for patch, (chip,) in in_flight(request.pipeline, patches, lambda patch: (patch.plan,), nbytes):
+        for patch, (chip,) in in_flight(request.pipeline, patches, lambda patch: (patch.plan,), nbytes, FIRST_ITEMS):
             take(patch, chip)
             bar.update()
 

@@ -15,16 +15,8 @@ from rasteret_torch.geo import crs_label
 from rasteret_torch.index import Collection
 from rasteret_torch.index.areas import GEOMETRY_ID
 from rasteret_torch.read.steps import times_of
-from rasteret_torch.readers.layout import (
-    AreaRead,
-    Overlap,
-    bands_by_dtype,
-    item_lattice,
-    on_lattice,
-    overlap_of,
-    overlaps_by_crs,
-    plan_area,
-)
+from rasteret_torch.readers.area import AreaRead, area_read, bands_by_dtype
+from rasteret_torch.readers.layout import Overlap, item_lattice, on_lattice, overlap_of, overlaps_by_crs
 from rasteret_torch.readers.options import AreaArguments, AreaOptions, takes_area_options
 from rasteret_torch.readers.request import Request, beside, request
 from rasteret_torch.readers.stream import stream
@@ -120,7 +112,7 @@ def _overlaps(asked: Request, number: int) -> list[Overlap]:
 
 def _item_reads(asked: Request, overlap: Overlap, row: int) -> Iterator[AreaRead]:
     if asked.target_crs is not None:
-        yield plan_area(asked, overlap, [[row]], bands_by_dtype(asked, row, asked.bands))
+        yield area_read(asked, overlap, [[row]], bands_by_dtype(asked, row, asked.bands))
         return
     runtime = asked.collection.runtime
     alike: dict[Any, list[str]] = {}
@@ -130,7 +122,7 @@ def _item_reads(asked: Request, overlap: Overlap, row: int) -> Iterator[AreaRead
     for bands in alike.values():
         own = on_lattice(asked, overlap, row, item_lattice(asked, row, bands[0]))
         if own is not None:
-            yield plan_area(asked, own, [[row]], bands_by_dtype(asked, row, bands))
+            yield area_read(asked, own, [[row]], bands_by_dtype(asked, row, bands))
 
 
 def _rows(asked: Request, read: AreaRead, chips: Sequence[Any]) -> list[_Row]:

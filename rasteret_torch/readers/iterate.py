@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from rasteret_torch.geo import Grid
 from rasteret_torch.index import Collection
 from rasteret_torch.read.steps import GroupBy, MosaicOrder, steps_of, times_of
-from rasteret_torch.readers.layout import AreaRead, overlap_of, plan_area
+from rasteret_torch.readers.area import AreaRead, area_read
+from rasteret_torch.readers.layout import overlap_of
 from rasteret_torch.readers.options import AreaArguments, AreaOptions, takes_area_options
 from rasteret_torch.readers.request import Request, request
 from rasteret_torch.readers.stream import stream
@@ -91,4 +92,4 @@ def _planned(asked: Request, group_by: GroupBy | None, order: MosaicOrder) -> It
         overlap = overlap_of(asked, number)
         if overlap is not None:
             steps = steps_of(asked.collection, overlap.rows.tolist(), group_by, order)
-            yield plan_area(asked, overlap, steps, [asked.bands])
+            yield area_read(asked, overlap, steps, [asked.bands])

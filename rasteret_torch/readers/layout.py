@@ -7,7 +7,6 @@ without resampling. The lattice of an area is that of the first of its items, un
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +19,6 @@ from shapely.geometry.base import BaseGeometry
 from rasteret_torch.errors import CRSMismatchError, InputError
 from rasteret_torch.geo import Bounds, Grid, project_points, same_crs
 from rasteret_torch.index.areas import project_shape, whole
-from rasteret_torch.read import ChipPlan, plan_chip
 from rasteret_torch.read.burn import Mask, burn, check_polygon
 from rasteret_torch.readers.longitude import onto_items, onto_place
 from rasteret_torch.readers.request import Request, Rows
@@ -48,37 +46,6 @@ class Overlap:
     grid: Grid
     mask: Mask
     rows: Rows
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AreaRead:
-    """A geometry to be read.
-
-    Attributes:
-        number: of the geometry.
-        mask: (row, col), the pixels that belong to it.
-        steps: rows of the collection, time step after time step, each in mosaic order.
-        bands: names, plan after plan.
-        plans: all on one grid; one for each dtype, or a single one.
-    """
-
-    number: int
-    mask: Mask
-    steps: tuple[tuple[int, ...], ...]
-    bands: tuple[tuple[str, ...], ...]
-    plans: tuple[ChipPlan, ...]
-
-    @property
-    def grid(self) -> Grid:
-        """The place of the pixels."""
-        return self.plans[0].grid
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of data and valid once read."""
-        return sum(
-            len(plan.steps) * len(plan.fills) * self.mask.size * (plan.dtype.itemsize + 1) for plan in self.plans
-        )
 
 
 def overlap_of(request: Request, number: int, lattice: Grid | None = None) -> Overlap | None:
@@ -202,42 +169,6 @@ def projected_res(grid: Grid, target: CRS) -> tuple[float, float]:
     if not (math.isfinite(area) and area > 0):
         raise InputError(f"the items' pixel size cannot be expressed in {target.name}; pass res=")
     return math.sqrt(area), math.sqrt(area)
-
-
-def plan_area(
-    request: Request, overlap: Overlap, steps: Sequence[Sequence[int]], bands: Sequence[Sequence[str]]
-) -> AreaRead:
-    """Plans the pixels of a geometry, one plan for each group of bands.
-
-    Raises:
-        BandNotFoundError, InputError, TiffError: an item does not have what is asked for.
-    """
-    runtime = request.collection.runtime
-    plans = [
-        plan_chip(
-            overlap.grid,
-            [[[runtime.source(row, band) for band in names] for row in step] for step in steps],
-            resampling=request.resampling,
-            level=request.options.read.level,
-            scaled_fill=math.nan if request.options.scaled else None,
-        )
-        for names in bands
-    ]
-    return AreaRead(
-        overlap.number,
-        overlap.mask,
-        tuple(tuple(int(row) for row in step) for step in steps),
-        tuple(tuple(names) for names in bands),
-        tuple(plans),
-    )
-
-
-def bands_by_dtype(request: Request, row: int, bands: Sequence[str]) -> list[list[str]]:
-    """Bands in groups of one dtype, so that none is widened to another's."""
-    groups: dict[np.dtype[np.generic], list[str]] = {}
-    for band in bands:
-        groups.setdefault(request.collection.runtime.source(row, band).header.image.dtype, []).append(band)
-    return list(groups.values())
 
 
 def _laid(request: Request, number: int, rows: Rows, lattice: Grid, crs: CRS | None = None) -> Overlap | None:

@@ -13,7 +13,8 @@ from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection
 from rasteret_torch.read.plan import common_dtype
 from rasteret_torch.read.steps import GroupBy, MosaicOrder, steps_of, times_of
-from rasteret_torch.readers.layout import AreaRead, overlap_of, plan_area
+from rasteret_torch.readers.area import AreaRead, area_read
+from rasteret_torch.readers.layout import overlap_of
 from rasteret_torch.readers.options import AreaArguments, AreaOptions, takes_area_options
 from rasteret_torch.readers.request import Request, request
 from rasteret_torch.readers.stream import check_fits, stream_steps
@@ -70,10 +71,11 @@ def get_numpy(
 
     Returns:
         [N, H, W] for one band name, [N, C, H, W] for a sequence of names, in the dtype of the files (one that holds all
-        of them, if they differ). N counts geometry after geometry, and within one its items (dates) in order of time.
-        H and W are the whole pixels of the first item's grid that hold the geometry. Pixels outside of the geometry, of
-        all items, or not valid, hold nodata (else 0). With `return_ids`, also a table of N rows: geometry_id,
-        record_id (list, where items are grouped), datetime.
+        of them, if they differ). N counts geometry after geometry, and within one its items (dates) in order of time;
+        geometries that no item reaches have no entry, and there is a warning. H and W are the whole pixels of the first
+        item's grid that hold the geometry. Pixels outside of the geometry, of all items, or not valid, hold nodata
+        (else 0). With `return_ids`, also a table of N rows: geometry_id, record_id (list, where items are grouped),
+        datetime.
 
     Raises:
         EmptySelectionError: no item overlaps any of the geometries.
@@ -84,10 +86,10 @@ def get_numpy(
     reads = [read for number in range(len(asked.areas)) for read in _planned(asked, number, group_by, order)]
     if not reads:
         raise asked.nothing_found()
+    asked.tell_missing(read.number for read in reads)
     result = _empty(asked, reads)
-    items = sum(len(step) for read in reads for step in read.steps)
     first = 0
-    for part, (chip,) in stream_steps(asked, reads, items):
+    for part, (chip,) in stream_steps(asked, reads, sum(read.items for read in reads)):
         result[first : first + len(part.steps)] = chip.data
         first += len(part.steps)
     pixels = result[:, 0] if isinstance(bands, str) else result
@@ -99,7 +101,7 @@ def _planned(asked: Request, number: int, group_by: GroupBy | None, order: Mosai
     if overlap is None:
         return []
     steps = steps_of(asked.collection, overlap.rows.tolist(), group_by, order)
-    return [plan_area(asked, overlap, steps, [asked.bands])]
+    return [area_read(asked, overlap, steps, [asked.bands])]
 
 
 def _empty(asked: Request, reads: Sequence[AreaRead]) -> NDArray[Any]:
@@ -110,7 +112,7 @@ def _empty(asked: Request, reads: Sequence[AreaRead]) -> NDArray[Any]:
             f"the geometries give arrays of {len(shapes)} different sizes, which do not stack: {few}, ...; call "
             "once for each geometry, pass boxes of one size in the items' CRS, or use get_xarray or get_gdf"
         )
-    dtype = common_dtype([read.plans[0].dtype for read in reads])
+    dtype = common_dtype({read.formats[0].dtype for read in reads})
     shape = (sum(len(read.steps) for read in reads), len(asked.bands), *reads[0].mask.shape)
     check_fits(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize, f"an array of {shape} {dtype} pixels")
     return np.empty(shape, dtype)

@@ -28,7 +28,7 @@ def as_points(value: Any, *, crs: Any = None, column: str | None = None, names: 
             with two columns of coordinates.
         crs: of the coordinates, as for `as_areas`; plain coordinates, and columns called lon and lat, are in lon/lat.
         column: the geometry column of a table.
-        names: of the columns with x and with y; None finds them (x, y; lon, lat; longitude, latitude).
+        names: of the columns with x and with y; None finds them (x, y; lon, lat; longitude, latitude; in any case).
 
     Raises:
         InputError: geometries that are no points, coordinates that are not finite, or no CRS.
@@ -93,9 +93,10 @@ def _coordinate_columns(table: pa.Table, names: Sequence[str | None]) -> tuple[s
                 f"x_column and y_column are {list(wanted)}; name both, of the table's columns {table.column_names}"
             )
         return str(wanted[0]), str(wanted[1])
-    for pair in (("x", "y"), *_LONLAT_NAMES):
-        if all(name in table.column_names for name in pair):
-            return pair
+    spelled = {name.lower(): name for name in table.column_names} | {name: name for name in table.column_names}
+    for x, y in (("x", "y"), *_LONLAT_NAMES):
+        if x in spelled and y in spelled:
+            return spelled[x], spelled[y]
     return None
 
 
@@ -105,7 +106,7 @@ def _from_columns(table: pa.Table, names: tuple[str, str], crs: Any) -> Areas:
         pairs = np.column_stack(columns).astype(np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"columns {names} do not hold numbers: {error}") from error
-    stated = parse_crs(CRS84) if names in _LONLAT_NAMES and crs is None else None
+    stated = parse_crs(CRS84) if (names[0].lower(), names[1].lower()) in _LONLAT_NAMES and crs is None else None
     return _checked(pairs, resolve_crs(stated, crs, assume_lonlat=False), table)
 
 

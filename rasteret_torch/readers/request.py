@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rasteret_torch.errors import CRSMismatchError, EmptySelectionError, InputError, RasteretTorchError
-from rasteret_torch.geo import Bounds, parse_crs, project_bounds
+from rasteret_torch.geo import Bounds, likely_mistake, parse_crs, project_bounds
 from rasteret_torch.geo.crs import CRS84
 from rasteret_torch.index import Collection
 from rasteret_torch.index.areas import Areas, as_areas
@@ -25,6 +25,7 @@ from rasteret_torch.readers.options import AreaOptions
 Rows = NDArray[np.int64]
 TURNS_DEG = (0.0, 360.0, -360.0)
 CURVATURE_SHARE = 1e-3  # of an item's size
+_LOOKED_AT = 64  # geometries, to tell what is wrong with them
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,17 +147,39 @@ class Request:
             "add a column 'proj:epsg' or 'crs' with it, or use rt.read_tiff"
         )
 
+    def tell_missing(self, found: Iterable[int]) -> None:
+        """Warns of geometries that no item reaches, where a result has no entry for them.
+
+        Args:
+            found: numbers of the others.
+        """
+        missing = sorted(set(range(len(self.areas))).difference(found))
+        if missing:
+            few = ", ".join(str(self.areas.ids[number]) for number in missing[:5])
+            warnings.warn(
+                f"no item reaches {len(missing)} of the {len(self.areas)} geometries, which are left out: "
+                f"{few}{', ...' if len(missing) > 5 else ''}",
+                stacklevel=4,  # the caller of the reader
+            )
+
     def nothing_found(self) -> EmptySelectionError:
         """What to say when no geometry meets an item."""
-        first = self.areas.shapes[0]
+        first, crs, items = self.areas.shapes[0], self.areas.crs, self.collection
         sides = tuple(round(side, 6) for side in first.bounds)
-        covered = tuple(round(side, 6) for side in self.collection.bounds)
-        is_point = first.geom_type == "Point"
-        what = f"points (the first is {sides[:2]}" if is_point else f"geometries (the first has bounds {sides}"
-        tiny = "" if is_point else ", or use all_touched=True for tiny geometries"
+        if first.geom_type == "Point":
+            what = f"points (the first is {sides[:2]} in {crs.name})"
+        else:
+            what = f"geometries (the first has bounds {sides} in {crs.name})"
+            if any(len(items.runtime.find(shape.bounds, crs=crs)) for shape in self.areas.shapes[:_LOOKED_AT]):
+                return EmptySelectionError(
+                    f"no pixel has its centre in any of the {len(self.areas)} {what}; pass all_touched=True for tiny "
+                    "geometries, or a finer res= where one was asked for (in units of the CRS of the result)"
+                )
+        cure = likely_mistake(first.bounds, crs, items.bounds)
+        covered = tuple(round(side, 6) for side in items.bounds)
         return EmptySelectionError(
-            f"none of the {len(self.collection)} items overlaps any of the {len(self.areas)} {what} in "
-            f"{self.areas.crs.name}); the items cover {covered} in lon/lat: check geometry_crs{tiny}"
+            f"none of the {len(items)} items overlaps any of the {len(self.areas)} {what}; the items cover {covered} "
+            f"in lon/lat: {'' if cure is None else f'{cure}; '}check geometry_crs"
         )
 
 

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from tqdm import tqdm
 
-from rasteret_torch.errors import InputError
-from rasteret_torch.read import ChipPixels, ChipPlan, Pipeline
-from rasteret_torch.read.machine import memory_nbytes
-from rasteret_torch.readers.layout import AreaRead
+from rasteret_torch.read import ChipPixels, ChipPlan, Pipeline, machine
+from rasteret_torch.readers.area import AreaRead
 from rasteret_torch.readers.request import Request
 from rasteret_torch.store.policy import MIB
 
 BATCH_NBYTES = 64 * MIB
 SHOWN_NBYTES = 2 * MIB  # a batch, where progress is shown
 BATCHES_IN_FLIGHT = 2
+FIRST_ITEMS = 8  # 4, 16 and 40 were slower over 30 ms of latency
 
 
 class Planned(Protocol):
@@ -28,12 +29,26 @@ class Planned(Protocol):
 
     Attributes:
         nbytes: of data and valid once read.
+        items: of a collection that its plans are made of.
     """
 
     @property
     def nbytes(self) -> int:
         """See above."""
         ...
+
+    @property
+    def items(self) -> int:
+        """See above."""
+        ...
+
+
+class _Flight[T](NamedTuple):
+    """A batch on its way: its parts with the number of their plans, and the pixels of them all."""
+
+    parts: list[tuple[T, int]]
+    nbytes: int
+    pixels: Future[list[ChipPixels]]
 
 
 def batch_nbytes(*, progress: bool) -> int:
@@ -42,51 +57,65 @@ def batch_nbytes(*, progress: bool) -> int:
 
 
 def in_flight[T: Planned](
-    pipeline: Pipeline, parts: Iterable[T], plans: Callable[[T], Sequence[ChipPlan]], nbytes: int
+    pipeline: Pipeline,
+    parts: Iterable[T],
+    plans: Callable[[T], Sequence[ChipPlan]],
+    nbytes: int,
+    first_items: int | None = None,
 ) -> Iterator[tuple[T, list[ChipPixels]]]:
     """Reads parts in their order, a bounded number of bytes at a time, the next batch already on its way.
 
     Args:
         pipeline: reads.
         parts: taken when their turn comes.
-        plans: of a part.
+        plans: of a part; made when its turn comes.
         nbytes: of a batch; see `batch_nbytes`.
+        first_items: of the first batch, where parts share no tiles; every other has twice those of the one before, so
+            that requests are under way while the rest is planned. What shares tiles is better read together: None.
 
     Yields:
         Each part with the pixels of its plans.
     """
-    flights: deque[tuple[list[T], Future[list[ChipPixels]]]] = deque()
+    flights: deque[_Flight[T]] = deque()
     try:
-        for batch in _batches(parts, nbytes):
-            flights.append((batch, pipeline.submit([plan for part in batch for plan in plans(part)])))
-            if len(flights) * nbytes >= BATCHES_IN_FLIGHT * BATCH_NBYTES:
-                yield from _landed(*flights.popleft(), plans)
+        for batch in _batches(parts, nbytes, first_items):
+            planned = [plans(part) for part in batch]
+            pixels = pipeline.submit([plan for some in planned for plan in some])
+            pipeline.give_way()
+            counts = zip(batch, map(len, planned), strict=True)
+            flights.append(_Flight(list(counts), sum(part.nbytes for part in batch), pixels))
+            while flights and sum(flight.nbytes for flight in flights) + nbytes > BATCHES_IN_FLIGHT * BATCH_NBYTES:
+                yield from _landed(flights.popleft())
         while flights:
-            yield from _landed(*flights.popleft(), plans)
+            yield from _landed(flights.popleft())
     finally:
-        for _, future in flights:
-            future.cancel()
+        for flight in flights:
+            flight.pixels.cancel()
 
 
-def _batches[T: Planned](parts: Iterable[T], nbytes: int) -> Iterator[list[T]]:
+def _batches[T: Planned](parts: Iterable[T], nbytes: int, first_items: int | None) -> Iterator[list[T]]:
     batch: list[T] = []
-    held = 0
+    held = items = 0
+    enough = math.inf if first_items is None else first_items
     for part in parts:
         if batch and held + part.nbytes > nbytes:
             yield batch
-            batch, held = [], 0
+            batch, held, items = [], 0, 0
         batch.append(part)
         held += part.nbytes
+        items += part.items
+        if items >= enough:
+            yield batch
+            batch, held, items = [], 0, 0
+            enough *= 2
     if batch:
         yield batch
 
 
-def _landed[T: Planned](
-    batch: Sequence[T], future: Future[list[ChipPixels]], plans: Callable[[T], Sequence[ChipPlan]]
-) -> Iterator[tuple[T, list[ChipPixels]]]:
-    chips = iter(future.result())
-    for part in batch:
-        yield part, [next(chips) for _ in plans(part)]
+def _landed[T](flight: _Flight[T]) -> Iterator[tuple[T, list[ChipPixels]]]:
+    chips = iter(flight.pixels.result())
+    for part, count in flight.parts:
+        yield part, list(itertools.islice(chips, count))
 
 
 def stream_steps(
@@ -102,23 +131,24 @@ def stream_steps(
         Parts of each area with their pixels, in order of time.
     """
     nbytes = batch_nbytes(progress=request.options.progress)
-    parts = (part for read in reads for part in _parts(read, nbytes))
+    first = _first_items(request)
+    parts = (part for read in reads for part in _parts(read, nbytes, first))
     with tqdm(total=total, unit="item", desc="reading", disable=not request.options.progress) as bar:
-        for read, chips in in_flight(request.pipeline, parts, lambda read: read.plans, nbytes):
-            yield read, [_cut(read, number, chip) for number, chip in enumerate(chips)]
-            bar.update(sum(len(step) for step in read.steps))
+        for read, chips in in_flight(request.pipeline, parts, lambda read: read.plans(request), nbytes, first):
+            yield read, _cut(read, chips)
+            bar.update(read.items)
 
 
-def _parts(read: AreaRead, nbytes: int) -> Iterator[AreaRead]:
-    """Runs of time steps of at most so many bytes, or single ones."""
-    count = max(1, nbytes * len(read.steps) // max(read.nbytes, 1))
-    if count >= len(read.steps):
-        yield read
-        return
-    for first in range(0, len(read.steps), count):
-        some = slice(first, first + count)
-        plans = tuple(replace(plan, steps=plan.steps[some]) for plan in read.plans)
-        yield replace(read, steps=read.steps[some], plans=plans)
+def _first_items(request: Request) -> int | None:
+    """See `in_flight`: the items of one geometry are files of their own, but geometries may lie on the same tiles."""
+    return FIRST_ITEMS if len(request.areas) == 1 else None
+
+
+def _parts(read: AreaRead, nbytes: int, most: int | None) -> Iterator[AreaRead]:
+    """Runs of at most so many time steps and bytes, or single ones."""
+    each = max(1, read.nbytes // len(read.steps))
+    for steps in itertools.batched(read.steps, max(1, min(most or len(read.steps), nbytes // each))):
+        yield replace(read, steps=steps)
 
 
 def stream(
@@ -132,21 +162,23 @@ def stream(
         total: how many, for the progress bar.
 
     Yields:
-        Each area with its pixels, one entry for each of its plans.
+        Each area with its pixels, one entry for each of its groups of bands.
     """
     nbytes = batch_nbytes(progress=request.options.progress)
     with tqdm(total=total, unit="area", desc="reading", disable=not request.options.progress) as bar:
-        for read, chips in in_flight(request.pipeline, reads, lambda read: read.plans, nbytes):
-            yield read, [_cut(read, number, chip) for number, chip in enumerate(chips)]
+        first = _first_items(request)
+        for read, chips in in_flight(request.pipeline, reads, lambda read: read.plans(request), nbytes, first):
+            yield read, _cut(read, chips)
             bar.update()
 
 
-def _cut(read: AreaRead, number: int, chip: ChipPixels) -> ChipPixels:
+def _cut(read: AreaRead, chips: list[ChipPixels]) -> list[ChipPixels]:
     """Only what lies in the geometry is valid, and what is not valid holds the fill value."""
-    chip.valid[...] &= read.mask
-    for band, fill in enumerate(read.plans[number].fills):
-        np.copyto(chip.data[:, band], fill, where=~chip.valid[:, band])
-    return chip
+    for chip, pixels in zip(chips, read.formats, strict=True):
+        chip.valid[...] &= read.mask
+        for band, fill in enumerate(pixels.fills):
+            np.copyto(chip.data[:, band], fill, where=~chip.valid[:, band])
+    return chips
 
 
 def check_fits(nbytes: int, what: str) -> None:
@@ -155,9 +187,4 @@ def check_fits(nbytes: int, what: str) -> None:
     Raises:
         InputError: saying how large it would be.
     """
-    memory = memory_nbytes()
-    if nbytes > memory:
-        raise InputError(
-            f"{what} would take {nbytes / 2**30:.1f} GiB, and this machine has {memory / 2**30:.1f} GiB; read fewer "
-            "items, a coarser res=, or the geometries in parts"
-        )
+    machine.check_fits(nbytes, what, "read fewer items, a coarser res=, or the geometries in parts")

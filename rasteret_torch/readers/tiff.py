@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from rasteret_torch.geo import Window
 from rasteret_torch.ingest.headers import read_headers
 from rasteret_torch.read import Raster, ReadOptions, pipeline, plan_window
 from rasteret_torch.readers.options import check_read
+from rasteret_torch.readers.stream import check_fits
 from rasteret_torch.store import StorageBackend
 from rasteret_torch.tiff.model import TiffHeader
 
@@ -56,6 +58,7 @@ def read_tiff(
     layout = header.levels[level]
     area = Window(0, 0, layout.height, layout.width) if window is None else Window.of(window)
     plan = plan_window(path, header, area, level=level, samples=_samples(path, header, bands))
+    check_fits(math.prod(plan.shape) * (plan.dtype.itemsize + 1), f"{plan.shape} pixels (1, band, row, col) of {path}")
     data, valid = pipeline(read, backend).read([plan])[0]
     return Raster(data[0], valid[0], plan.grid, header.color_map)
 
@@ -64,6 +67,8 @@ def _samples(path: str, header: TiffHeader, bands: Sequence[int | str] | int | s
     count = header.image.samples
     if bands is None:
         return list(range(count))
+    if isinstance(bands, set | frozenset):
+        raise InputError(f"bands={sorted(map(str, bands))} are a set, which has no order; pass a list")
     chosen: list[Any] = [bands] if isinstance(bands, str) or not isinstance(bands, Iterable) else list(bands)
     names = list(header.band_names)
     samples = [names.index(band) if isinstance(band, str) and band in names else band for band in chosen]

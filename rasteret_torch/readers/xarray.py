@@ -50,7 +50,8 @@ def get_xarray(
         Variables (time, y, x), or (geometry, time, y, x) when several geometries are stacked: each then starts at the
         top left pixel of its own window, `y` and `x` are its own coordinates, (geometry, y) and (geometry, x), and
         `rows` and `cols` say how much of the common size is its own. All lie on one lattice of pixels: that of the
-        first item, or of `target_crs` and `res`. Times that a geometry has no item of are not valid there.
+        first item, or of `target_crs` and `res`. Times that a geometry has no item of are not valid there; geometries
+        that no item reaches are left out, with a warning.
 
         Variables keep the dtype of the files. What lies outside, or is not valid, holds nodata (else 0), which
         `_FillValue` names where the files have one; coordinate `valid` is True where every band is valid. `time` is UTC
@@ -66,6 +67,7 @@ def get_xarray(
         raise InputError(f"combine is {combine!r}; choose one of {get_args(Combine)}")
     asked = request(collection, geometries, bands, AreaOptions(**options))
     overlaps = overlaps_of(asked)
+    asked.tell_missing(overlap.number for overlap in overlaps)
     frame = frame_of(asked, overlaps, combine, group_by, order)
     stacked = len(asked.areas) > 1 and combine == "stack"
     shown = overlaps if stacked else overlaps[:1]

@@ -114,7 +114,8 @@ class CloudSettings:
     cloud: CloudConfig | None = None
     region: str | None = None
     s3: tuple[tuple[str, str | bool], ...] = field(default=(), repr=False)
-    provider: CredentialProvider | ContainerSigner | None = field(default=None, repr=False)
+    # May be a plain dataclass, which has no hash.
+    provider: CredentialProvider | ContainerSigner | None = field(default=None, repr=False, hash=False)
 
     def s3_options(self, bucket: str) -> dict[str, Any]:
         """Keyword arguments for the S3 store of one bucket."""

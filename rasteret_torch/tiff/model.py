@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 from affine import Affine
@@ -128,6 +128,48 @@ _TABLES_AT = _NAMES.index("offsets")
 _form = attrgetter(*_NAMES[:_TABLES_AT], *_NAMES[_TABLES_AT + 2 :])
 
 
+Tables = tuple[NDArray[np.uint64], NDArray[np.uint64]]  # (offsets, counts)
+
+
+class Images(Sequence[Layout]):
+    """The levels of a file that is like others, made when they are asked for: a reader needs one of many.
+
+    Args:
+        forms: the levels without their tile tables.
+        sizes: (height, width) of each.
+        tables: of a level.
+    """
+
+    __slots__ = ("_forms", "_made", "_tables", "sizes")
+
+    def __init__(
+        self, forms: Sequence[Layout], sizes: tuple[tuple[int, int], ...], tables: Callable[[int], Tables]
+    ) -> None:
+        self._forms, self._tables, self.sizes = forms, tables, sizes
+        self._made: dict[int, Layout] = {}
+
+    def __len__(self) -> int:
+        return len(self._forms)
+
+    @overload
+    def __getitem__(self, number: int) -> Layout: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> tuple[Layout, ...]: ...
+
+    def __getitem__(self, number: int | slice) -> Layout | tuple[Layout, ...]:
+        if isinstance(number, slice):
+            return tuple(self[one] for one in range(*number.indices(len(self))))
+        made = self._made.get(number)
+        if made is None:
+            tables = self._tables(range(len(self._forms))[number])
+            made = self._made[number] = self._forms[number].with_tables(*tables)
+        return made
+
+    def __reduce__(self) -> tuple[type, tuple[list[Layout]]]:
+        return tuple, (list(self),)
+
+
 @dataclass(frozen=True, slots=True)
 class GroundControlPoint:
     """A pixel position and the ground coordinate it has."""
@@ -159,7 +201,7 @@ class TiffHeader:
         status: warnings of the parser, in words; empty when there were none.
     """
 
-    levels: tuple[Layout, ...]
+    levels: Sequence[Layout]
     masks: tuple[Layout | None, ...]
     transform: Affine | None = None
     crs: str | None = None
@@ -181,12 +223,19 @@ class TiffHeader:
         """The full-resolution image."""
         return self.levels[0]
 
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) of each level."""
+        if isinstance(self.levels, Images):
+            return self.levels.sizes
+        return tuple((level.height, level.width) for level in self.levels)
+
     def level_transform(self, level: int) -> Affine | None:
         """The transform of an overview: level 0's, scaled by the exact ratio of the sizes."""
         if self.transform is None or level == 0:
             return self.transform
-        base, layout = self.levels[0], self.levels[level]
-        return self.transform @ Affine.scale(base.width / layout.width, base.height / layout.height)
+        (base_height, base_width), (height, width) = self.sizes[0], self.sizes[level]
+        return self.transform @ Affine.scale(base_width / width, base_height / height)
 
     def stamped(
         self, *, file_size: int | None, etag: str | None, last_modified: dt.datetime | None = None

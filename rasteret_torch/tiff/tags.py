@@ -195,6 +195,8 @@ def parse_preamble(data: bytes) -> Preamble:
     orders: dict[bytes, ByteOrder] = {b"II": "<", b"MM": ">"}
     order = orders.get(data[:2])
     if order is None or len(data) < 8:
+        if not data:
+            raise NotATiffError("not a TIFF: it is empty; write or download it again")
         raise NotATiffError(
             f"not a TIFF: it starts with {data[:8]!r} instead of II*, II+, MM* or MM+; check that the path or URL "
             "leads to the file itself"

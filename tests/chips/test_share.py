@@ -45,8 +45,10 @@ def test_the_sequence_does_not_depend_on_who_reads(length, batch_size, world, wo
 
 @given(st.integers(1, 200), SIZES, WORLDS, WORKERS)
 def test_dropping_the_last_step(length, batch_size, world, workers):
-    found = sequence(Cut(length, 0, world, batch_size, drop_last=True), workers)
+    cut = Cut(length, 0, world, batch_size, drop_last=True)
+    found = sequence(cut, workers)
     assert found == list(range(length - length % (world * batch_size)))
+    assert cut.position_after(cut.steps) == (length if cut.steps else 0)  # smaller batches do not go on with the rest
 
 
 @given(st.integers(1, 120), SIZES, WORLDS, SIZES, WORLDS, WORKERS, st.data())

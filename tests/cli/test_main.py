@@ -19,6 +19,8 @@ from tiffs import write_tiff
 
 import rasteret_torch as rt
 from rasteret_torch.cli import demo, main
+from rasteret_torch.cli.arguments import check_checkpoint
+from rasteret_torch.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 REGEX = r"m_(?P<date>\d+)_(?P<block>[a-z])\.tif"
@@ -61,7 +63,9 @@ def test_build_ls_info_check(folder, capsys):
 def test_a_named_dataset(folder, capsys):
     assert main(["datasets"]) == 0
     listed = capsys.readouterr().out.splitlines()
-    assert any(line.startswith("earthsearch/naip ") and "requester-pays" in line for line in listed)
+    assert any(
+        line.startswith("earthsearch/naip ") and {"requester-pays", "NIR"} <= set(line.split()) for line in listed
+    )
     assert main(["build", "earthsearch/naip", "--output", str(folder / "x"), "--filename-regex", REGEX]) == 2
     assert "--filename-regex is for files, not for earthsearch/naip" in capsys.readouterr().err
     assert main(["build", str(folder), "--output", str(folder / "x"), "--dates", "2020", "2021"]) == 2
@@ -100,7 +104,7 @@ def test_splits_are_written_and_audited(folder, capsys):
     assert json.loads(capsys.readouterr().out)["ok"] is False
     assert rt.load(index).to_table(["split"]).column("split").to_pylist() == ["train", "val"]
     assert main(["split", str(index), "--audit", "--holds-out", "time"]) == 1  # and on one date
-    assert main(["split", str(index), "--times", "train=..2020-06-30", "val=2020-07-01.."]) == 0
+    assert main(["split", str(index), "--times", "train=2020", "val=2021.."]) == 0
     assert rt.load(index).to_table(["split"]).column("split").to_pylist() == ["train", "train"]
     assert main(["split", str(index), "--blocks-m", "5000", "--fractions", "train=1"]) == 0
     capsys.readouterr()
@@ -187,9 +191,44 @@ def test_pictures_that_cannot_be_drawn_are_refused_at_once(capsys):
 def test_splits_that_cannot_be_made_are_not_written(folder, capsys):
     build(folder)
     index = folder.parent / "idx"
-    assert main(["split", str(index), "--map", "a=train"]) == 2  # of ids, as no column is named
-    assert "'a'" in capsys.readouterr().err
+    asked = {
+        "--map a=train": "--by",
+        "--map a=train --by id": "'a'",
+        "--buffer-m 5": "--blocks-m",
+        "--audit": "no column 'split' to audit",
+        "--times train=2020..12..": "'12..' is not a date",
+    }
+    for arguments, cure in asked.items():
+        assert main(["split", str(index), *arguments.split()]) == 2
+        assert cure in capsys.readouterr().err
     assert "split" not in rt.load(index).schema.names
+    assert main(["stats", str(index), "--output", "elsewhere"]) == 2
+    assert "--keep" in capsys.readouterr().err
+
+
+def test_some_samples_of_files(folder, capsys):
+    assert build(folder, "--bands", "green=1") == 0
+    (item,) = rt.load(folder.parent / "idx").head(1).to_table(["assets"]).column(0).to_pylist()
+    assert item["green"]["band_index"] == 1
+    assert build(folder, "--bands", "red", "green=1") == 2
+    assert "red has no sample" in capsys.readouterr().err
+
+
+def test_checkpoints_that_are_not_there(tmp_path):
+    for path in (None, "", "best", "registry:net:version:1", "s3://bucket/a.ckpt", str(tmp_path)):
+        check_checkpoint(path, "fit")
+    with pytest.raises(InputError, match=r"no checkpoint best\.ckpt"):
+        check_checkpoint("best.ckpt", "fit")
+    with pytest.warns(UserWarning, match="predict without --ckpt_path"):
+        check_checkpoint(None, "predict")
+
+
+def test_words_that_are_neither_path_nor_dataset(capsys):
+    assert main(["build", "sentinel-2-l2a", "--output", "nowhere"]) == 2
+    assert "earthsearch/sentinel-2-l2a and pc/sentinel-2-l2a" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["check", "nowhere", "--sample", "none"])
+    assert "'none' is not a whole number from 1 on" in capsys.readouterr().err
 
 
 def test_as_a_program(folder):

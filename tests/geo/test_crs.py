@@ -40,6 +40,10 @@ def test_crss_of_other_libraries_and_nonsense():
     assert same_crs(parse_crs(Theirs()), parse_crs(3035))
     with pytest.raises(InputError, match="999999"):
         parse_crs("EPSG:999999")
+    assert parse_crs(parse_crs(32632).to_json_dict()) == parse_crs(32632)
+    for nothing in ([], {}, set(), ""):
+        with pytest.raises(InputError, match="is not a CRS"):
+            parse_crs(nothing)
 
 
 def test_the_order_of_axes_and_heights_make_no_difference_on_the_ground():

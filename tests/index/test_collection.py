@@ -27,6 +27,7 @@ from rasteret_torch.errors import (
 )
 from rasteret_torch.index import Collection, as_collection, endings, load
 from rasteret_torch.index import schema as s
+from rasteret_torch.index.describe import extent
 
 HERE = (8.9, 45.1, 9.1, 45.2)
 
@@ -151,6 +152,10 @@ def test_bad_arguments_are_typed(dated):
     for mistake, words in (
         (lambda: dated.head(1.5), "whole number"),
         (lambda: dated.check_bands(1), r"no band \[1\]"),
+        (lambda: dated.check_bands({"red", "nir"}), "a set, which has no order"),
+        (lambda: dated.with_column("a", dict.fromkeys("abc")), "a dict is no column"),
+        (lambda: dated.with_column("a", "abc"), "a str is no column"),
+        (lambda: dated.with_column("a", 1), "pass a list"),
         (lambda: dated.select_split(None), "no split was named"),
         (lambda: load(None), "NoneType is no path"),
     ):
@@ -394,3 +399,19 @@ def _hit(collection: Collection, shape: object) -> bool:
         return len(collection.subset(geometries=shape)) > 0
     except EmptySelectionError:
         return False
+
+
+@pytest.mark.parametrize(
+    ("boxes", "west", "east"),
+    [
+        ([(10, 0, 20, 1), (30, 0, 40, 1)], 10, 40),
+        ([(179, 0, -179, 1)], 179, -179),
+        ([(179, 0, -179, 1), (10, 0, 11, 1)], 10, -179),
+        ([(179, 0, -179, 1), (-178, 0, -170, 1), (170, 0, 175, 1)], 170, -170),
+        ([(100, 0, -100, 1), (-110, 0, 110, 1)], -180, 180),
+    ],
+    ids=str,
+)
+def test_bounds_across_the_antimeridian(boxes, west, east):
+    sides = [pa.array(np.array(boxes, float)[:, side]) for side in range(4)]
+    assert extent(pa.table({"bbox": pa.StructArray.from_arrays(sides, s.SIDES)})) == (west, 0.0, east, 1.0)

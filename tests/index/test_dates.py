@@ -55,6 +55,14 @@ def test_no_dates(value):
         dates.interval(value)
 
 
+@pytest.mark.parametrize("value", ["", "/", ("", ""), (None, ""), ("", None)])
+def test_ranges_that_name_no_date_are_not_all_times(value):
+    with pytest.raises(InputError, match="names no date"):
+        dates.range_of(value)
+    assert dates.range_of((None, None)) == dates.range_of("../..") == (dates.TIME_MIN_US, dates.TIME_MAX_US)
+    assert dates.range_of("2020-02-19/") == (FEB_19, dates.TIME_MAX_US)
+
+
 @pytest.mark.parametrize("value", [3, ("2020",), ("2020", "2021", "2022")])
 def test_no_ranges(value):
     with pytest.raises(InputError, match="not a range"):

@@ -157,6 +157,10 @@ def test_nothing_there(tmp_path):
     (tmp_path / "text.parquet").write_text("not Parquet at all")
     with pytest.raises(IndexCorruptError, match="not readable as Parquet"):
         load(tmp_path / "text.parquet")
+    (tmp_path / "empty" / "a.tif").write_text("an image")
+    for place in (tmp_path / "empty", tmp_path / "empty" / "a.tif"):
+        with pytest.raises(InputError, match="build one with build_from_files"):
+            load(place)
 
 
 def test_a_folder_moves_with_its_files(dated, tmp_path):

@@ -45,6 +45,8 @@ def test_fractions_must_be_shares(dated):
         if wrong:
             with pytest.raises(InputError, match="add up to 1"):
                 dated.assign_splits(fractions=wrong)
+    with pytest.raises(InputError, match="does not name the splits"):
+        dated.assign_splits(fractions=[0.8, 0.2])
     with pytest.raises(InputError, match="no column"):
         dated.assign_splits("nowhere")
 

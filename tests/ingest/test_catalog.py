@@ -158,6 +158,8 @@ def test_a_toml_file_of_the_user(tmp_path: Path) -> None:
 def test_entries_that_make_no_sense(entry: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         rt.register(**entry)
+    with pytest.raises(InputError, match="is no Dataset"):
+        rt.register("acme/fields")  # type: ignore[arg-type]
 
 
 def test_a_published_table(tmp_path: Path) -> None:

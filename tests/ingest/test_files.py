@@ -244,8 +244,19 @@ def test_bad_input_is_one_sentence(tmp_path):
         build(write_tiff(tmp_path / "b.tif", crs=None), filename_regex=None)
     with pytest.raises(ObjectNotFoundError, match="there is no file"):
         build(tmp_path / "missing.tif")
-    with pytest.raises(ObjectNotFoundError):
+    with pytest.raises(ObjectNotFoundError, match=f"no file or folder {Path.home()}"):
+        build("~/missing.tif")
+    with pytest.raises(ObjectNotFoundError, match="no file matches"):
         build(str(tmp_path / "*.nothing"))
+    with pytest.raises(ObjectNotFoundError, match="pass the URL itself"):
+        build("/vsicurl/https://example.com/a.tif")
+    for wrong in ({"B1": tmp_path / "a.tif"}, 3):
+        with pytest.raises(InputError, match="is no list of files"):
+            build(wrong)
+    with pytest.raises(InputError, match="a saved collection needs a name"):
+        build(tmp_path / "a.tif", filename_regex=None, workspace_dir=tmp_path)
+    with pytest.raises(InputError, match=r"\['a', 'b'\] are a set"):
+        build(tmp_path / "a.tif", filename_regex=None, bands={"a", "b"})
     with pytest.raises(InputError, match="an empty path"):
         build_from_files(["", "a.tif"])
     with pytest.raises(InputError, match="no paths"):
@@ -282,7 +293,7 @@ def test_workspace(tmp_path):
 @pytest.mark.parametrize("name", ["", "../up", ".hidden", "a/b", "a b", "-x", "x" * 300])
 def test_names_are_safe(tmp_path, name):
     write_dated(tmp_path / "tiffs")
-    with pytest.raises(InputError, match=r"must begin with a letter or digit|has 300 characters"):
+    with pytest.raises(InputError, match=r"must begin with a letter or digit|needs a name|has 300 characters"):
         build(tmp_path / "tiffs", workspace_dir=tmp_path / "work", name=name)
     assert not (tmp_path / "work").exists()
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+import pystac
 import pytest
 import shapely
 from scenes import write_dated, write_tiff
@@ -150,6 +151,10 @@ def test_missing_columns_say_what_to_map(records):
         build(records, column_map={"nope": "id"})
     with pytest.raises(InputError, match="choose one of"):
         build(records, engine="dask", **MAPPED)
+    items = pystac.ItemCollection([pystac.Item("a", None, None, dt.datetime(2020, 1, 1), {})])
+    for mistaken in (items, items[0], list(items), items.to_dict(), items.to_dict()["features"]):
+        with pytest.raises(InputError, match="save them as one JSON file"):
+            build(mistaken)
     with pytest.raises(DatasetNotFoundError, match="no table at"):
         build("/no/such/table.parquet")
 

@@ -226,11 +226,16 @@ class Shown(Pixelwise):
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
-@pytest.mark.parametrize(("batch_size", "steps"), [(1, (6, 18)), (4, (2, 5))])
-def test_a_trainer_goes_on_with_batches_of_another_size(split_scenes, tmp_path, batch_size, steps):
+@pytest.mark.parametrize(("batch_size", "steps", "alone"), [(1, (6, 18), False), (4, (2, 5), True)])
+def test_a_trainer_goes_on_with_batches_of_another_size(split_scenes, tmp_path, batch_size, steps, alone):
     def fit(model, of, **options):
-        data = module_of(split_scenes, batch_size=of, length=12)
-        trainer_of(tmp_path, **({"max_epochs": 2} | options)).fit(model, data, **resumed)
+        data = module_of(split_scenes, batch_size=of, length=12, mean="none", std="none")
+        trainer = trainer_of(tmp_path, **({"max_epochs": 2} | options))
+        if not alone:
+            return trainer.fit(model, data, **resumed)
+        loaders = data.train_dataloader(), data.val_dataloader()
+        loaders[0].trainer, model.on_after_batch_transfer = trainer, data.on_after_batch_transfer
+        return trainer.fit(model, *loaders, **resumed)
 
     before, after, resumed = Shown(), Shown(), {}
     fit(before, 2, callbacks=[Stopped(tmp_path / "stopped.ckpt", after=3)], limit_val_batches=0, max_epochs=1)
@@ -273,9 +278,15 @@ def test_mistakes_are_named_with_their_cure(split_scenes, options, error, words)
         {"locality": 8, "iterable": False},
         {"sampler": "rows", "iterable": False},
         {"min_valid": 0.5, "iterable": False},
+        {"min_valid": "", "iterable": False},
         {"batch_size": 0},
+        {"num_workers": ""},
         {"length": 0},
+        {"length": []},
+        {"num_classes": ""},
         {"mean": "imagenet"},
+        {"mean": []},
+        {"std": float("nan")},
         {"mean": None},
         {"std": [1.0, 0.0]},
         {"sampler": "tiles"},

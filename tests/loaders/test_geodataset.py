@@ -250,6 +250,8 @@ def test_bad_input_is_named_with_its_cure(scenes, tmp_path):
         dataset[*CHIP, "noon":]
     with pytest.raises(InputError, match="is no step"):
         dataset[*CHIP, ::0]
+    with pytest.raises(InputError, match=r"1 x \(1, 4, 50000000, 50000000\) pixels .* GiB"):
+        dataset[0.0:5e8, 0.0:5e8]
     with pytest.raises(InputError, match="pixel size"):
         dataset.res = (1, 2, 3)
     assert dataset.res == (10.0, 10.0)

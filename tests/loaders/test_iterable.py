@@ -155,6 +155,9 @@ def test_chips_smaller_or_larger_than_items(scenes):
     sample = next(iter(stream(scenes, patch_size=256, sampler="rows")))
     assert sample["mask_valid"].sum() == 200 * 200
     assert sample["mask_valid"][28:228, 28:228].all()
+    for batch_size in (None, 2):
+        with pytest.raises(InputError, match=r"batch of \d x \(1, 2, 10000000, 10000000\) pixels .* GiB"):
+            next(iter(stream(scenes, patch_size=10_000_000, batch_size=batch_size)))
 
 
 # Order ----------------------------------------------------------------------------------------------------------------
@@ -315,6 +318,11 @@ def test_torchgeo_samplers_resume_and_refuse(scenes):
     ("options", "error"),
     [
         ({"sampler": "tiles"}, InputError),
+        ({"sampler": ()}, InputError),
+        ({"min_valid": ()}, InputError),
+        ({"min_valid": ""}, InputError),
+        ({"split": ""}, SplitNotFoundError),
+        ({"split": []}, SplitNotFoundError),
         ({"patch_size": 0}, InputError),
         ({"patch_size": 16.5}, InputError),
         ({"patch_size": (16,)}, InputError),

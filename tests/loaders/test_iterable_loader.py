@@ -263,6 +263,23 @@ def test_persistent_workers_serve_one_iteration(scenes):
     assert len(list(second)) == len(loader) - 1
 
 
+def test_iterations_at_once_hand_out_an_epoch_each(scenes):
+    loader = rt.RasteretDataLoader(stream(scenes, length=12))
+    first, second = iter(loader), iter(loader)
+    shown = [next(second)]
+    begun = list(itertools.islice(first, 3))
+    shown.append(next(second))
+    assert next(first, None) is None
+    assert equal(begun, [*shown, *second])
+    third, fourth = iter(loader), iter(loader)
+    assert len(list(itertools.islice(third, 3))) == 3
+    next(fourth)
+    state = loader.state_dict()
+    assert (state["epoch"], state["position"]) == (2, 4)
+    assert next(third, None) is None
+    assert loader.state_dict() == state
+
+
 @pytest.mark.slow
 def test_workers_in_a_cycle_end_at_once(scenes):
     """As after an error that is kept: it holds the frames that hold the iterator."""

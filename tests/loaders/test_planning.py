@@ -11,7 +11,7 @@ from tiffs import write_tiff
 from torchgeo.samplers import RandomPatchSampler
 
 import rasteret_torch as rt
-from rasteret_torch.read.pipeline import pipeline
+from rasteret_torch.read import pipeline
 
 
 @pytest.fixture
@@ -45,7 +45,11 @@ def test_an_epoch_takes_what_was_forecast(remote, cache_nbytes, locality):
     assert abs(spent.requests - expected.requests) <= few
     if few == 0:
         assert (spent.nbytes_fetched, spent.nbytes_used) == (expected.nbytes_fetched, expected.nbytes_used)
-    assert (spent.cache_hits > 0) == (cache_nbytes > 0)
+        assert (spent.cache_hits > 0) == (cache_nbytes > 0)
+    # A tile that a batch asks for is either read or found, whoever was first.
+    nothing = replace(read, tile_cache_nbytes=0)
+    asked = rt.RasteretIterableDataset(remote, **{**options, "read": nothing}).plan().tile_reads
+    assert spent.tiles + spent.cache_hits == asked
 
 
 def test_a_cache_that_pays_does(remote):

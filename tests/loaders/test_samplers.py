@@ -98,6 +98,9 @@ def test_chips_never_straddle_files(chipped, chipped_folder):
     assert boxes(rt.InsideSampler(Theirs(chipped_folder), size=24)) == boxes(queries_of(sampler))
     with pytest.raises(InputError, match="smaller than a chip"):
         rt.InsideSampler(dataset, size=41)
+    for nothing in ("", ()):
+        with pytest.raises(InputError, match="min_valid"):
+            rt.InsideSampler(dataset, size=24, min_valid=nothing)
 
 
 def queries_of(sampler):

@@ -132,3 +132,14 @@ def test_shapes_that_make_no_labels_are_refused(scenes, tmp_path):
     ):
         with pytest.raises(error, match=words):
             rt.RasteretGeoDataset(scenes, targets=spec)
+
+
+def test_shapes_beside_all_images_are_not_taken_in_silence(scenes):
+    frame = plots(4)
+    frame.geometry = frame.geometry.translate(300_000)
+    with pytest.warns(UserWarning, match=r"no image has labels: the targets cover .* check the CRS of the targets"):
+        rt.RasteretGeoDataset(scenes, targets=rt.VectorTargets(frame, "kind"))
+    swapped = plots(4).to_crs(4326)
+    swapped.geometry = shapely.transform(swapped.geometry.values, lambda xy: xy[:, ::-1])
+    with pytest.warns(UserWarning, match="with x and y swapped they would meet"):
+        rt.RasteretGeoDataset(scenes, targets=rt.VectorTargets(swapped, "kind"))

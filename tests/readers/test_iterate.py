@@ -42,8 +42,8 @@ def test_geometries_without_items_are_passed_over(naip: rt.Collection) -> None:
 def test_it_reads_a_bounded_part_ahead(naip: rt.Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "BATCH_NBYTES", 1)
     planned = []
-    plan = iterate.plan_area
-    monkeypatch.setattr(iterate, "plan_area", lambda *given: planned.append(1) or plan(*given))
+    plan = iterate.area_read
+    monkeypatch.setattr(iterate, "area_read", lambda *given: planned.append(1) or plan(*given))
     areas = naip.iter_areas(BOXES, "R", geometry_crs=UTM14)
     next(areas)
     assert len(planned) <= 4

@@ -219,10 +219,27 @@ def test_ragged_geometries_say_what_to_do(naip):
         naip.get_numpy([PLOT, small], "R", geometry_crs=UTM14)
 
 
+@pytest.mark.parametrize("read", ["get_numpy", "get_xarray"])
+def test_a_geometry_without_items_is_not_left_out_in_silence(naip, read):
+    far = shapely.box(0, 0, 10, 10)
+    with pytest.warns(UserWarning, match="no item reaches 1 of the 2 geometries, which are left out: 0") as told:
+        getattr(naip, read)([far, PLOT], "R", geometry_crs=UTM14)
+    assert told[0].filename == __file__
+
+
 @pytest.mark.parametrize(
     ("words", "error", "message"),
     [
-        ({"geometries": (0, 0, 1, 1)}, EmptySelectionError, "lon/lat"),
+        ({"geometries": (0, 0, 1, 1)}, EmptySelectionError, "lon/lat: check geometry_crs$"),
+        (
+            {"geometries": (47.0, -99.2, 47.1, -99.1), "geometry_crs": None},
+            EmptySelectionError,
+            "with x and y swapped they would meet",
+        ),
+        ({"geometries": PLOT, "geometry_crs": None}, EmptySelectionError, "such numbers are no degrees"),
+        ({"geometries": (-99.2, -99.1, 47.0, 47.1), "geometry_crs": None}, InputError, "longitude first"),
+        ({"res": 1e4}, EmptySelectionError, "no pixel has its centre.*finer res="),
+        ({"bands": {"R"}}, InputError, r"\['R'\] are a set"),  # of one: ids of tests are the same in all processes
         ({"geometries": shapely.Point(486_660, 5_208_367)}, InputError, "sample_points"),
         ({"bands": "X"}, BandNotFoundError, "R"),
         ({"bands": []}, BandNotFoundError, "R"),

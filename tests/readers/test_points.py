@@ -109,7 +109,7 @@ def test_points_without_columns(naip):
 
 
 def test_text_of_polars_goes_along(naip):
-    points = pl.LazyFrame({"lon": [-99.17], "lat": [47.02], "label": ["a"], "tags": [["x", "y"]]})
+    points = pl.LazyFrame({"Longitude": [-99.17], "LATITUDE": [47.02], "label": ["a"], "tags": [["x", "y"]]})
     table = naip.sample_points(points, "R", date_range="2012")
     assert [table.column(name).to_pylist() for name in ("label", "tags")] == [["a"], [["x", "y"]]]
 
@@ -232,6 +232,7 @@ def test_points_in_no_item(naip):
         ({"res": 10}, "res"),
         ({"points": shapely.box(-99.2, 47, -99.1, 47.1)}, "not a point"),
         ({"points": pa.table({"east": [1.0]})}, "x_column="),
+        ({"points": {"lon": 1.0, "lat": 2.0}}, "it has no 'type'"),
         ({"points": pa.table({"east": [1.0]}), "x_column": "east"}, "name both"),
     ],
     ids=str,

@@ -77,11 +77,18 @@ def test_wrong_arguments_say_what_is_there(tiff):
         rt.read_tiff(tiff, level=1)
     with pytest.raises(InputError, match="at least 1"):
         rt.read_tiff(tiff, window=(0, 0, 0, 5))
+    with pytest.raises(InputError, match="GiB"):
+        rt.read_tiff(tiff, window=(0, 0, 10**7, 10**7))
+    with pytest.raises(InputError, match="no order"):
+        rt.read_tiff(tiff, bands={0, 1})
 
 
 def test_a_missing_file_and_a_text_file(tmp_path):
     with pytest.raises(ObjectNotFoundError, match=r"nothing\.tif"):
         rt.read_tiff(tmp_path / "nothing.tif")
+    (tmp_path / "text.tif").touch()
+    with pytest.raises(NotATiffError, match="it is empty"):
+        rt.read_tiff(tmp_path / "text.tif")
     (tmp_path / "text.tif").write_text("these are words, not pixels")
     with pytest.raises(NotATiffError, match=r"text\.tif"):
         rt.read_tiff(tmp_path / "text.tif")

@@ -56,6 +56,7 @@ def test_zones(two_zones):
         ({"bounds": (1, 1, 0)}, InputError, "box"),
         ({"bounds": None}, InputError, "box"),
         ({"bounds": (0, 0, 1e7, 1e7), "res": 1}, InputError, "GiB"),
+        ({"bounds": (11.1, 45.2, 11.2, 45.3)}, InputError, "no pixel of size .* UTM .*units of that CRS"),
         ({"bounds": (0, 0, 100, 100)}, EmptySelectionError, "beside the 1 items"),
     ],
 )

@@ -1,0 +1,103 @@
+"""`AreaRead`: a geometry to be read, as far as it is known without the headers of its items."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rasteret_torch.geo import Grid
+from rasteret_torch.read import ChipPlan, PixelFormat, pixel_format, plan_chip
+from rasteret_torch.read.burn import Mask
+from rasteret_torch.readers.layout import Overlap
+from rasteret_torch.readers.request import Request
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AreaRead:
+    """A geometry to be read.
+
+    Attributes:
+        number: of the geometry.
+        grid: the place of the pixels.
+        mask: (row, col), the pixels that belong to it.
+        steps: rows of the collection, time step after time step, each in mosaic order.
+        bands: names, in groups that are read as one array each.
+        formats: of these arrays.
+    """
+
+    number: int
+    grid: Grid
+    mask: Mask
+    steps: tuple[tuple[int, ...], ...]
+    bands: tuple[tuple[str, ...], ...]
+    formats: tuple[PixelFormat, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of data and valid once read."""
+        each = (len(one.fills) * (one.dtype.itemsize + 1) for one in self.formats)
+        return len(self.steps) * self.mask.size * sum(each)
+
+    @property
+    def items(self) -> int:
+        """Items of all steps."""
+        return sum(map(len, self.steps))
+
+    def plans(self, request: Request) -> list[ChipPlan]:
+        """One for each group of bands.
+
+        Raises:
+            BandNotFoundError, InputError, TiffError: an item does not have what is asked for.
+        """
+        source = request.collection.runtime.source
+        return [
+            plan_chip(
+                self.grid,
+                [[[source(row, band) for band in names] for row in step] for step in self.steps],
+                resampling=request.resampling,
+                level=request.options.read.level,
+                scaled_fill=_scaled_fill(request),
+                pixels=pixels,
+            )
+            for names, pixels in zip(self.bands, self.formats, strict=True)
+        ]
+
+
+def area_read(
+    request: Request, overlap: Overlap, steps: Iterable[Sequence[int]], bands: Iterable[Sequence[str]]
+) -> AreaRead:
+    """What reading some bands of an overlap takes; only the header of the first item is looked at.
+
+    Raises:
+        BandNotFoundError, InputError, TiffError: the first item does not have what is asked for.
+    """
+    kept = tuple(tuple(int(row) for row in step) for step in steps)
+    groups = tuple(tuple(names) for names in bands)
+    formats = tuple(_format(request, kept, names) for names in groups)
+    return AreaRead(overlap.number, overlap.grid, overlap.mask, kept, groups, formats)
+
+
+def bands_by_dtype(request: Request, row: int, bands: Sequence[str]) -> list[list[str]]:
+    """Bands in groups of one dtype, so that none is widened to another's."""
+    groups: dict[np.dtype[Any], list[str]] = {}
+    for band in bands:
+        groups.setdefault(request.collection.runtime.source(row, band).header.image.dtype, []).append(band)
+    return list(groups.values())
+
+
+def _format(request: Request, steps: Sequence[Sequence[int]], bands: Sequence[str]) -> PixelFormat:
+    runtime = request.collection.runtime
+    headers = [runtime.source(steps[0][0], band).header for band in bands]
+    dtypes = {header.image.dtype for header in headers}
+    rows = [row for step in steps for row in step]
+    if len(rows) > 1:
+        dtypes = dtypes.union(*(runtime.dtypes(rows, band) for band in bands))
+    return pixel_format(dtypes, [header.nodata for header in headers], _scaled_fill(request))
+
+
+def _scaled_fill(request: Request) -> float | None:
+    return math.nan if request.options.scaled else None
