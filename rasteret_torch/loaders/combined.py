@@ -11,6 +11,7 @@ from torch import Tensor
 from torchgeo.datasets import GeoDataset, IntersectionDataset, UnionDataset, concat_samples, merge_samples
 
 from rasteret_torch.errors import InputError
+from rasteret_torch.loaders.crossing import callable_or_none
 from rasteret_torch.loaders.queries import Finish, Lost, Query, begin, settled
 from rasteret_torch.loaders.tensors import Sample
 
@@ -116,7 +117,7 @@ class RasteretIntersectionDataset(Combination, IntersectionDataset):  # type: ig
             InputError: a side whose samples keep the CRS of their items, on which the other side would not lie.
         """
         _check_common_ground(dataset1, dataset2)
-        super().__init__(dataset1, dataset2, spatial_only, collate_fn, transforms)
+        super().__init__(dataset1, dataset2, spatial_only, collate_fn, callable_or_none("transforms", transforms))
         self.spatial_only = spatial_only
 
     def joined(self, queries: Sequence[Query], columns: list[list[Sample | None]], lost: Lost) -> list[Sample | None]:
@@ -155,7 +156,7 @@ class RasteretUnionDataset(Combination, UnionDataset):  # type: ignore[misc]
             InputError: a side whose samples keep the CRS of their items, on which the other side would not lie.
         """
         _check_common_ground(dataset1, dataset2)
-        super().__init__(dataset1, dataset2, collate_fn, transforms)
+        super().__init__(dataset1, dataset2, collate_fn, callable_or_none("transforms", transforms))
 
     def joined(self, queries: Sequence[Query], columns: list[list[Sample | None]], lost: Lost) -> list[Sample | None]:
         """What the sides have, merged."""

@@ -1,4 +1,4 @@
-"""What users give a loader must reach its workers: said by name and with the cure, before the first one starts."""
+"""What users give a loader must be callable and reach its workers: said by name, with the cure, before one starts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,24 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any, cast
 
 from rasteret_torch.errors import InputError
+
+
+def callable_or_none[Given](name: str, value: Given) -> Given:
+    """A function that users may give, as it is.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+
+    Raises:
+        InputError: neither None nor anything that can be called.
+    """
+    if value is None or callable(value):
+        return value
+    raise InputError(
+        f"{name}={value!r} cannot be called; give a function, or an object with __call__, that takes one sample and "
+        "returns it, or None"
+    )
 
 
 class _Rehearsal:

@@ -17,6 +17,7 @@ from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection
 from rasteret_torch.index.audit import AuditMode, HoldsOut, audit_splits
 from rasteret_torch.loaders.chip_facts import ChipFacts
+from rasteret_torch.loaders.crossing import callable_or_none
 from rasteret_torch.loaders.device import (
     Scaling,
     Statistic,
@@ -94,7 +95,7 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
         ignore_index: int | None = None,
         mean: Statistic = "collection",
         std: Statistic = "collection",
-        train_aug: Transform | list[nn.Module] | None = None,
+        train_aug: list[nn.Module] | Transform | None = None,
         iterable: bool = True,
         crs: str | int | None = None,
         res: float | tuple[float, float] | None = None,
@@ -162,8 +163,13 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
             InputError: a setting that makes no sense.
         """
         check_statistics(mean, std)
-        if sampler not in get_args(ChipChoice):
-            raise InputError(f"sampler={sampler!r} is not known; choose one of {get_args(ChipChoice)}")
+        for name, word, words in (
+            ("sampler", sampler, get_args(ChipChoice)),
+            ("audit", audit, get_args(AuditMode)),
+            ("holds_out", holds_out, get_args(HoldsOut)),
+        ):
+            if word not in words:
+                raise InputError(f"{name}={word!r} is not known; choose one of {words}")
         check_whole("batch_size", batch_size, 1)
         check_whole("num_workers", num_workers, 0)
         for name, value in (("length", length), ("num_classes", num_classes)):
@@ -204,7 +210,7 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
             "group_by": group_by,
             "sample_crs": sample_crs,
             "scaled": scaled,
-            "transforms": transforms,
+            "transforms": callable_or_none("transforms", transforms),
             "read": read,
             "backend": backend,
         }

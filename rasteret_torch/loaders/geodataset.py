@@ -23,7 +23,7 @@ from rasteret_torch.errors import RasteretTorchError
 from rasteret_torch.geo import Grid, parse_crs, pixel_of, same_crs
 from rasteret_torch.index import Collection
 from rasteret_torch.loaders.combined import RasteretIntersectionDataset, RasteretUnionDataset
-from rasteret_torch.loaders.crossing import check_when_crossing
+from rasteret_torch.loaders.crossing import callable_or_none, check_when_crossing
 from rasteret_torch.loaders.ledger import BadSample, check_budget
 from rasteret_torch.loaders.lookup import FrameLookup, first_grid, frame_of, placed_rows, restricted
 from rasteret_torch.loaders.planning import plan_queries
@@ -123,6 +123,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         Raises:
             DatasetNotFoundError, SplitNotFoundError, BandNotFoundError, EmptySelectionError: the collection has no such
                 thing; the message lists what it has.
+            InputError: any other argument that makes no sense.
         """
         self.collection, self.bands = opened(collection, bands, split, split_column)
         self.all_bands = tuple(self.collection.bands)
@@ -133,7 +134,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         check_resampling(resampling)
         read = ReadOptions.of(read)
         self.assembly = Assembly(mosaic, group_by, sample_crs, scaled, read.on_error)
-        self.transforms = transforms
+        self.transforms = callable_or_none("transforms", transforms)
         self.cache = cache
         self.read_options = read if cache else replace(read, tile_cache_nbytes=0)
         self.backend = backend_for(self.collection, backend)

@@ -25,7 +25,7 @@ from rasteret_torch.errors import InputError
 from rasteret_torch.importing import heavy
 from rasteret_torch.index import Collection
 from rasteret_torch.loaders.batches import ChipReader, Reading, give_up
-from rasteret_torch.loaders.crossing import check_when_crossing
+from rasteret_torch.loaders.crossing import callable_or_none, check_when_crossing
 from rasteret_torch.loaders.ledger import BadSample
 from rasteret_torch.loaders.planning import plan_epoch
 from rasteret_torch.loaders.ranks import Rank, current_rank
@@ -167,7 +167,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         self.seed = int(seed)  # states are JSON
         self.shuffle = shuffle
         self.locality = None if locality is None else int(locality)
-        self.transforms = transforms
+        self.transforms = callable_or_none("transforms", transforms)
         self.read_options = read
         self.backend = backend_for(self.collection, backend)
         self._ground = crs, res

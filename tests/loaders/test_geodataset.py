@@ -238,6 +238,9 @@ def test_bad_input_is_named_with_its_cure(scenes, tmp_path):
     for options in ({"resampling": "lanczos"}, {"read": "fast"}, {"res": 0}, {"dtype": "float31"}, {"dtype": float}):
         with pytest.raises(InputError):
             rt.RasteretGeoDataset(scenes, **options)
+    for transforms in ([], 3):
+        with pytest.raises(InputError, match=r"transforms=.* cannot be called; give a function"):
+            rt.RasteretGeoDataset(scenes, transforms=transforms)
     with pytest.raises(EmptySelectionError):
         rt.RasteretGeoDataset(scenes, geometries=[shapely.box(0, 0, 1, 1)])
     dataset = rt.RasteretGeoDataset(scenes)

@@ -340,6 +340,8 @@ def test_torchgeo_samplers_resume_and_refuse(scenes):
         ({"bands": ["B99"]}, BandNotFoundError),
         ({"split": "train"}, SplitNotFoundError),
         ({"targets": 3}, InputError),
+        ({"transforms": []}, InputError),
+        ({"transforms": 3}, InputError),
     ],
     ids=str,
 )
