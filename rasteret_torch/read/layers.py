@@ -173,8 +173,8 @@ class LayerJob:
             return None if nodata is None else np.logical_not(nodata, out=nodata)
         alpha = self.data[self.plan.samples.index(self.alpha_sample)] if self.alpha is None else self.alpha
         valid = np.broadcast_to(alpha != 0, self.data.shape).copy()
-        if self.alpha_sample in self.plan.samples:  # opacity itself is known everywhere
-            valid[self.plan.samples.index(self.alpha_sample)] = True
+        for position in self._positions.get(self.alpha_sample, ()):  # opacity itself is known everywhere
+            valid[position] = True
         return valid
 
     @property

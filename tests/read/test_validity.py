@@ -92,6 +92,8 @@ def test_alpha_as_rasterio(tmp_path: Path, samples: int, extra: list[int], dtype
         expected = source.read_masks() != 0
     assert expected.all() == (extra[-1] == 0 or samples not in (2, 4) or dtype not in ("uint8", "uint16"))
     assert np.array_equal(rt.read_tiff(path).valid, expected)
+    twice = [samples - 1, 0, samples - 1]
+    assert np.array_equal(rt.read_tiff(path, bands=twice).valid, expected[twice])
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
