@@ -65,6 +65,39 @@ def test_a_trained_model_makes_maps(place, monkeypatch, capfd):
     assert set(np.unique(read.data[read.valid])) <= {0, 1, 2}
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_is_repeated_from_what_it_leaves(place, tmp_path, monkeypatch, capfd):
+    (tmp_path / "demo_output").symlink_to(place / "demo_output")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["fit"])
+    (config,) = (path for path in CONFIGS if path.stem == "naip_segmentation")
+    few = ["--trainer.max_steps", "2", "--trainer.limit_val_batches", "0", *SMALL]
+    weights = []
+    for given in ([str(config), *few, "--trainer.enable_checkpointing", "true"], ["last_run.yaml"]):
+        assert not main(["fit", "--config", *given])
+        (checkpoint,) = set(tmp_path.glob("checkpoints/*.ckpt"))
+        weights.append(torch.load(checkpoint.rename("kept.ckpt"), weights_only=True)["state_dict"])
+        assert "class_path: kornia.augmentation.RandomVerticalFlip\n" in Path("last_run.yaml").read_text()
+    one, other = weights
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_printed_configs_are_configs(config, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command, printed = "predict" if config.stem == "naip_predict" else "fit", [str(config)]
+    for number in range(2):
+        with pytest.raises(SystemExit, match="0"):
+            main([command, "--config", printed[-1], "--print_config"])
+        (tmp_path / f"{number}.yaml").write_text(capsys.readouterr().out)
+        printed.append(f"{number}.yaml")
+    first, second = ((tmp_path / f"{number}.yaml").read_text() for number in range(2))
+    assert first == second
+    assert "Unable to serialize" not in first
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_settings_of_the_model_come_from_the_data(place, monkeypatch):
     class Linked(LightningCLI):
