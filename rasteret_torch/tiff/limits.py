@@ -37,6 +37,7 @@ class HeaderLimits:
 
 DEFAULT_LIMITS = HeaderLimits()
 _NO_TABLE = np.empty(0, np.uint64)
+_LARGEST_MEANING = 2**16 - 1  # of tags whose numbers stand for words; TIFF 6.0 stores them as SHORT
 
 
 def check_header(header: TiffHeader, limits: HeaderLimits = DEFAULT_LIMITS) -> None:
@@ -118,6 +119,12 @@ def check_shape(layout: Layout, limits: HeaderLimits = DEFAULT_LIMITS) -> None:
     if layout.samples < 1 or layout.samples > 65535 or layout.bits < 1 or layout.planar not in (1, 2):
         raise CorruptTiffError(
             f"{layout.samples} samples of {layout.bits} bits, PlanarConfiguration {layout.planar}: not a TIFF image"
+        )
+    meanings = (layout.photometric, layout.fill_order, *layout.extra_samples, *layout.subsampling)
+    if max(*meanings, *layout.lerc_parameters) > _LARGEST_MEANING:
+        raise CorruptTiffError(
+            f"tags 262, 266, 338, 530 or 50674 hold a number above {_LARGEST_MEANING}, the largest that means anything; "
+            "the file is damaged"
         )
     decoded = layout.tile_width * layout.tile_height * layout.samples_per_tile * layout.dtype.itemsize
     if max(decoded, layout.tile_nbytes(layout.tile_height)) > limits.tile_nbytes:

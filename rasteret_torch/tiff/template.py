@@ -131,7 +131,7 @@ def remember_template(
     if end > len(head) or not is_usual or sum(len(data) for _, data in fixed) > _MOST_NBYTES:
         return
     first = ifds[0]
-    own = [entry for entry in first.entries.values() if not _is_fixed(first, entry)]
+    own = [entry for entry in first.entries.values() if not _is_fixed(preamble, entry)]
     constant = {
         tag: (entry.field_type, head[entry.offset : entry.offset + entry.nbytes])
         for tag, entry in first.entries.items()
@@ -149,9 +149,13 @@ def remember_template(
     _recent = (template, *_recent)[:_KEPT]
 
 
-def _is_fixed(ifd: Ifd, entry: Entry) -> bool:
-    is_inline = ifd.offset <= entry.offset < ifd.offset + ifd.nbytes
-    return entry.tag in _FIXED_TAGS or (is_inline and entry.tag not in _TABLE_TAGS)
+def _is_inline(preamble: Preamble, entry: Entry) -> bool:
+    """Whether a value stands in its entry; one elsewhere may still point into a directory, at another file's tables."""
+    return entry.nbytes <= preamble.offset_nbytes
+
+
+def _is_fixed(preamble: Preamble, entry: Entry) -> bool:
+    return entry.tag in _FIXED_TAGS or (_is_inline(preamble, entry) and entry.tag not in _TABLE_TAGS)
 
 
 def _fixed(head: bytes, preamble: Preamble, ifds: Sequence[Ifd]) -> Iterator[tuple[int, bytes]]:
@@ -160,7 +164,7 @@ def _fixed(head: bytes, preamble: Preamble, ifds: Sequence[Ifd]) -> Iterator[tup
     for ifd in ifds:
         start, end = ifd.offset, ifd.offset + ifd.nbytes
         for entry in sorted(ifd.entries.values(), key=lambda one: one.offset):
-            is_inline = start <= entry.offset < end
+            is_inline = _is_inline(preamble, entry)
             if is_inline and entry.tag in _TABLE_TAGS:
                 yield start, head[start : entry.offset]
                 start = entry.offset + entry.nbytes

@@ -307,6 +307,8 @@ def test_steps_are_a_plain_generator(files: list[bytes]) -> None:
         {259: (3, 1, 5), 279: (4, 1, 0)},  # a compressed image of no bytes
         {317: (2, 1, 2), 259: (3, 1, 5)},  # text for the predictor
         {323: (3, 1, 16)},  # how high tiles are, but not how wide
+        {262: (4, 1, 2**31)},  # a kind of image that no index could keep
+        {277: (4, 1, 2), 258: (3, 1, 8), 338: (4, 1, 2**16)},  # nor such a meaning of a sample
     ],
 )
 def test_contradictions_are_errors(changes: dict[int, tuple[int, int, int]]) -> None:

@@ -97,6 +97,18 @@ def test_where_further_directories_are_is_no_file_s_own(alike: list[bytes]) -> N
         assert outcome(bytes(moved)) == parsed_anew(bytes(moved)) != outcome(below)
 
 
+def test_values_that_point_into_a_directory_are_read_there() -> None:
+    shorts = {256: 4, 257: 4, 258: 8, 259: 8, 262: 1, 277: 1}
+    entries = [struct.pack("<2HII", tag, 3, 1, value) for tag, value in shorts.items()]
+    at = 8 + 2 + 12 * 7 + 8  # the byte count stands in its entry, and the text of 42113 lies over it
+    entries.insert(5, struct.pack("<2HII", 273, 4, 1, 200))
+    tails = [struct.pack("<2HII2HII", 279, 4, 1, ord(digit), 42113, 2, 5, at) for digit in "12"]
+    files = [b"II*\0\x08\0\0\0\x09\0" + b"".join(entries) + tail + bytes(300) for tail in tails]
+    template._recent = ()
+    assert [outcome(data) for data in files] == [parsed_anew(data) for data in files]
+    assert [outcome(data)["nodata"] for data in files] == [1, 2]
+
+
 def _sub_ifds(data: bytes) -> tuple[int, ...]:
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         return tuple(file.pages[0].tags["SubIFDs"].value)
