@@ -123,7 +123,7 @@ def check_shape(layout: Layout, limits: HeaderLimits = DEFAULT_LIMITS) -> None:
     meanings = (layout.photometric, layout.fill_order, *layout.extra_samples, *layout.subsampling)
     if max(*meanings, *layout.lerc_parameters) > _LARGEST_MEANING:
         raise CorruptTiffError(
-            f"tags 262, 266, 338, 530 or 50674 hold a number above {_LARGEST_MEANING}, the largest that means anything; "
+            f"tags 262, 266, 338, 530 or 50674 hold a number above {_LARGEST_MEANING}, the largest with a meaning; "
             "the file is damaged"
         )
     decoded = layout.tile_width * layout.tile_height * layout.samples_per_tile * layout.dtype.itemsize
