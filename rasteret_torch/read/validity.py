@@ -30,9 +30,15 @@ def nodata_in(dtype: np.dtype[Any], nodata: float | int | None) -> Any | None:
 @functools.lru_cache(1024, typed=True)
 def fill_value(dtype: np.dtype[Any], nodata: float | int | None) -> Any:
     """What uncovered pixels hold: nodata where the dtype can hold it, else 0."""
+    value = stated_fill(dtype, nodata)
+    return dtype.type(0) if value is None else value
+
+
+def stated_fill(dtype: np.dtype[Any], nodata: float | int | None) -> Any | None:
+    """What uncovered pixels hold where that is nodata; None where they hold a 0 that may as well be a pixel's value."""
     value = nodata_in(dtype, nodata)
     if nodata is None or value is None or (np.isinf(value) and not math.isinf(nodata)):
-        return dtype.type(0)
+        return None
     return value
 
 

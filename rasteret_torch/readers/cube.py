@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import Grid, Window
 from rasteret_torch.index import Source
-from rasteret_torch.read import ChipPixels, PixelFormat
+from rasteret_torch.read import ChipPixels
 from rasteret_torch.read.steps import GroupBy, MosaicOrder, steps_of
+from rasteret_torch.read.validity import fill_value, stated_fill
 from rasteret_torch.readers.area import AreaRead, area_read, bands_by_dtype
 from rasteret_torch.readers.layout import Overlap, overlap_of
 from rasteret_torch.readers.request import Request
@@ -43,7 +45,12 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cube:
-    """The pixels of one band: data and valid, both (geometry, time, row, col)."""
+    """The pixels of one band.
+
+    Attributes:
+        data, valid: (geometry, time, row, col).
+        nodata: what stands where nothing is valid; None where that is a 0 that no file states.
+    """
 
     data: NDArray[Any]
     valid: NDArray[np.bool_]
@@ -89,7 +96,7 @@ def _offset(first: Grid, grid: Grid) -> Window:
 
 def filled(asked: Request, overlaps: Sequence[Overlap], frame: Frame) -> dict[str, Cube]:
     """Reads all areas into one cube a band."""
-    first = int(overlaps[0].rows[0])
+    first = first_row(frame, overlaps)
     groups = bands_by_dtype(asked, first, asked.bands)
     shape = (len(frame.grids), len(frame.steps), *frame.shape)
     pixels = int(np.prod(shape, dtype=np.int64))
@@ -101,17 +108,26 @@ def filled(asked: Request, overlaps: Sequence[Overlap], frame: Frame) -> dict[st
     for read, chips in stream_steps(asked, _planned(asked, overlaps, frame, groups), items):
         for names, form, chip in zip(read.bands, read.formats, chips, strict=True):
             for band, name in enumerate(names):
-                cube = cubes.get(name) or _blank(shape, form, band, sources[name])
+                cube = cubes.get(name) or blank_cube(shape, form.dtype, stated_nodata(asked, sources[name]))
                 cubes[name] = cube
                 _put(cube, frame, read, ChipPixels(chip.data[:, band], chip.valid[:, band]))
     return {band: cubes[band] for band in asked.bands}
 
 
-def _blank(shape: tuple[int, ...], form: PixelFormat, band: int, source: Source) -> Cube:
-    """A cube of one band of an array, nothing in it yet; nodata where the files have one."""
-    fill = form.fills[band]
-    nodata = fill if source.header.nodata is not None else None
-    return Cube(np.full(shape, fill, form.dtype), np.zeros(shape, bool), nodata)
+def first_row(frame: Frame, overlaps: Sequence[Overlap]) -> int:
+    """The item whose nodata stands where nothing is valid: the first of the first step."""
+    own = set(overlaps[0].rows.tolist())
+    return next(row for step in frame.steps for row in step if row in own)
+
+
+def stated_nodata(asked: Request, source: Source) -> float | int | None:
+    """What stands where nothing is valid, as the file states it, or NaN for what pixels measure."""
+    return math.nan if asked.options.scaled else source.header.nodata
+
+
+def blank_cube(shape: tuple[int, ...], dtype: np.dtype[Any], nodata: float | int | None) -> Cube:
+    """A cube with nothing in it yet."""
+    return Cube(np.full(shape, fill_value(dtype, nodata), dtype), np.zeros(shape, bool), stated_fill(dtype, nodata))
 
 
 def _planned(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,8 +15,16 @@ from xarray.core import indexing
 from rasteret_torch.errors import MissingDependencyError
 from rasteret_torch.geo import Window
 from rasteret_torch.read.plan import common_dtype, measured_dtype
-from rasteret_torch.read.validity import fill_value
-from rasteret_torch.readers.cube import Cube, Frame, filled, part_of, values_of
+from rasteret_torch.readers.cube import (
+    Cube,
+    Frame,
+    blank_cube,
+    filled,
+    first_row,
+    part_of,
+    stated_nodata,
+    values_of,
+)
 from rasteret_torch.readers.layout import Overlap
 from rasteret_torch.readers.request import Request
 
@@ -66,8 +73,10 @@ class LazyVariable(BackendArray):
         if self._blank is None:
             return np.logical_and.reduce([cube.valid for cube in cubes]) if cubes else np.zeros(shape, bool)
         blank = self._blank
-        data = cubes[0].data.astype(blank.data.dtype) if cubes else np.full(shape, blank.data.flat[0])
-        cube = Cube(data, cubes[0].valid if cubes else np.zeros(shape, bool), blank.nodata)
+        cube = Cube(np.full(shape, blank.data.flat[0]), np.zeros(shape, bool), blank.nodata)
+        for part in cubes:  # of its own first item, whose nodata may be another
+            np.copyto(cube.data, part.data, where=part.valid)
+            np.copyto(cube.valid, part.valid)
         return values_of(cube, mask_nan=self._mask_nan)[0]
 
 
@@ -77,14 +86,13 @@ def lazy_variables(
     """(array, attributes) of each band and of `valid`; nothing is read."""
     found: dict[str, tuple[Any, dict[str, Any]]] = {}
     rows = sorted({row for step in frame.steps for row in step})
+    first = first_row(frame, overlaps)
     for band in asked.bands:
         sources = [asked.collection.runtime.source(row, band) for row in rows]
         dtype = common_dtype([source.header.image.dtype for source in sources])
         if asked.options.scaled:
             dtype = measured_dtype(dtype)
-        nodata = sources[0].header.nodata
-        fill = fill_value(dtype, math.nan if asked.options.scaled else nodata)
-        blank = Cube(np.full((1, 1, 1, 1), fill, dtype), np.zeros((1, 1, 1, 1), bool), None if nodata is None else fill)
+        blank = blank_cube((1, 1, 1, 1), dtype, stated_nodata(asked, asked.collection.runtime.source(first, band)))
         array = LazyVariable(replace(asked, bands=(band,)), frame, overlaps, blank, mask_nan=mask_nan)
         attributes = values_of(_copy(blank), mask_nan=mask_nan)[1]
         found[band] = indexing.LazilyIndexedArray(array), attributes

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import shapely
 import xarray as xr
+from affine import Affine
+from scenes import write_tiff
 
 import rasteret_torch as rt
 from rasteret_torch.errors import MissingDependencyError, RasteretTorchError
@@ -49,6 +52,22 @@ def test_several_geometries(naip: rt.Collection, options: dict[str, Any]) -> Non
     xr.testing.assert_identical(lazy.load(), eager)
     one = {"time": [0]} if options.get("combine") else {"geometry": 1, "time": slice(None, None, 2)}
     xr.testing.assert_identical(pair(naip, [BOX, OCTAGON], **options)[1].isel(one).load(), eager.isel(one))
+
+
+@pytest.mark.parametrize("group_by", ["item", "date", None])
+def test_files_of_different_nodata(tmp_path: Path, group_by: Any) -> None:
+    """That of the first step's first item stands in all steps, also in those that are read for themselves."""
+    for number, (day, nodata) in enumerate((("20200219", 7), ("20200101", 9), ("20210630", None))):
+        place = Affine(10.0, 0.0, 500_000.0 + 50 * number, 0.0, -10.0, 5_000_000.0)
+        path = write_tiff(tmp_path / f"{number}_{day}.tif", transform=place, nodata=nodata, seed=number)
+        with rasterio.open(path, "r+") as file:
+            file.write(np.where(file.read() < 20, nodata or 300, file.read()))
+    scenes = rt.build_from_files(tmp_path, filename_regex=r"\d_(?P<date>\d{8})\.tif", progress=False)
+    eager, lazy = (scenes.get_xarray(scenes.bounds, "B1", group_by=group_by, chunks=chunks) for chunks in (None, {}))
+    assert eager["B1"].attrs["_FillValue"] == (7 if group_by is None else 9)
+    assert lazy["B1"].attrs == eager["B1"].attrs
+    for step in range(eager.sizes["time"]):
+        xr.testing.assert_identical(lazy.isel(time=step).load(), eager.isel(time=step))
 
 
 def test_nothing_is_read_before(dated: rt.Collection) -> None:

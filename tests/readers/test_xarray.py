@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+import tifffile
 import xarray as xr
 from disks import full_at
+from scenes import DATED, write_tiff
 
 import rasteret_torch as rt
 from rasteret_torch.errors import CRSMismatchError, InputError, NotGeoreferencedError, WriteError
@@ -35,6 +37,16 @@ def test_one_geometry_through_time(naip):
         assert file.xy(row, col) == (ds.x.values[3], ds.y.values[7])
     assert rasterio.crs.CRS.from_wkt(ds.spatial_ref.attrs["crs_wkt"]).to_epsg() == 26914
     assert ds.R.attrs["grid_mapping"] == "spatial_ref"
+
+
+@pytest.mark.parametrize("chunks", [None, {}])
+def test_nodata_that_no_pixel_can_have_is_not_named(tmp_path, chunks):
+    """A zero stands where nothing is valid, and is a pixel's value elsewhere."""
+    path = write_tiff(tmp_path / "scene_20200101.tif", dtype="uint8", nodata=255)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["GDAL_NODATA"].overwrite("-9999")
+    scene = rt.build_from_files(path, filename_regex=DATED, progress=False)
+    assert "_FillValue" not in scene.get_xarray(scene.bounds, "B1", chunks=chunks).B1.attrs
 
 
 def test_nodata_is_named_and_nan_on_request(dated):
