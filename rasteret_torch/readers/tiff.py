@@ -7,14 +7,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rasteret_torch.errors import BandNotFoundError, InputError, RasteretTorchError
+import numpy as np
+
+from rasteret_torch.errors import BandNotFoundError, CorruptTileError, InputError, RasteretTorchError
 from rasteret_torch.geo import Window
 from rasteret_torch.ingest.headers import read_headers
 from rasteret_torch.read import Raster, ReadOptions, pipeline, plan_window
 from rasteret_torch.readers.options import check_read
 from rasteret_torch.readers.stream import check_fits
-from rasteret_torch.store import StorageBackend
-from rasteret_torch.tiff.model import TiffHeader
+from rasteret_torch.store import StorageBackend, redact
+from rasteret_torch.tiff import tile_span
+from rasteret_torch.tiff.model import Layout, TiffHeader
 
 
 def read_tiff(
@@ -58,9 +61,25 @@ def read_tiff(
     layout = header.levels[level]
     area = Window(0, 0, layout.height, layout.width) if window is None else Window.of(window)
     plan = plan_window(path, header, area, level=level, samples=_samples(path, header, bands))
+    if window is None and read.on_error == "raise":
+        _check_ends(path, layout, header.file_size)
     check_fits(math.prod(plan.shape) * (plan.dtype.itemsize + 1), f"{plan.shape} pixels (1, band, row, col) of {path}")
     data, valid = pipeline(read, backend).read([plan])[0]
     return Raster(data[0], valid[0], plan.grid, header.color_map)
+
+
+def _check_ends(path: str, layout: Layout, file_size: int | None) -> None:
+    """Refuses a file that was cut short before there is room for all its pixels, and before any tile is decoded.
+
+    Raises:
+        CorruptTileError: the tile that lies last ends after the file.
+    """
+    ends = np.where(layout.offsets > 0, layout.offsets.astype(np.float64) + layout.counts, 0.0)
+    last = int(ends.argmax())
+    try:
+        tile_span(layout, last, file_size)
+    except CorruptTileError as error:
+        raise CorruptTileError(f"{redact(path)}: {error}") from error
 
 
 def _samples(path: str, header: TiffHeader, bands: Sequence[int | str] | int | str | None) -> list[int]:

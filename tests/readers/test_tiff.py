@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import tracemalloc
 import warnings
 
 import numpy as np
 import pytest
 import rasterio
+from rasterio.transform import from_origin
 from rasterio.windows import Window as RasterioWindow
 from tiffs import write_tiff
 
 import rasteret_torch as rt
 from rasteret_torch.errors import (
     BandNotFoundError,
+    CorruptTileError,
     InputError,
     NotATiffError,
     ObjectNotFoundError,
@@ -92,6 +95,24 @@ def test_a_missing_file_and_a_text_file(tmp_path):
     (tmp_path / "text.tif").write_text("these are words, not pixels")
     with pytest.raises(NotATiffError, match=r"text\.tif"):
         rt.read_tiff(tmp_path / "text.tif")
+
+
+def test_a_file_that_was_cut_short_is_refused_before_there_is_room_for_its_pixels(tmp_path):
+    path = tmp_path / "large.tif"
+    tiles = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "SPARSE_OK": True}
+    place = {"crs": "EPSG:32631", "transform": from_origin(0, 0, 10, 10)}
+    with rasterio.open(path, "w", "GTiff", 40_000, 40_000, 1, dtype="uint8", **place, **tiles) as target:
+        target.write(RNG.integers(0, 9, (1, 512, 512)).astype("uint8"), window=RasterioWindow(39424, 39424, 512, 512))
+    path.write_bytes(path.read_bytes()[:-9])
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptTileError, match=r"large\.tif.*cut short"):
+            rt.read_tiff(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
+    rest = rt.read_tiff(path, read=rt.ReadOptions(on_error="nodata"), window=(39_000, 39_000, 1000, 1000))
+    assert not rest.valid.any()
 
 
 def test_over_http_the_same_pixels(tiff, range_server):
