@@ -90,7 +90,9 @@ def settled(dataset: GeoDataset, queries: Sequence[Query]) -> list[Sample]:
 
 def _present(dataset: GeoDataset, query: Query, sample: Sample | None) -> Sample:
     if sample is None:
-        raise QueryOutsideError(f"index: {query} not found in dataset with bounds: {dataset.bounds}; no item is there")
+        raise QueryOutsideError(
+            f"index: {query} not found in dataset with bounds: {dataset.bounds} in {dataset.crs.name}; no item is there"
+        )
     return sample
 
 
