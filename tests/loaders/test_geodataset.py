@@ -244,7 +244,7 @@ def test_bad_input_is_named_with_its_cure(scenes, tmp_path):
     with pytest.raises(EmptySelectionError):
         rt.RasteretGeoDataset(scenes, geometries=[shapely.box(0, 0, 1, 1)])
     dataset = rt.RasteretGeoDataset(scenes)
-    with pytest.raises(QueryOutsideError, match=r"not found in dataset with bounds: .* in WGS 84 / UTM zone 31N; no item"):
+    with pytest.raises(QueryOutsideError, match=r"not found in dataset with bounds: .* in WGS 84 .* 31N;"):
         dataset[0:10, 0:10]
     for query in (0, "here", ..., (1, 2), (slice(None),) * 4):
         with pytest.raises(InputError, match="is no query"):
