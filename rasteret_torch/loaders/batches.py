@@ -23,7 +23,7 @@ from rasteret_torch.loaders.reads import Reads, check_fits
 from rasteret_torch.loaders.recipe import ChipRead, PlannedChip, SampleRecipe
 from rasteret_torch.loaders.seeding import seeded
 from rasteret_torch.loaders.sources import ChipSource
-from rasteret_torch.loaders.tensors import Sample
+from rasteret_torch.loaders.tensors import Sample, transformed
 from rasteret_torch.read import ChipPixels, Failures, Pipeline, ReadOptions
 from rasteret_torch.store.policy import MIB
 
@@ -165,7 +165,7 @@ class Reading:
         for member, read in zip(self._chosen, self._found, strict=True):
             sample = recipe.sample(member.chip, read)
             sample["index"] = torch.tensor(member.number, dtype=torch.int64)
-            yield self._transformed(sample, member.number)
+            yield self._transformed(sample, member)
 
     def batch(self) -> Sample:
         """All samples as one, after `wait`."""
@@ -181,19 +181,17 @@ class Reading:
         # Transforms are written for samples: the batch is taken apart for them and stacked again.
         samples = [{key: value[slot] for key, value in batch.items()} for slot in range(len(self._chosen))]
         numbered = zip(samples, self._chosen, strict=True)
-        stacked: Sample = default_collate([self._transformed(sample, member.number) for sample, member in numbered])
+        stacked: Sample = default_collate([self._transformed(sample, member) for sample, member in numbered])
         return stacked
 
-    def _transformed(self, sample: Sample, number: int) -> Sample:
+    def _transformed(self, sample: Sample, member: Chosen) -> Sample:
         """A sample after its transforms, which draw the same random numbers for it in every run."""
         reader = self._reader
         if reader.transforms is None:
             return sample
-        with seeded(key_of(reader.seed, self._epoch, number, _TRANSFORMS)):
-            made: Sample | None = reader.transforms(sample)
-        if made is None:
-            raise InputError(f"transforms= returned None for sample {number}; it must return the sample it changed")
-        return made
+        which = f"sample {member.number} of epoch {self._epoch}, bounds {member.chip.plan.grid.bounds}"
+        with seeded(key_of(reader.seed, self._epoch, member.number, _TRANSFORMS)):
+            return transformed(reader.transforms, sample, which)
 
     def _replaced(self, slot: int, pixels: ChipPixels) -> ChipRead:
         """Reads another sample into the place of one that failed."""

@@ -13,7 +13,7 @@ from torchgeo.datasets import GeoDataset, IntersectionDataset, UnionDataset, con
 from rasteret_torch.errors import InputError
 from rasteret_torch.loaders.crossing import callable_or_none
 from rasteret_torch.loaders.queries import Finish, Lost, Query, begin, settled
-from rasteret_torch.loaders.tensors import Sample
+from rasteret_torch.loaders.tensors import Sample, transformed
 
 SHARED_KEYS = ("bounds", "transform")  # these describe the chip, not what one side read of it
 
@@ -70,10 +70,9 @@ class Combination(abc.ABC):
         sides = [begin(dataset, queries, lost) for dataset in self.datasets]
         return lambda: self.joined(queries, [side() for side in sides], lost)
 
-    def collated(self, samples: Sequence[Sample]) -> Sample:
-        """One sample of several."""
-        sample = self.collate_fn(samples)
-        return sample if self.transforms is None else self.transforms(sample)
+    def collated(self, samples: Sequence[Sample], query: Query) -> Sample:
+        """The sample of a query, of several."""
+        return transformed(self.transforms, self.collate_fn(samples), f"the sample at {query}")
 
     def __getitem__(self, query: Query) -> Sample:
         """The sample of one query."""
@@ -125,8 +124,8 @@ class RasteretIntersectionDataset(Combination, IntersectionDataset):  # type: ig
         first, second = columns
         if self.spatial_only:
             second = self._of_any_time(queries, first, second, lost)
-        pairs = zip(first, second, strict=True)
-        return [None if one is None or two is None else self.collated([one, two]) for one, two in pairs]
+        rows = zip(first, second, queries, strict=True)
+        return [None if one is None or two is None else self.collated([one, two], query) for one, two, query in rows]
 
     def _of_any_time(
         self, queries: Sequence[Query], first: list[Sample | None], second: list[Sample | None], lost: Lost
@@ -161,7 +160,9 @@ class RasteretUnionDataset(Combination, UnionDataset):  # type: ignore[misc]
     def joined(self, queries: Sequence[Query], columns: list[list[Sample | None]], lost: Lost) -> list[Sample | None]:
         """What the sides have, merged."""
         found = [[sample for sample in pair if sample is not None] for pair in zip(*columns, strict=True)]
-        return [None if n in lost or not found[n] else self.collated(found[n]) for n in range(len(queries))]
+        return [
+            None if n in lost or not found[n] else self.collated(found[n], query) for n, query in enumerate(queries)
+        ]
 
 
 def _check_common_ground(*datasets: GeoDataset) -> None:

@@ -44,7 +44,7 @@ from rasteret_torch.loaders.recipe import (
 from rasteret_torch.loaders.sight import Sight, sketched
 from rasteret_torch.loaders.targets import ClassName, Target, TargetsLike, colours_of
 from rasteret_torch.loaders.targets_resolve import resolved
-from rasteret_torch.loaders.tensors import Sample, SampleDtype, as_dtype
+from rasteret_torch.loaders.tensors import Sample, SampleDtype, as_dtype, transformed
 from rasteret_torch.loaders.tile_cache import CacheInfo, TileCacheView
 from rasteret_torch.read import Failures, Pipeline, ReadOptions, Resampling
 from rasteret_torch.read.access import backend_for
@@ -317,7 +317,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
 
     def _sample(self, chip: PlannedChip, read: ChipRead) -> Sample:
         sample = self.recipe.sample(chip, read)
-        return sample if self.transforms is None else self.transforms(sample)
+        return transformed(self.transforms, sample, f"the sample with bounds {chip.plan.grid.bounds}")
 
     # What TorchGeo expects around it ----------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +33,29 @@ def as_dtype(value: SampleDtype | str) -> SampleDtype:
     except (NotImplementedError, RuntimeError) as error:
         raise InputError(f"dtype={value!r} takes no pixels; name one such as 'float32', or 'native'") from error
     return found
+
+
+def transformed(transforms: Callable[[Sample], Sample] | None, sample: Sample, which: str) -> Sample:
+    """A sample after its transforms; to what these raise is added with which sample they did.
+
+    Args:
+        transforms: of the user; None leaves the sample as it is.
+        sample: as it was read.
+        which: the sample, in words.
+
+    Raises:
+        InputError: they return nothing.
+    """
+    if transforms is None:
+        return sample
+    try:
+        made: Sample | None = transforms(sample)
+    except Exception as error:
+        error.add_note(f"transforms= raised this for {which}")
+        raise
+    if made is None:
+        raise InputError(f"transforms= returned None for {which}; it must return the sample it changed")
+    return made
 
 
 def converted(tensor: Tensor, dtype: SampleDtype, *, is_image: bool) -> Tensor:

@@ -8,6 +8,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import re
 import select
 import signal
 import subprocess
@@ -239,6 +240,36 @@ def test_transforms_may_make_what_they_like(scenes, batch_size, made):
 def test_transforms_that_return_nothing_are_named(scenes, batch_size):
     with pytest.raises(InputError, match=r"transforms= returned None for sample \d+"):
         next(iter(stream(scenes, batch_size=batch_size, transforms=lambda sample: None)))
+
+
+def fails_at_seven(sample):
+    if sample["index"] == 7:
+        raise KeyError("ndvi")
+    return sample
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("batch_size", [4, None])
+def test_what_transforms_raise_says_of_which_sample(scenes, batch_size, num_workers):
+    dataset = stream(scenes, batch_size=batch_size, transforms=fails_at_seven)
+    with pytest.raises(KeyError, match="ndvi") as raised:
+        list(rt.RasteretDataLoader(dataset, num_workers=num_workers))
+    told = "".join([str(raised.value), *getattr(raised.value, "__notes__", [])])  # a worker sends it as one text
+    assert re.search(r"transforms= raised this for sample 7 of epoch 0, bounds \(\d", told)
+
+
+@pytest.mark.parametrize("combine", [lambda d: d, lambda d: d & d, lambda d: d | d], ids=["alone", "and", "or"])
+def test_transforms_of_queries_that_fail_or_return_nothing_are_named(scenes, combine):
+    dataset = combine(rt.RasteretGeoDataset(scenes))
+    dataset.transforms = lambda sample: None
+    query = slice(1000.0, 1100.0), slice(4900.0, 5000.0)
+    with pytest.raises(InputError, match=r"transforms= returned None for the sample .*1000\.0"):
+        dataset[query]
+    dataset.transforms = fails_at_seven
+    with pytest.raises(KeyError, match="index") as raised:
+        dataset[query]
+    assert "the sample" in raised.value.__notes__[0]
+    assert "1000.0" in raised.value.__notes__[0]
 
 
 def test_a_loader_made_of_the_parts_of_another_hands_out_samples(scenes):
