@@ -98,7 +98,8 @@ class LayoutSource:
         measures: tuple[Any, ...] = self.length, ground.chip_px, ground.res, self.survey.crs.to_wkt(), weights, sight
         if isinstance(self.layout, GridLayout) and self.layout.overlap_px:
             measures = (*measures, self.layout.overlap_px)
-        return hashlib.blake2b(repr((type(self.layout).__name__, *measures)).encode(), digest_size=16).hexdigest()
+        kinds = [type(layout).__name__ for layout in (self.layout, getattr(self.layout, "whole", None)) if layout]
+        return hashlib.blake2b(repr((*kinds, *measures)).encode(), digest_size=16).hexdigest()
 
     def prepare(self, epoch: int) -> None:
         """Nothing: places are arithmetic."""

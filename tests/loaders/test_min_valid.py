@@ -78,6 +78,13 @@ def test_the_choice_is_the_same_for_batches_copies_and_resumed_runs(holed):
         stream(holed, length=24, batch_size=4, min_valid=0.5).load_state_dict(resumed.state_dict())
 
 
+def test_a_state_of_another_layout_is_refused_though_as_many_chips_are_left(holed):
+    options = {"patch_size": 100, "length": 8, "min_valid": 0.5}
+    state = rt.RasteretIterableDataset(holed, sampler="grid", **options).state_dict()
+    with pytest.raises(ResumeMismatchError, match="chips"):
+        rt.RasteretIterableDataset(holed, sampler="inside", **options).load_state_dict(state)
+
+
 @pytest.mark.parametrize("sampler", ["grid", "inside"])
 def test_other_layouts_leave_such_chips_out(holed, sampler):
     whole, left = stream(holed, sampler), stream(holed, sampler, min_valid=0.5)
