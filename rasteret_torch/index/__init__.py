@@ -11,7 +11,7 @@
 - On disk: `snapshot` writes (`disk` says what hinders it), `opening` and `parquet` read, behind URLs through `remote`
   and `hub`, and by `pruning` only some row groups; `locate` and `trust` look after hrefs, `registered` after names.
 - Of other makers: `foreign` tables, `canonical` columns, `geometries` and `arrow_shapes`, `areas` of anything that is
-  a geometry, `dates` of anything that is a time; `arrow` takes arrays apart.
+  a geometry, `projected` into another CRS, `dates` of anything that is a time; `arrow` takes arrays apart.
 """
 
 from rasteret_torch.index.collection import Collection

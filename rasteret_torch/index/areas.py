@@ -17,12 +17,12 @@ from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from rasteret_torch.errors import InputError
-from rasteret_torch.geo import parse_crs, project_points, same_crs
+from rasteret_torch.geo import parse_crs, same_crs
 from rasteret_torch.geo.crs import CRS84
 from rasteret_torch.index.arrow_shapes import Shapes, described, geometry_name, shapes_of_column
 from rasteret_torch.index.foreign import collected, plain_table
+from rasteret_torch.index.projected import project_shape, whole
 
-MAX_SEGMENT_SHARE = 1 / 64  # edges are split this finely before they are projected: straight lines become curves
 GEOMETRY_ID = "geometry_id"
 _HEX_WKB = re.compile("0[01][0-9A-Fa-f]{8}")  # as PostGIS and DuckDB print it
 
@@ -121,14 +121,6 @@ def lonlat_shapes(value: Any) -> Shapes:
 def _turned(shapes: Any, degrees: float) -> Any:
     """The same further east."""
     return shapely.transform(shapes, lambda xy: xy + np.array([degrees, 0.0]))
-
-
-def whole(lonlat: BaseGeometry) -> BaseGeometry:
-    """What a projection tore apart at the antimeridian goes on beyond 180 degrees."""
-    rings = shapely.get_rings(shapely.get_parts(lonlat))
-    if not any(np.abs(np.diff(shapely.get_coordinates(ring)[:, 0])).max() > 180.0 for ring in rings):
-        return lonlat
-    return shapely.transform(lonlat, lambda xy: np.column_stack([xy[:, 0] % 360.0, xy[:, 1]]))
 
 
 def resolve_crs(stated: CRS | None, given: Any, *, assume_lonlat: bool) -> CRS:
@@ -329,23 +321,3 @@ def box_of(bbox: Sequence[float]) -> BaseGeometry:
     if not np.isfinite([xmin, ymin, xmax, ymax]).all() or ymin >= ymax or (xmin >= xmax and not crosses):
         raise InputError(f"bounding box {tuple(bbox)} is empty or turned around; pass (xmin, ymin, xmax, ymax)")
     return shapely.box(xmin, ymin, xmax + 360.0 if crosses else xmax, ymax)
-
-
-def project_shape(geometry: BaseGeometry, source: CRS, target: CRS) -> BaseGeometry:
-    """The geometry in another CRS, its edges densified first.
-
-    Raises:
-        InputError: it has no finite image there.
-    """
-    if same_crs(source, target):
-        return geometry
-    xmin, ymin, xmax, ymax = geometry.bounds
-    reach = max(xmax - xmin, ymax - ymin)
-    dense = shapely.segmentize(geometry, reach * MAX_SEGMENT_SHARE) if reach > 0 else geometry
-    moved = shapely.transform(dense, lambda xy: np.column_stack(project_points(xy[:, 0], xy[:, 1], source, target)))
-    if not np.isfinite(moved.bounds).all():
-        raise InputError(
-            f"a geometry with bounds {geometry.bounds} of {source.name} cannot be expressed in "
-            f"{target.name}; check its coordinates (x before y, so longitude first) and the CRS they are said to be in"
-        )
-    return moved

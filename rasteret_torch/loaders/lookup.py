@@ -17,7 +17,8 @@ from rasteret_torch.chips.survey import item_bounds
 from rasteret_torch.errors import EmptySelectionError, InputError
 from rasteret_torch.geo import Grid, parse_crs
 from rasteret_torch.geo.crs import CRS84
-from rasteret_torch.index.areas import areas_in, project_shape
+from rasteret_torch.index.areas import areas_in
+from rasteret_torch.index.projected import project_shape
 from rasteret_torch.index.runtime import RuntimeIndex
 
 ROW = "row"  # column of the GeoDataFrame: the item's row number in the collection

@@ -23,8 +23,9 @@ from torch import Tensor
 from rasteret_torch.errors import CRSMismatchError, DatasetNotFoundError, InputError
 from rasteret_torch.geo import Bounds, parse_crs, project_bounds, same_crs
 from rasteret_torch.geo.crs import CRS84
-from rasteret_torch.index.areas import Areas, as_areas, project_shape
+from rasteret_torch.index.areas import Areas, as_areas
 from rasteret_torch.index.arrow import is_text
+from rasteret_torch.index.projected import project_shape
 from rasteret_torch.loaders.targets import BACKGROUND, ChipPlace, Classes, ClassName, VectorTargets
 from rasteret_torch.read import ChipPixels, ChipPlan
 from rasteret_torch.read.burn import paint

@@ -23,6 +23,7 @@ from rasteret_torch.read.scatter import interpolate, kernel, most_frequent, work
 
 MAX_ERROR_PX = 1 / 128  # source pixels: of nearest pixels, about as great a share may differ from an exact warp
 FIRST_CELL_PX = 64  # target pixels
+_FEW_NODES = 128  # a matrix over more takes longer than picking two for each pixel, and in the end all memory
 
 Coordinates = NDArray[np.floating[Any]]
 
@@ -59,10 +60,16 @@ class Warped:
         if self.is_exact:
             at = self.target.shift(1, 1).slices()
             return (self.rows[at] - top).astype(dtype), (self.cols[at] - left).astype(dtype)
-        along_v = _weights(len(self.v), self.v.item(-1), self.target.row, self.target.height)
-        along_u = _weights(len(self.u), self.u.item(-1), self.target.col, self.target.width).T.astype(dtype)
-        down, across = along_v @ (self.rows - top), along_v @ (self.cols - left)
-        return down.astype(dtype) @ along_u, across.astype(dtype) @ along_u
+        return self._spread(self.rows - top, dtype), self._spread(self.cols - left, dtype)
+
+    def _spread(self, plane: Coordinates, dtype: DTypeLike) -> Coordinates:
+        """What the nodes hold at the centre of every target pixel."""
+        down = self.v.item(-1), self.target.row, self.target.height
+        across = self.u.item(-1), self.target.col, self.target.width
+        if max(plane.shape) > _FEW_NODES:
+            return _along(_along(plane, *down).astype(dtype).T, *across).T
+        along_v, along_u = _weights(len(self.v), *down), _weights(len(self.u), *across)
+        return np.asarray((along_v @ plane).astype(dtype) @ along_u.T.astype(dtype))
 
     @property
     def is_exact(self) -> bool:
@@ -139,6 +146,14 @@ def _nearest(pixels: Pixels, rows: Coordinates, cols: Coordinates) -> Pixels:
     data, valid = (part.reshape(len(part), -1) for part in pixels)
     everything = np.ones((len(data), *at.shape), bool) if valid.all() else np.take(valid, at, axis=1)
     return np.take(data, at, axis=1), everything
+
+
+def _along(plane: Coordinates, length: float, start: int, count: int) -> Coordinates:
+    """Linear interpolation of rows, which are even nodes over [0, length], at `count` pixel centres."""
+    at = (start + np.arange(count) + 0.5) * ((len(plane) - 1) / length)
+    low = np.minimum(at.astype(np.intp), len(plane) - 2)
+    share = (at - low).astype(plane.dtype)[:, None]
+    return np.asarray(plane[low] * (1 - share) + plane[low + 1] * share)
 
 
 @functools.lru_cache(maxsize=64)  # chips of one size have the same

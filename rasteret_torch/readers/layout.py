@@ -18,7 +18,7 @@ from shapely.geometry.base import BaseGeometry
 
 from rasteret_torch.errors import CRSMismatchError, InputError
 from rasteret_torch.geo import Bounds, Grid, project_points, same_crs
-from rasteret_torch.index.areas import project_shape, whole
+from rasteret_torch.index.projected import project_shape, whole
 from rasteret_torch.read.burn import Mask, burn, check_polygon
 from rasteret_torch.readers.longitude import onto_items, onto_place
 from rasteret_torch.readers.request import Request, Rows

@@ -13,7 +13,7 @@ from rasterio.warp import Resampling, reproject
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import Grid
 from rasteret_torch.read.scatter import _flat, interpolate, most_frequent
-from rasteret_torch.read.warp import SourcePlane, _error, pixel_map, place_warped
+from rasteret_torch.read.warp import SourcePlane, _along, _error, _weights, pixel_map, place_warped
 
 WEST, EAST = CRS.from_epsg(32632), CRS.from_epsg(32633)
 SIZE = (900, 900)
@@ -171,6 +171,20 @@ def test_nodes_are_checked_between_them_on_all_sides(down: int, across: int) -> 
     at = np.arange(5.0)
     sides = max(abs(down), abs(across))
     assert _error(down * at[:, None] ** 2 + across * at**2) == max(sides, abs(down + across))
+
+
+def test_what_lies_between_nodes_is_the_same_however_it_is_worked_out() -> None:
+    nodes = np.random.default_rng(0).normal(0, 1000, (17, 5))
+    np.testing.assert_allclose(_along(nodes, 250.5, 30, 200), _weights(17, 250.5, 30, 200) @ nodes, rtol=1e-12)
+    grid = Grid(Affine(200, 0, -10_000_000, 0, -200, 5_785_000), (4, 100_000), CRS.from_epsg(3857))  # half the world
+    plane = SourcePlane(SOURCE, SIZE, WEST)
+    placed = place_warped(grid, plane)
+    assert placed is not None
+    assert len(placed.u) > 10_000  # a matrix over them would take gigabytes
+    top, left, height, width = placed.target
+    exact = pixel_map(grid, plane, *np.meshgrid(left + np.arange(width) + 0.5, top + np.arange(height) + 0.5))
+    assert exact[0].size > 50
+    np.testing.assert_allclose(placed.coordinates(), exact, atol=1 / 100)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,23 @@ def test_lonlat_pixels_go_on_beyond_the_antimeridian(fiji):
     assert across.all()
 
 
+def test_maps_that_end_at_the_antimeridian_have_a_place_across_it_at_both_ends(fiji):
+    """And nothing of what lies between them."""
+    box = {"target_crs": 3857, "res": 200.0}
+    xmin, ymin, xmax, ymax = FIJI
+    (across,) = fiji.get_numpy(FIJI, "B1", **box)
+    (west,) = fiji.get_numpy((xmin, ymin, 180.0, ymax), "B1", **box)
+    (east,) = fiji.get_numpy((-180.0, ymin, xmax, ymax), "B1", **box)
+    np.testing.assert_array_equal(across[:, -west.shape[1] :], west)
+    np.testing.assert_array_equal(across[:, : east.shape[1]], east)
+    assert np.count_nonzero(across) == np.count_nonzero(west) + np.count_nonzero(east) > 0
+    (beyond,) = fiji.get_numpy(shapely.box(-180.01, ymin, -179.99, ymax), "B1", **box)
+    np.testing.assert_array_equal(beyond, across)
+    utm = transform_geom(4326, 32760, shapely.geometry.mapping(shapely.box(179.99, ymin, 180.01, ymax)))
+    (projected,) = fiji.get_numpy(utm, "B1", geometry_crs=32760, **box)
+    assert np.count_nonzero(projected != across) < 4  # its edges are straight elsewhere
+
+
 def test_items_of_places_at_the_antimeridian(fiji):
     (footprint,) = fiji.runtime.bounds()
     here = gpd.GeoSeries([shapely.box(*footprint)], crs=32760)
