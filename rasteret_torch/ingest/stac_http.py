@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from rasteret_torch.errors import (
     RasteretTorchError,
     StoreError,
 )
+from rasteret_torch.ingest.stac_json import parsed
 from rasteret_torch.store.location import parse, redact
 
 _ATTEMPTS = 4
@@ -169,7 +169,7 @@ def _check_bounds(ask: Ask, nbytes: int, until: float) -> None:
 
 def _object(body: bytes, ask: Ask) -> dict[str, Any]:
     try:
-        found = json.loads(body)
+        found = parsed(body)
     except ValueError:
         raise FetchError(f"{ask}: the answer is no JSON (it begins with {body[:40]!r}); check the URL") from None
     if not isinstance(found, dict):
@@ -194,7 +194,7 @@ def _refusal(response: requests.Response, body: bytes, ask: Ask) -> RasteretTorc
 def _said(body: bytes) -> str:
     """What the server says in its own words, in one short line."""
     try:
-        record = json.loads(body)
+        record = parsed(body)
     except ValueError:
         return ""
     words = [record.get(key) for key in ("description", "detail", "message")] if isinstance(record, dict) else []

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 Record = Mapping[str, Any]
+_SURROGATE = b"\\ud"  # how the escapes of all of them begin
+_HALF = re.compile("[\ud800-\udfff]")
 _NO_PIXELS = ("thumbnail", "overview", "visual", "metadata")  # roles of pictures and side files
+
+
+def parsed(body: bytes) -> Any:
+    """A document as Python values, each of which has a place in a table.
+
+    Half a surrogate pair, which JSON may escape but no text can hold, becomes U+FFFD, the sign for no character.
+
+    Raises:
+        ValueError: it is no JSON, or nested without end.
+    """
+    try:
+        found = json.loads(body)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if _SURROGATE not in body.lower():
+        return found
+    return json.loads(_HALF.sub("\ufffd", json.dumps(found, ensure_ascii=False)))
 
 
 def mapping(value: Any) -> Record:

@@ -21,7 +21,7 @@ from rasteret_torch.errors import FetchError, InputError, UntrustedUriError
 from rasteret_torch.geo import Bounds
 from rasteret_torch.index import dates, locate
 from rasteret_torch.ingest.stac_http import Ask, JsonClient
-from rasteret_torch.ingest.stac_json import links, listed, mapping
+from rasteret_torch.ingest.stac_json import links, listed, mapping, parsed
 from rasteret_torch.ingest.stac_search import Search
 from rasteret_torch.store import StorageBackend, fetcher, is_local, pread_head, redact, runtime
 from rasteret_torch.store.location import BUCKET_SCHEMES, HTTP_SCHEMES, local_path, scheme_of
@@ -66,7 +66,7 @@ class Documents:
         else:
             body = runtime.run(fetcher(self.backend).get_head(href, _MAX_NBYTES))[0]
         try:
-            found = json.loads(body)
+            found = parsed(body)
         except ValueError as error:
             raise FetchError(f"{redact(href)} is no JSON; check that it is a STAC document") from error
         if not isinstance(found, dict):

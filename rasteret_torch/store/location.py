@@ -73,11 +73,13 @@ def parse(href: str, *, allow_http: bool = False) -> Location:
         allow_http: also read plain http from hosts other than this machine.
 
     Raises:
-        UntrustedUriError: for another scheme, for plain http to another host, or without host or bucket.
+        UntrustedUriError: for another scheme, for plain http to another host, without host or bucket, or no text.
     """
     scheme = scheme_of(href)
     if scheme not in HTTP_SCHEMES + BUCKET_SCHEMES:
         raise UntrustedUriError(f"{redact(href)} cannot be read: use a path, https://, s3://, gs:// or az://.")
+    if not _is_text(href):
+        raise UntrustedUriError(f"{redact(href)} holds characters that no URL can name: correct it.")
     authority, _, path = href[len(scheme) + 3 :].partition("/")
     query = ""
     if scheme in HTTP_SCHEMES:
@@ -121,6 +123,15 @@ def redact(href: str) -> str:
 def _without_userinfo(scheme: str, authority: str) -> str:
     # abfs://container@account.dfs.core.windows.net: there the part before "@" is a place, not a secret.
     return authority if scheme in ("abfs", "abfss") else authority.rpartition("@")[2]
+
+
+def _is_text(href: str) -> bool:
+    """Whether it can be encoded: halves of surrogate pairs, from broken JSON, cannot."""
+    try:
+        href.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _split_http(href: str) -> tuple[str, str, str]:

@@ -272,6 +272,21 @@ def test_answers_that_are_no_stac(stac_api: StacApi) -> None:
         build(stac_api)
 
 
+def test_half_a_character_and_nests_without_end_stop_no_build(served: StacApi) -> None:
+    half = "\ud800"
+    served.items[0]["properties"] |= {"note": f"a{half}", f"b{half}": 1, "whole": "\U0001f600"}
+    served.items[1]["id"] += half
+    served.items[2]["assets"]["red"]["href"] += half
+    with pytest.warns(UserWarning, match="1 of 10 files"):
+        table = build(served).to_table()
+    assert table["id"].to_pylist()[:2] == ["scene0", "scene1\ufffd"]
+    assert table["status"].to_pylist() == ["ok", "ok", "error", "ok", "ok"]
+    assert [table[name][0].as_py() for name in ("note", "b\ufffd", "whole")] == ["a\ufffd", 1, "\U0001f600"]
+    served.documents["/stac/v1"] = b'{"a":' + b"[" * 10_000
+    with pytest.raises(FetchError, match="no JSON"):
+        build(served)
+
+
 def test_keys_go_to_the_api_only(served: StacApi) -> None:
     with StacApi(items=served.items) as other:
         link = {"rel": "search", "href": f"{other.url}/search", "method": "POST"}

@@ -53,7 +53,9 @@ def test_plain_http_only_from_this_machine() -> None:
     assert parse("http://example.org/a", allow_http=True).host == "example.org"
 
 
-@pytest.mark.parametrize("href", ["/vsicurl/https://h/a", "data:text/plain,a", "https://", "https://h:x/a", "s3:///k"])
+@pytest.mark.parametrize(
+    "href", ["/vsicurl/https://h/a", "data:text/plain,a", "https://", "https://h:x/a", "s3:///k", "s3://b/\ud800"]
+)
 def test_refused(href: str) -> None:
     with pytest.raises(UntrustedUriError):
         parse(href)
