@@ -53,7 +53,7 @@ class ChipPixels(NamedTuple):
 
 
 _PASTES = 16  # tiles that are there already, a thread task
-_TASK_NBYTES = 128 * 1024  # smaller tiles share a thread task, whose hand-over costs more than they do
+_TASK_NBYTES = 128 * 1024  # smaller tiles, or chips, share a thread task, whose hand-over costs more than they do
 Failures = dict[int, RasteretTorchError]  # by the number of the chip in its batch
 
 
@@ -169,8 +169,9 @@ class Pipeline:
                     raise job.error
                 errors.setdefault(job.canvas.plan, job.error)
                 self.stats.bad_layers += 1
-            share = max(1, len(per_canvas) // (4 * self._lane.count))
-            await asyncio.gather(*(self._lane.finish(_merge, part) for part in itertools.batched(per_canvas, share)))
+            share = max(_TASK_NBYTES, sum(map(_nbytes_filled, per_canvas)) // (4 * self._lane.count))
+            parts = bundles(per_canvas, _nbytes_filled, share)
+            await asyncio.gather(*(self._lane.finish(_merge, part) for part in parts))
         unread.clear()
 
     async def _gather(self, needs: dict[TileKey, TileNeed]) -> None:
@@ -363,6 +364,10 @@ def _nbytes(need: TileNeed) -> int:
 
 def _nbytes_fetched(fetched: Fetched) -> int:
     return len(fetched[1])
+
+
+def _nbytes_filled(jobs: list[LayerJob]) -> int:
+    return jobs[0].canvas.data.nbytes if jobs else 0
 
 
 def _merge(canvases: Iterable[list[LayerJob]]) -> None:
