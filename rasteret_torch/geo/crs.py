@@ -30,15 +30,20 @@ def parse_crs(value: Any) -> CRS:
         return value
     if not isinstance(value, (str, int)) and hasattr(value, "to_wkt"):
         value = value.to_wkt()
-    return _parse(value) if isinstance(value, Hashable) else _parse.__wrapped__(value)  # PROJJSON may be a mapping
+    known = _known if isinstance(value, Hashable) else _known.__wrapped__  # PROJJSON may be a mapping
+    crs = known(value)
+    if crs is None:
+        raise InputError(f"{str(value)[:80]!r} is not a CRS that PROJ knows; pass an EPSG code or WKT")
+    return crs
 
 
 @functools.lru_cache(maxsize=512)
-def _parse(value: Any) -> CRS:
+def _known(value: Any) -> CRS | None:
+    """None for what is no CRS, remembered too: PROJ goes through all its names for it, which takes most of a second."""
     try:
         return CRS.from_user_input(value)
-    except pyproj.exceptions.CRSError as error:
-        raise InputError(f"{str(value)[:80]!r} is not a CRS that PROJ knows; pass an EPSG code or WKT") from error
+    except (pyproj.exceptions.CRSError, UnicodeEncodeError):
+        return None
 
 
 def _remembered[**P, T](function: Callable[P, T]) -> Callable[P, T]:
@@ -65,17 +70,10 @@ def crs_label(crs: CRS) -> str:
     own = crs.to_json_dict().get("id", {})
     label = f"{own.get('authority')}:{own.get('code')}"
     # Only the registry of EPSG is searched: all of them, for a CRS without a code, can take many seconds.
-    if own and _is_registered(label, crs):
+    if own and _known(label) == crs:
         return label
     code = epsg_of(crs)
     return crs.to_wkt() if code is None else f"EPSG:{code}"
-
-
-def _is_registered(label: str, crs: CRS) -> bool:
-    try:
-        return _parse(label) == crs
-    except InputError:
-        return False
 
 
 @functools.lru_cache(maxsize=512)

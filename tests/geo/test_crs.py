@@ -1,6 +1,7 @@
 """CRSs: one label each, alike where they place alike, and bounds from one into another."""
 
 import re
+import time
 
 import numpy as np
 import pytest
@@ -41,9 +42,18 @@ def test_crss_of_other_libraries_and_nonsense():
     with pytest.raises(InputError, match="999999"):
         parse_crs("EPSG:999999")
     assert parse_crs(parse_crs(32632).to_json_dict()) == parse_crs(32632)
-    for nothing in ([], {}, set(), ""):
+    for nothing in ([], {}, set(), "", "\ud800"):
         with pytest.raises(InputError, match="is not a CRS"):
             parse_crs(nothing)
+
+
+def test_words_that_are_no_crs_are_looked_up_once():
+    """PROJ compares them with all its names: an index of a thousand items would keep it busy for minutes."""
+    started = time.process_time()
+    for _ in range(1000):
+        with pytest.raises(InputError, match="'a local grid'"):
+            parse_crs("a local grid")
+    assert time.process_time() - started < 20
 
 
 def test_the_order_of_axes_and_heights_make_no_difference_on_the_ground():
