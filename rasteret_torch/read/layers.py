@@ -17,7 +17,7 @@ from rasteret_torch.errors import RasteretTorchError
 from rasteret_torch.geo import Window
 from rasteret_torch.read.plan import ChipPlan, LayerPlan
 from rasteret_torch.read.tiles import Paste, TileRef
-from rasteret_torch.read.validity import fill_value, is_nodata
+from rasteret_torch.read.validity import fill_value, is_nodata, set_apart
 from rasteret_torch.tiff import Tile
 
 _TOGETHER_NBYTES = 2**24  # layers are resampled together up to this size: copies of larger ones cost too much
@@ -188,6 +188,8 @@ class LayerJob:
     def merge(self, data: NDArray[Any], counted: NDArray[np.bool_]) -> None:
         """Puts pixels of the target's window onto the canvas, under what is already valid there."""
         canvas = self.canvas
+        if self.plan.resampling not in ("nearest", "mode") and not self.plan.placement.is_copy:
+            set_apart(data, counted, self.plan.header.nodata)
         if self.plan.scaling is not None:
             data = scaled(data, self.plan.scaling, canvas.data.dtype)
         rows, cols = self.plan.placement.target.slices()

@@ -24,7 +24,8 @@ def resample(pixels: Pixels, origin: tuple[int, int], axes: tuple[Axis, Axis], r
         resampling: kernel. Invalid source pixels get no weight; a target pixel is valid when any weight is left.
 
     Returns:
-        data and valid, (band, rows.count, cols.count), dtype kept; integers are rounded half up and clipped.
+        data and valid, (band, rows.count, cols.count), dtype kept; integers are rounded, halves away from zero, and
+        clipped.
     """
     rows, cols = axes
     data, valid = pixels
@@ -37,7 +38,7 @@ def resample(pixels: Pixels, origin: tuple[int, int], axes: tuple[Axis, Axis], r
     keep = np.float64 if data.dtype.itemsize > 4 or data.dtype in (np.int32, np.uint32) else np.float32
     values, counted = _along(data, valid, cols, origin[1], resampling, axis=2)
     values, counted = _along(values.astype(keep), counted, rows, origin[0], resampling, axis=1)
-    return cast_rounded(values.astype(keep), data.dtype), counted
+    return _rounded_as_read(values.astype(keep), data.dtype), counted
 
 
 def _along(
@@ -78,11 +79,18 @@ def _joint_average(pixels: Pixels, origin: tuple[int, int], axes: tuple[Axis, Ax
         every = np.ones(passes[0].shape, bool)
     total, mass = passes
     counted = mass > AREA_EPSILON
-    return cast_rounded(np.divide(total, mass, out=np.zeros_like(total), where=counted), data.dtype), counted
+    return _rounded_as_read(np.divide(total, mass, out=np.zeros_like(total), where=counted), data.dtype), counted
+
+
+def _rounded_as_read(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """As `cast_rounded`, but halves of negative numbers go down: GDAL's raster reads round so, its warps do not."""
+    if dtype.kind == "i":
+        values = np.copysign(np.floor(np.abs(values) + 0.5), values)
+    return cast_rounded(values, dtype)
 
 
 def cast_rounded(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Back to the dtype of the file: integers rounded half up (as GDAL rounds) and clipped to its range."""
+    """Back to the dtype of the file: integers rounded half up (as GDAL's warps do) and clipped to its range."""
     if dtype.kind == "f":
         return values.astype(dtype, copy=False)
     limits = np.iinfo(dtype)

@@ -80,6 +80,26 @@ def _like(value: np.floating[Any]) -> tuple[np.floating[Any], np.floating[Any]]:
     return min(least, most), max(least, most)
 
 
+def set_apart(data: NDArray[Any], valid: NDArray[np.bool_], nodata: float | int | None) -> None:
+    """Moves valid pixels that interpolation made equal to nodata on to the next number, in place, as GDAL does.
+
+    What holds nodata is then not known, also for those who see the pixels without their validity.
+
+    Args:
+        data: interpolated pixels.
+        valid: which of them count, in the same shape.
+        nodata: of their file.
+    """
+    value, equal = nodata_in(data.dtype, nodata), is_nodata(data, nodata)
+    if value is None or equal is None or not np.logical_and(equal, valid, out=equal).any():
+        return
+    if data.dtype.kind == "f":
+        data[equal] = np.nextafter(_like(value)[1], np.inf, dtype=data.dtype)
+    else:
+        is_last = value == np.iinfo(data.dtype).max
+        data[equal] = value - 1 if is_last else value + 1
+
+
 def alpha_sample(header: TiffHeader, level: int) -> int | None:
     """The sample (0-based) whose opacity decides validity, or None.
 

@@ -10,6 +10,8 @@ import rasterio.shutil
 from rasterio.enums import Resampling
 from tiffs import write_tiff
 
+from rasteret_torch.read.validity import is_nodata
+
 RNG = np.random.default_rng(7)
 
 
@@ -85,6 +87,43 @@ def test_bilinear_is_exact_for_integers_and_within_rounding_for_floats(tmp_path,
             np.testing.assert_allclose(data, expected, rtol=3e-7, atol=1e-6)
         else:
             assert_rounds_alike(data, expected)
+
+
+@pytest.mark.parametrize("kernel", ["bilinear", "average", "cubic"])
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32"])
+def test_halves_of_negative_numbers_are_rounded_alike(tmp_path, read_chip, dtype, kernel):
+    path = write_tiff(tmp_path / "a.tif", RNG.integers(-8, 8, (1, 64, 64)).astype(dtype))
+    for bounds, res in [
+        ((1000.0, 4400.0, 1600.0, 5000.0), (20.0, 20.0)),
+        ((1005.0, 4595.0, 1405.0, 4995.0), (10.0,) * 2),
+    ]:
+        data, _ = read_chip([path], bounds, res, kernel, (0,))
+        expected = merged([path], bounds, res, kernel)
+        assert (expected < 0).any()
+        assert_rounds_alike(data, expected)
+
+
+@pytest.mark.parametrize("kernel", ["bilinear", "average"])
+@pytest.mark.parametrize(("dtype", "nodata"), [("uint8", 7), ("uint8", 255), ("int16", -3), ("int32", 0)])
+def test_valid_pixels_do_not_become_nodata_by_interpolation(tmp_path, read_chip, dtype, nodata, kernel):
+    data = RNG.integers(max(nodata - 2, -5), min(nodata + 2, 255) + 1, (2, 150, 170)).astype(dtype)
+    path = write_tiff(tmp_path / "a.tif", data, nodata=nodata)
+    for bounds, res in queries(20):
+        found, valid = read_chip([path], bounds, res, kernel, (0, 1))
+        np.testing.assert_array_equal(valid, found != nodata)
+        if kernel == "bilinear" or dtype == "uint8":  # GDAL's means of other integers do become nodata
+            assert_rounds_alike(found, merged([path], bounds, res, kernel))
+
+
+@pytest.mark.parametrize("nodata", [0.0, 0.5, -9999.0])
+def test_valid_floats_do_not_become_nodata_by_interpolation(tmp_path, read_chip, nodata):
+    beside = (nodata + np.array([-1.0, 1.0])).astype("float32")
+    path = write_tiff(tmp_path / "a.tif", np.tile(beside, (1, 64, 32)), nodata=nodata)
+    bounds = (1005.0, 4600.0, 1305.0, 4900.0)  # half a pixel aside, where the mean of two neighbours is nodata
+    found, valid = read_chip([path], bounds, (10.0, 10.0), "bilinear", (0,))
+    np.testing.assert_allclose(found, merged([path], bounds, (10.0, 10.0), "bilinear"), rtol=1e-6, atol=1e-30)
+    assert valid.all()
+    assert not is_nodata(found, nodata).any()
 
 
 @pytest.mark.parametrize("kernel", ["nearest", "bilinear"])
