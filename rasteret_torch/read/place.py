@@ -14,6 +14,8 @@ from rasteret_torch.read.placement import Aligned, Placement
 from rasteret_torch.read.warp import SourcePlane, pixel_map, place_warped
 from rasteret_torch.tiff.model import Layout, TiffHeader
 
+TURN_DEG = 360.0
+
 
 def ground(header: TiffHeader) -> object:
     """What decides a placement: files with equal values lie on the same pixels."""
@@ -46,7 +48,7 @@ def place(grid: Grid, source: Source, level: LevelChoice) -> tuple[int, Placemen
         chosen = choose_level(header, _shrink_aligned(grid, whole), level)
         transform = header.level_transform(chosen)
         assert transform is not None
-        aligned = _align(grid, transform, header.levels[chosen])
+        aligned = _align(grid, _turned(transform, whole, grid), header.levels[chosen])
         return None if aligned is None else (chosen, aligned)
     shrink = _shrink_warped(grid, SourcePlane(header.transform, whole.shape, crs))
     chosen = choose_level(header, shrink, level)
@@ -54,6 +56,15 @@ def place(grid: Grid, source: Source, level: LevelChoice) -> tuple[int, Placemen
     assert transform is not None
     warped = place_warped(grid, SourcePlane(transform, (layout.height, layout.width), crs))
     return None if warped is None else (chosen, warped)
+
+
+def _turned(transform: Affine, whole: Grid, grid: Grid) -> Affine:
+    """In lon/lat, the transform after the whole turns that bring the middle of the file nearest to that of the grid."""
+    if whole.crs is None or not whole.crs.is_geographic:
+        return transform
+    middles = [(one.bounds[0] + one.bounds[2]) / 2 for one in (grid, whole)]
+    turns = round((middles[0] - middles[1]) / TURN_DEG)
+    return Affine.translation(turns * TURN_DEG, 0.0) @ transform if turns else transform
 
 
 def _align(grid: Grid, transform: Affine, layout: Layout) -> Aligned | None:

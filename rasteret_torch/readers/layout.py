@@ -233,10 +233,8 @@ def _windows(request: Request, rows: Rows, grid: Grid, crs: CRS | None) -> NDArr
     """[N, 4] (first row, stop row, first col, stop col) of the pixels whose centre an item's box holds, on the grid."""
     runtime = request.collection.runtime
     boxes = runtime.bounds(crs, request.bands)[rows]
-    if crs is not None and crs.is_geographic:  # items in lon/lat themselves are where they say
-        own = [number for number, one in enumerate(runtime.crs_list) if same_crs(one, crs)]
-        warped = ~np.isin(runtime.grids(request.bands[0])[2][rows], own)
-        boxes[warped] = onto_place(boxes[warped], grid.bounds[0], grid.bounds[2])
+    if grid.crs is not None and grid.crs.is_geographic:
+        boxes = onto_place(boxes, grid.bounds[0], grid.bounds[2])
     inverse = ~grid.transform
     x, y = boxes[:, [0, 0, 2, 2]], boxes[:, [1, 3, 1, 3]]
     cols, lines = inverse.a * x + inverse.b * y + inverse.c, inverse.d * x + inverse.e * y + inverse.f

@@ -121,6 +121,28 @@ def test_longitudes_meet_however_a_grid_counts_them(tmp_path, west):
     np.testing.assert_array_equal(across, pixels[16:32, first : first + 16])
 
 
+def test_items_that_count_longitudes_differently_lie_on_one_place(tmp_path):
+    """From -180, from 0 and from 170: each is read where the place is, none is passed over."""
+    paths = []
+    for number, (west, width) in enumerate(((-180.0, 360), (0.0, 360), (170.0, 20))):
+        place = Affine(0.5, 0.0, west, 0.0, -0.5, 5.0)
+        path = tmp_path / f"scene_2020010{number + 1}.tif"
+        paths.append(
+            write_tiff(path, shape=(20, 2 * width), crs="EPSG:4326", transform=place, dtype="uint16", seed=number)
+        )
+    scenes = rt.build_from_files(tmp_path, filename_regex=DATED, progress=False)
+    for xmin in (-178.0, 182.0):
+        series, ids = scenes.get_numpy((xmin, -1.0, xmin + 3.0, 1.0), "B1", return_ids=True)
+        assert ids.column("record_id").to_pylist() == [path.stem for path in paths]
+        for pixels, path in zip(series, paths, strict=True):
+            with rasterio.open(path) as file:
+                first = round((182.0 - file.bounds.left) % 360 * 2)
+                np.testing.assert_array_equal(pixels, file.read(1)[8:12, first : first + 6])
+        window = scenes.read_window(scenes.runtime.ids, (xmin, -1.0, xmin + 3.0, 1.0), 0.5, "B1", group_by="item")
+        np.testing.assert_array_equal(window.data[:, 0], series)
+        assert window.valid.all()
+
+
 def test_remote_items_read_the_same(range_server):
     path = write_tiff(range_server.folder / "scene_20200101.tif", shape=(100, 120))
     remote = rt.build_from_files([range_server.url("scene_20200101.tif")], filename_regex=DATED, progress=False)
