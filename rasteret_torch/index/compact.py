@@ -217,6 +217,7 @@ def _compact(children: dict[str, pa.Array]) -> None:
     exact, gaps = _even(offsets, counts, lengths)
     firsts = np.cumsum(lengths) - lengths
     values = offsets.flatten().to_numpy()
+    exact[exact] = values[firsts[exact]] >= 0  # an offset of 2**63 or more, as damaged files have, stays in its list
     starts = np.zeros(len(lengths), np.int64)
     starts[exact] = values[firsts[exact]]
     kept = pc.if_else(pa.array(exact), pa.scalar(None, offsets.type), offsets)

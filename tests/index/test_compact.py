@@ -53,6 +53,14 @@ def test_there_and_back(rows: list[dict[str, object] | None], skipped: int) -> N
     assert compact.expanded(array).to_pylist() == array.to_pylist()
 
 
+def test_offsets_beyond_any_file_are_kept_as_they_are() -> None:
+    rows = [{"tile_offsets": [-(2**63)], "tile_byte_counts": [9]}, {"tile_offsets": [7], "tile_byte_counts": [9]}]
+    short = compact.compacted(pa.array(rows, HEADER))
+    assert short.field("tile_start").to_pylist() == [None, 7]
+    assert short.field("tile_offsets").to_pylist() == [[-(2**63)], None]
+    assert compact.expanded(short).field("tile_offsets").to_pylist() == [[-(2**63)], [7]]
+
+
 def test_even_tiles_need_no_offsets() -> None:
     counts = [100, 200, 50]
     rows = [
