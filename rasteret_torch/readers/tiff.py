@@ -61,7 +61,7 @@ def read_tiff(
     layout = header.levels[level]
     area = Window(0, 0, layout.height, layout.width) if window is None else Window.of(window)
     plan = plan_window(path, header, area, level=level, samples=_samples(path, header, bands))
-    if window is None and read.on_error == "raise":
+    if window is None and bands is None and read.on_error == "raise":
         _check_ends(path, layout, header.file_size)
     check_fits(math.prod(plan.shape) * (plan.dtype.itemsize + 1), f"{plan.shape} pixels (1, band, row, col) of {path}")
     data, valid = pipeline(read, backend).read([plan])[0]
