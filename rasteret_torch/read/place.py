@@ -105,17 +105,15 @@ def choose_level(header: TiffHeader, shrink: tuple[float, float], level: LevelCh
         header: of the file.
         shrink: full-resolution pixels per target pixel, along x and y.
         level: "auto" takes the coarsest level that is still at least as fine as the target; a number forces that level
-            (the coarsest there is, if the file has fewer).
+            (the coarsest up to it, if the file does not have it).
     """
+    sizes, usable = header.sizes, list(range(len(header.sizes)))
+    if header.masks[0] is not None:  # an overview without a mask of its own would call hidden pixels valid
+        usable = [number for number, mask in enumerate(header.masks) if mask is not None]
     if level != "auto":
-        return min(level, len(header.levels) - 1)
-    chosen, sizes = 0, header.sizes
-    for number, (height, width) in enumerate(sizes[1:], start=1):
-        if header.masks[0] is not None and header.masks[number] is None:
-            continue  # an overview without its mask would call hidden pixels valid
-        if _suits(sizes[0][1], width, shrink[0]) and _suits(sizes[0][0], height, shrink[1]):
-            chosen = number
-    return chosen
+        return max(number for number in usable if number <= level)
+    (rows, cols), across, down = sizes[0], *shrink
+    return max(n for n in usable if n == 0 or (_suits(cols, sizes[n][1], across) and _suits(rows, sizes[n][0], down)))
 
 
 def _suits(full: int, reduced: int, shrink: float) -> bool:

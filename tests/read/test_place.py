@@ -30,6 +30,14 @@ def test_the_coarsest_level_is_read_that_is_fine_enough_along_both_sides(header,
     assert [choose_level(header, shrink, forced) for forced in (0, 1, 2, 9)] == [0, 1, 2, 2]
 
 
+def test_overviews_without_the_mask_that_their_image_has_are_never_read(header):
+    mask = header.image
+    partly = dataclasses.replace(header, masks=(mask, None, mask))
+    assert [choose_level(partly, (9, 9), forced) for forced in ("auto", 0, 1, 2, 9)] == [2, 0, 0, 2, 2]
+    without = dataclasses.replace(header, masks=(mask, None, None))
+    assert [choose_level(without, (9, 9), forced) for forced in ("auto", 1, 9)] == [0, 0, 0]
+
+
 def test_grids_and_files_both_have_a_crs_or_neither(tmp_path):
     placed = source_of(write_tiff(tmp_path / "a.tif", np.ones((1, 8, 8), np.uint8)))
     header = placed.header
