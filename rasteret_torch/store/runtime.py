@@ -27,7 +27,7 @@ _new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
 with contextlib.suppress(ImportError):  # on Windows
     import uvloop
 
-    _new_loop = uvloop.new_event_loop  # which threads wake for a third of the cost
+    _new_loop = uvloop.new_event_loop  # which threads wake for little more than half the cost
 
 _EXIT_PATIENCE_S = 10.0  # on a loaded machine; the loop usually stops within milliseconds
 # After an answer a thread of the network library comes back for the interpreter's lock once more, to let go of what it
