@@ -23,11 +23,11 @@ def parsed(body: bytes) -> Any:
     """
     try:
         found = json.loads(body)
+        if _SURROGATE not in body.lower():
+            return found
+        return json.loads(_HALF.sub("\ufffd", json.dumps(found, ensure_ascii=False)))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    if _SURROGATE not in body.lower():
-        return found
-    return json.loads(_HALF.sub("\ufffd", json.dumps(found, ensure_ascii=False)))
 
 
 def mapping(value: Any) -> Record:

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from rasteret_torch.errors import InputError
+from rasteret_torch.read.place import TURN_DEG
 
 Floats = NDArray[np.float64]
-TURN_DEG = 360.0
 
 
 def onto_grids(lon: Floats, transforms: Floats, shapes: NDArray[np.int64]) -> Floats:
