@@ -85,7 +85,7 @@ def as_areas(value: Any, *, crs: Any = None, column: str | None = None) -> Areas
     bad = np.flatnonzero(shapely.is_missing(shapes) | shapely.is_empty(shapes))
     if len(bad):
         raise InputError(f"geometries {bad[:5].tolist()} are null or empty; drop them")
-    if not np.isfinite(shapely.total_bounds(shapes)).all():
+    if not np.isfinite(shapely.bounds(shapes)).all():
         raise InputError("the geometries have coordinates that are not finite; drop them")
     columns = parsed.columns if parsed.columns is not None and parsed.columns.num_columns else None
     return Areas(shapes, resolve_crs(parsed.crs, crs, assume_lonlat=parsed.assume_lonlat), columns)

@@ -30,9 +30,11 @@ class BoxIndex:
             plain, owners = np.vstack([plain, west]), np.concatenate([rows, rows[crossing]])
         known = ~np.isnan(plain).any(axis=1)
         plain, owners = plain[known], owners[known]
-        order = space_order(plain)
-        self._owners = owners[order]
-        self._levels = _levels(plain[order])
+        if len(plain) > _TOP:
+            order = space_order(plain)
+            plain, owners = plain[order], owners[order]
+        self._owners = owners
+        self._levels = _levels(plain)
 
     def touching(self, bounds: Bounds) -> NDArray[np.int64]:
         """Row numbers of boxes that touch `bounds`, ascending."""

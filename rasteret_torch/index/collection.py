@@ -76,7 +76,7 @@ class Collection(Endings):
     @functools.cached_property
     def bands(self) -> list[str]:
         """Band names, in the order of `assets`."""
-        return list(s.bands_of(self._view.root.schema))
+        return list(self._view.root.bands)
 
     @functools.cached_property
     def runtime(self) -> RuntimeIndex:

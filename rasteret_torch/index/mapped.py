@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import multiprocessing.util
 import os
@@ -141,6 +142,11 @@ class Root:
         """Of all rows, where a manifest told it and no column that it covers was replaced; else ""."""
         added = {name for layer in self._layers[1:] for name in layer.schema.names}
         return "" if self._origin is None or added & HASHED_COLUMNS else self._origin[1]
+
+    @functools.cached_property
+    def bands(self) -> tuple[str, ...]:
+        """See `schema.bands_of`."""
+        return s.bands_of(self.schema)
 
     @property
     def light_names(self) -> list[str]:

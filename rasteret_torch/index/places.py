@@ -67,6 +67,9 @@ def numbered(per_band: Mapping[str, pa.ChunkedArray]) -> tuple[list[CRS], dict[s
     ids = {}
     for band, labels in per_band.items():
         distinct = pc.unique(labels).drop_null()
+        if len(distinct) == 1 and not labels.null_count:
+            ids[band] = np.full(len(labels), _position(found, parse_crs(distinct[0].as_py())), np.int32)
+            continue
         positions = np.array([_position(found, parse_crs(label)) for label in distinct.to_pylist()] + [-1], np.int32)
         places = pc.fill_null(pc.index_in(labels, distinct), len(distinct)).to_numpy()
         ids[band] = positions[places]

@@ -24,6 +24,7 @@ from rasteret_torch.index.areas import lonlat_shapes
 from rasteret_torch.index.boxes import BoxIndex
 
 Mask = NDArray[np.bool_]
+_MICROS = pa.timestamp("us", tz="UTC")
 _ROW = "__row_of_the_collection"
 
 
@@ -91,18 +92,29 @@ def rows_where(table: pa.Table, expression: pc.Expression) -> NDArray[np.int64]:
 
 def time_columns(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(start, end) of each row, UTC microseconds, closed; the whole time axis for rows without a date."""
-    moment = _micros(table, "datetime")
-    start, end = _micros(table, "start_datetime"), _micros(table, "end_datetime")
-    start, end = pc.coalesce(start, moment, end), pc.coalesce(end, moment, start)
-    first = pc.fill_null(start, dates.TIME_MIN_US).to_numpy()
-    last = pc.fill_null(end, dates.TIME_MAX_US).to_numpy()
+    moment, start, end = (_micros(table, name) for name in ("datetime", "start_datetime", "end_datetime"))
+    first = _first_known((start, moment, end), dates.TIME_MIN_US, table.num_rows)
+    last = _first_known((end, moment, start), dates.TIME_MAX_US, table.num_rows)
     return first, np.maximum(first, last)
 
 
-def _micros(table: pa.Table, name: str) -> pa.ChunkedArray:
-    if name not in table.column_names:
-        return pa.chunked_array([pa.nulls(table.num_rows, pa.int64())])
-    return table.column(name).cast(pa.timestamp("us", tz="UTC"), safe=False).cast(pa.int64())
+def _micros(table: pa.Table, name: str) -> pa.ChunkedArray | None:
+    """A time column as numbers; None where it says nothing."""
+    column = table.column(name) if name in table.column_names else None
+    if column is None or column.null_count == len(column):
+        return None
+    if column.type != _MICROS:
+        column = column.cast(_MICROS, safe=False)
+    return column.cast(pa.int64())
+
+
+def _first_known(columns: Iterable[pa.ChunkedArray | None], fill: int, count: int) -> NDArray[np.int64]:
+    stated = [column for column in columns if column is not None]
+    if not stated:
+        return np.full(count, fill)
+    known = pc.fill_null(pc.coalesce(*stated), fill) if stated[0].null_count else stated[0]
+    values: NDArray[np.int64] = known.to_numpy()
+    return values
 
 
 def bbox_columns(table: pa.Table) -> NDArray[np.float64]:

@@ -23,7 +23,7 @@ from rasteret_torch.errors import (
     NotGeoreferencedError,
     RasteretTorchError,
 )
-from rasteret_torch.geo import Bounds, Grid, parse_crs
+from rasteret_torch.geo import Bounds, Grid, parse_crs, same_crs
 from rasteret_torch.geo.crs import wkt_of
 from rasteret_torch.index import boxes, contents, dates, mapped, places, query
 from rasteret_torch.index import schema as s
@@ -60,7 +60,7 @@ class RuntimeIndex:
         self._view = view
         self._root = root = view.root
         self.count = len(view)
-        self.bands = s.bands_of(root.schema)
+        self.bands = root.bands
         self._headers = {
             field.name.removesuffix(s.HEADER_SUFFIX): root.headers(field.name)
             for field in root.schema
@@ -281,10 +281,17 @@ class RuntimeIndex:
         key = "" if target is None else wkt_of(target), names
         if key not in self._known_bounds:
             grids = [self.grids(name) for name in names]
-            bounds = places.bounds_of_grids(grids, self.crs_list, target, self.count)
-            bounds.flags.writeable = False
+            if target is not None and self._all_lie_in(target, grids):
+                bounds = self.bounds(None, names)
+            else:
+                bounds = places.bounds_of_grids(grids, self.crs_list, target, self.count)
+                bounds.flags.writeable = False
             self._known_bounds[key] = bounds
         return self._known_bounds[key]
+
+    def _all_lie_in(self, crs: CRS, grids: Sequence[places.Grids]) -> bool:
+        """Whether that is the CRS of them all."""
+        return bool(all((ids == 0).all() for *_, ids in grids) and self.count and same_crs(self.crs_list[0], crs))
 
     def res(self, band: str) -> tuple[float, float]:
         """Pixel size (x, y) of the first row that has the band, in units of its CRS.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from rasteret_torch.errors import IndexCorruptError, RasteretTorchError
 from rasteret_torch.index import compact
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.alike import VARYING, AlikeHeaders
-from rasteret_torch.index.arrow import children_of, struct_of
+from rasteret_torch.index.arrow import children_of
 from rasteret_torch.index.headers import Table, header_of
 from rasteret_torch.tiff.limits import check_header
 
@@ -42,14 +43,18 @@ class TableColumn:
 
 
 class RecordColumn:
-    """A struct array whose tile tables stay arrays; one entry is a record of the rest and its two tables.
+    """Structs whose tile tables stay arrays; one entry is a record of the rest and its two tables.
 
     Fields that are null, or the same, in all entries are kept once, and numbers are taken from arrays: the files of a
     collection are much alike, and turning a struct of forty fields into Python values would be most of the cost of a
     lookup.
+
+    Args:
+        children: the fields by name; taken apart.
+        structs: that they are the fields of.
     """
 
-    def __init__(self, structs: pa.StructArray) -> None:
+    def __init__(self, children: dict[str, pa.Array], structs: pa.StructArray) -> None:
         self._valid = pc.is_valid(structs).to_numpy(zero_copy_only=False)
         self._same: dict[str, Any] = {}
         self._numbers: dict[str, NDArray[Any]] = {}
@@ -58,7 +63,6 @@ class RecordColumn:
         self._short: list[NDArray[np.int64]] = []
         if structs.null_count == len(structs):
             return
-        children = children_of(structs)
         self._tables = [TableColumn(children.pop(name)) for name in s.TILE_TABLES]
         short = [children.pop(name) for name in (compact.START, compact.GAP) if name in children]
         self._short = [pc.fill_null(column, -1).to_numpy() for column in short]
@@ -155,7 +159,8 @@ class LevelColumn:
     def __init__(self, lists: pa.Array) -> None:
         ends = lists.offsets.to_numpy()
         self._ends = ends - ends[0]
-        self._records = RecordColumn(lists.values.slice(ends[0], ends[-1] - ends[0]))  # bands may share one array
+        structs = lists.values.slice(ends[0], ends[-1] - ends[0])  # bands may share one array
+        self._records = RecordColumn(children_of(structs), structs)
 
     def is_alike(self, counts: Sequence[int]) -> bool:
         """Whether all rows have the same layouts, with tile tables as long as `counts` says of each."""
@@ -183,7 +188,7 @@ class HeaderChunk:
         self._levels: dict[str, LevelColumn] = {
             name: LevelColumn(children.pop(name)) for name in ("overviews", "masks") if name in children
         }
-        self._own = RecordColumn(struct_of(children, structs))
+        self._own = RecordColumn(children, structs)
 
     def record(self, row: int) -> dict[str, Any] | None:
         """The fields of one row's header without its tile tables; None where there is none."""
@@ -291,6 +296,7 @@ class HeaderColumn:
 
     def __init__(self, source: HeaderSource) -> None:
         self._source = source
+        self._starts: list[int] = source.starts.tolist()
         self._chunks: dict[int, HeaderChunk] = {}
         self.field = source.field
 
@@ -299,8 +305,8 @@ class HeaderColumn:
 
     def at(self, row: int) -> tuple[HeaderChunk, int]:
         """The chunk that holds a row, and the row's number in it."""
-        place = int(np.searchsorted(self._source.starts, row, side="right")) - 1
-        return self._chunk(place), row - int(self._source.starts[place])
+        place = bisect.bisect_right(self._starts, row) - 1
+        return self._chunk(place), row - self._starts[place]
 
     def _chunk(self, number: int) -> HeaderChunk:
         chunk = self._chunks.get(number)

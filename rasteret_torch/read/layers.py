@@ -44,14 +44,17 @@ class StepCanvas:
         Most chips need one item of the many that overlap them; reading the rest first and throwing it away is what
         makes mosaics slow.
         """
-        direct = self.taken == 0 and self._fills_alone(self.items[0].layers)
-        if self.taken == 0 and not direct:
+        if self.taken == 0:
+            first = self.items[0].layers
+            if self._fills_alone(first):
+                self.taken = 1
+                return [LayerJob(layer, self, direct=True) for layer in first]
             self.clear()
         missing = np.ones(self.valid.shape[1:], bool) if self.taken == 0 else ~self.valid.all(axis=0)
         jobs: list[LayerJob] = []
         while self.taken < len(self.items):
             for layer in self.items[self.taken].layers:
-                jobs.append(LayerJob(layer, self, direct=direct and self.taken == 0))
+                jobs.append(LayerJob(layer, self, direct=False))
                 missing[layer.placement.target.slices()] = False
             self.taken += 1
             if not missing.any():

@@ -18,6 +18,10 @@ class TileBytes(NamedTuple):
 
 def requests_for(tiles: Sequence[TileBytes], policy: FetchPolicy) -> list[Request]:
     """The requests that bring tiles of one object: neighbours together, each ending where its last rows likely do."""
+    if len(tiles) == 1:  # of most requests for chips
+        (tile,) = tiles
+        nbytes = min(tile.nbytes, tile.likely_nbytes)
+        return [Request(tile.offset, nbytes, (Part(0, 0, nbytes),))]
     whole = coalesce([(tile.offset, tile.nbytes) for tile in tiles], policy)
     return [_trimmed(request, tiles) for request in whole]
 

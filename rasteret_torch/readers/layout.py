@@ -24,7 +24,6 @@ from rasteret_torch.readers.longitude import onto_items, onto_place
 from rasteret_torch.readers.request import Request, Rows
 
 MAX_AREA_PX = 2**30
-_FEW = 8  # windows that are looked at before equal ones are found
 SAME_PIXEL = 1e-6  # pixels; decimal coordinates are not exact in binary
 # An area whose outline was projected may stick out of a pixel by this much without taking the next one along: its
 # corners come back from lon/lat with an error, and so do footprints, whose edges are only straight between points.
@@ -247,8 +246,6 @@ def _windows(request: Request, rows: Rows, grid: Grid, crs: CRS | None) -> NDArr
 
 def _has_pixels(mask: Mask, windows: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which windows hold a pixel of the mask; equal windows, as of a tile through time, are looked at once."""
-    if len(windows) < _FEW:
-        return np.array([mask[top:bottom, left:right].any() for top, bottom, left, right in windows.tolist()], bool)
-    distinct, back = np.unique(windows, axis=0, return_inverse=True)
-    held = np.array([mask[top:bottom, left:right].any() for top, bottom, left, right in distinct], bool)
-    return held[back.ravel()]
+    keys = list(map(tuple, windows.tolist()))
+    held = {(top, bottom, left, right): mask[top:bottom, left:right].any() for top, bottom, left, right in set(keys)}
+    return np.array([held[key] for key in keys], bool)

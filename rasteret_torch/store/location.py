@@ -14,6 +14,7 @@ LOCAL_SCHEMES = ("", "file")
 HTTP_SCHEMES = ("http", "https")
 BUCKET_SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")  # RFC 3986 section 3.1; one that has an authority
+_PLAIN_HTTP = re.compile(r"(https?)://([a-z0-9.-]+(?::[0-9]{1,5})?)/([A-Za-z0-9._~/-]*)")  # means what it says
 _SHOWN_CHARACTERS = 300  # of a URL in a message
 
 
@@ -75,6 +76,23 @@ def parse(href: str, *, allow_http: bool = False) -> Location:
     Raises:
         UntrustedUriError: for another scheme, for plain http to another host, without host or bucket, or no text.
     """
+    plain = _PLAIN_HTTP.fullmatch(href)
+    if plain is not None and _may_be_read(plain[1], plain[2], allow_http):  # nearly all of an index, from few origins
+        return Location(plain[1], plain[2], plain[3])
+    return _parsed(href, allow_http=allow_http)
+
+
+@functools.lru_cache(256)
+def _may_be_read(scheme: str, authority: str, allow_http: bool) -> bool:
+    try:
+        _parsed(f"{scheme}://{authority}/", allow_http=allow_http)
+    except UntrustedUriError:
+        return False
+    return True
+
+
+def _parsed(href: str, *, allow_http: bool) -> Location:
+    """Any URL; see `parse`."""
     scheme = scheme_of(href)
     if scheme not in HTTP_SCHEMES + BUCKET_SCHEMES:
         raise UntrustedUriError(f"{redact(href)} cannot be read: use a path, https://, s3://, gs:// or az://.")

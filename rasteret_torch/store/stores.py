@@ -100,8 +100,11 @@ class CloudStores:
             url, within = f"{origin}{query}", unquote(path)
         else:
             url, within = f"{origin}/{path}{query}", ""
-        client = self._client_options(is_plain_allowed=location.scheme == "http")
-        build = partial(HTTPStore, url, client_options=client, retry_config=no_retries(self._policy))
+
+        def build() -> NativeStore:
+            client = self._client_options(is_plain_allowed=location.scheme == "http")
+            return HTTPStore(url, client_options=client, retry_config=no_retries(self._policy))
+
         return self._store(("http", url), build, url), within
 
     def _signed_store(self, signer: ContainerSigner, account: str, container: str) -> NativeStore:
