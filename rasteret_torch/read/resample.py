@@ -34,11 +34,11 @@ def resample(pixels: Pixels, origin: tuple[int, int], axes: tuple[Axis, Axis], r
         return data[:, *at], valid[:, *at]
     if resampling == "average" and not valid.all():
         return _joint_average(pixels, origin, axes)
-    # Sums are in float64 and kept in the precision that GDAL keeps between its two passes.
-    keep = np.float64 if data.dtype.itemsize > 4 or data.dtype in (np.int32, np.uint32) else np.float32
     values, counted = _along(data, valid, cols, origin[1], resampling, axis=2)
-    values, counted = _along(values.astype(keep), counted, rows, origin[0], resampling, axis=1)
-    return _rounded_as_read(values.astype(keep), data.dtype), counted
+    values, counted = _along(values, counted, rows, origin[0], resampling, axis=1)
+    # GDAL, too, sums in float64, and rounds what both passes gave to float32 before small integers are made of it.
+    is_wide = data.dtype.itemsize > 4 or data.dtype in (np.int32, np.uint32)
+    return _rounded_as_read(values if is_wide else values.astype(np.float32), data.dtype), counted
 
 
 def _along(
