@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import obstore
 from obstore.exceptions import BaseError
@@ -12,7 +12,10 @@ from obstore.exceptions import BaseError
 from rasteret_torch.store.backend import StorageBackend
 from rasteret_torch.store.faults import CHECK_SERVER, Fault, changed, of_obstore, of_os_error
 from rasteret_torch.store.policy import UNSTAMPED, ObjectStamp
-from rasteret_torch.store.stores import StoreResolver
+from rasteret_torch.store.stores import MAX_STORES, NativeStore, StoreResolver
+
+if TYPE_CHECKING:
+    from obstore import GetResult  # exists for type checkers only
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +52,15 @@ class StoreTransport:
 
     def __init__(self, stores: StoreResolver) -> None:
         self._stores = stores
+        self._exact: dict[int, NativeStore] = {}  # by id: stores of which a body was as long as its range
 
     async def read(self, href: str, offset: int, nbytes: int) -> Answer:
         """Asks for a range; see `Transport`."""
         store, path = self._stores.resolve(href)
         try:
-            # Not get_range: its answer lacks size and ETag, and it would read an endless body to its end.
+            # Not get_range, whose answer lacks size and ETag.
             result = await obstore.get_async(store, path, options={"range": (offset, offset + nbytes)})
-            body = memoryview(await anext(aiter(result.stream(min_chunk_size=nbytes)), b""))
+            body = await self._body(store, result, nbytes)
         except (BaseError, OSError, ValueError) as error:
             raise of_obstore(error) from None  # the text of the original shows the URL with its query
         meta = result.meta
@@ -68,6 +72,21 @@ class StoreTransport:
             stamp=ObjectStamp(meta["size"], meta["e_tag"]),
             last_modified=modified if modified.timestamp() > 0 else None,
         )
+
+    async def _body(self, store: NativeStore, result: GetResult, nbytes: int) -> memoryview:
+        """The body of an answer, which may be shorter or longer than the range.
+
+        Taking it whole costs half of what a stream does, which copies it with the interpreter's lock held. But a proxy
+        that sends more than it says would fill the memory, so a store's bodies are cut off until one was right.
+        """
+        if id(store) in self._exact:
+            return memoryview(await result.bytes_async())
+        body = memoryview(await anext(aiter(result.stream(min_chunk_size=nbytes)), b""))
+        if len(body) == nbytes:
+            if len(self._exact) >= MAX_STORES:
+                self._exact.clear()
+            self._exact[id(store)] = store
+        return body
 
 
 class BackendTransport:
