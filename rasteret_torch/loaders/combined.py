@@ -16,21 +16,68 @@ from rasteret_torch.loaders.queries import Finish, Lost, Query, begin, settled
 from rasteret_torch.loaders.tensors import Sample, transformed
 
 SHARED_KEYS = ("bounds", "transform")  # these describe the chip, not what one side read of it
+PIXEL_KEYS = ("image", "mask")
 
 
 def concat_sides(samples: Sequence[Sample]) -> Sample:
     """TorchGeo's concatenation, except that the place is kept once and `mask_valid` says where both sides are valid.
 
+    Images of two time series follow each other in time, as in TorchGeo, and so do their `timestamps` and `mask_valid`;
+    of a time series beside masks the `timestamps` are those of the first side.
+
     Raises:
-        InputError: time series of different lengths.
+        InputError: time series of different lengths side by side.
     """
-    places = {key: samples[0][key] for key in SHARED_KEYS if key in samples[0]}
+    if _follow_each_other(samples):
+        return concat_samples(_without(samples, *SHARED_KEYS)) | _places(samples)  # type: ignore[no-any-return]
     valids = [sample["mask_valid"] for sample in samples if "mask_valid" in sample]
-    rest = [{k: v for k, v in sample.items() if k not in (*SHARED_KEYS, "mask_valid")} for sample in samples]
-    joined: Sample = concat_samples(rest) | places
+    times = [sample["timestamps"] for sample in samples if "timestamps" in sample]
+    joined: Sample = concat_samples(_without(samples, *SHARED_KEYS, "mask_valid", "timestamps")) | _places(samples)
+    if times:
+        joined["timestamps"] = times[0]
     if valids:
         joined["mask_valid"] = _valid_in_all(valids)
     return joined
+
+
+def merge_sides(samples: Sequence[Sample]) -> Sample:
+    """TorchGeo's merge, which takes the larger number, except that a pixel valid on one side alone is that side's.
+
+    Nodata may be the larger number: 255 in a map of classes, or the 0 around negative ones.
+    """
+    return functools.reduce(_merged, samples)
+
+
+def _merged(one: Sample, two: Sample) -> Sample:
+    pair = [one, two]
+    merged: Sample = merge_samples(pair)
+    if not all("mask_valid" in sample for sample in pair):
+        return merged
+    first, second = (sample["mask_valid"] != 0 for sample in pair)
+    if torch.equal(first, second):
+        return merged
+    for key in PIXEL_KEYS:
+        if key in one and key in two:
+            alone = [valid if valid.ndim == merged[key].ndim else valid.unsqueeze(-3) for valid in (first, second)]
+            taken = torch.where(alone[1] & ~alone[0], two[key], merged[key])
+            merged[key] = torch.where(alone[0] & ~alone[1], one[key], taken)
+    return merged
+
+
+def _without(samples: Sequence[Sample], *keys: str) -> list[Sample]:
+    return [{key: value for key, value in sample.items() if key not in keys} for sample in samples]
+
+
+def _places(samples: Sequence[Sample]) -> Sample:
+    """The shared keys, from the side that has them in the wider type: TorchGeo's float32 is minutes off in time."""
+    known = {key: [sample[key] for sample in samples if key in sample] for key in SHARED_KEYS}
+    return {key: max(values, key=lambda value: value.dtype.itemsize) for key, values in known.items() if values}
+
+
+def _follow_each_other(samples: Sequence[Sample]) -> bool:
+    """Whether these are time series that are put one after the other."""
+    series = all("timestamps" in sample for sample in samples)
+    return series and any(all(key in sample for sample in samples) for key in PIXEL_KEYS)
 
 
 def _valid_in_all(valids: Sequence[Tensor]) -> Tensor:
@@ -55,6 +102,11 @@ class Combination(abc.ABC):
     datasets: list[GeoDataset]
     transforms: Callable[[Sample], Sample] | None
     collate_fn: Callable[[Sequence[Sample]], Sample]
+
+    @property
+    @abc.abstractmethod
+    def tells_validity(self) -> bool:
+        """Whether every sample has `mask_valid`."""
 
     @abc.abstractmethod
     def joined(self, queries: Sequence[Query], columns: list[list[Sample | None]], lost: Lost) -> list[Sample | None]:
@@ -119,6 +171,11 @@ class RasteretIntersectionDataset(Combination, IntersectionDataset):  # type: ig
         super().__init__(dataset1, dataset2, spatial_only, collate_fn, callable_or_none("transforms", transforms))
         self.spatial_only = spatial_only
 
+    @property
+    def tells_validity(self) -> bool:
+        """Whether every sample has `mask_valid`: of either side."""
+        return any(map(_tells_validity, self.datasets))
+
     def joined(self, queries: Sequence[Query], columns: list[list[Sample | None]], lost: Lost) -> list[Sample | None]:
         """Both sides side by side, None where one has nothing."""
         first, second = columns
@@ -140,13 +197,16 @@ class RasteretIntersectionDataset(Combination, IntersectionDataset):  # type: ig
 
 
 class RasteretUnionDataset(Combination, UnionDataset):  # type: ignore[misc]
-    """Places and times that at least one dataset has."""
+    """Places and times that at least one dataset has.
+
+    Samples have `mask_valid` where both datasets tell it, and none beside a dataset that does not.
+    """
 
     def __init__(
         self,
         dataset1: GeoDataset,
         dataset2: GeoDataset,
-        collate_fn: Callable[[Sequence[Sample]], Sample] = merge_samples,
+        collate_fn: Callable[[Sequence[Sample]], Sample] = merge_sides,
         transforms: Callable[[Sample], Sample] | None = None,
     ) -> None:
         """Takes TorchGeo's arguments; see `torchgeo.datasets.UnionDataset`.
@@ -157,12 +217,23 @@ class RasteretUnionDataset(Combination, UnionDataset):  # type: ignore[misc]
         _check_common_ground(dataset1, dataset2)
         super().__init__(dataset1, dataset2, collate_fn, callable_or_none("transforms", transforms))
 
+    @property
+    def tells_validity(self) -> bool:
+        """Whether every sample has `mask_valid`."""
+        return all(map(_tells_validity, self.datasets))
+
     def joined(self, queries: Sequence[Query], columns: list[list[Sample | None]], lost: Lost) -> list[Sample | None]:
         """What the sides have, merged."""
         found = [[sample for sample in pair if sample is not None] for pair in zip(*columns, strict=True)]
+        if not self.tells_validity:
+            found = [_without(pair, "mask_valid") for pair in found]
         return [
             None if n in lost or not found[n] else self.collated(found[n], query) for n, query in enumerate(queries)
         ]
+
+
+def _tells_validity(dataset: GeoDataset) -> bool:
+    return getattr(dataset, "tells_validity", False)
 
 
 def _check_common_ground(*datasets: GeoDataset) -> None:

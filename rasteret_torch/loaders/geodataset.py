@@ -63,6 +63,8 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
     [H, W], both with `ignore_index` where nothing is known.
     """
 
+    tells_validity = True  # by `mask_valid`, in every sample
+
     def __init__(
         self,
         collection: Collection | str | Path,

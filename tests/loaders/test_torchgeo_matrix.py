@@ -15,7 +15,7 @@ import shapely
 import torch
 import yaml
 from lightning.pytorch import Trainer
-from tiffs import CRS
+from tiffs import CRS, write_tiff
 from torch.utils.data import DataLoader
 from torchgeo.datamodules import GeoDataModule
 from torchgeo.datasets import (
@@ -237,6 +237,38 @@ def test_unions_equal_torchgeos(scenes, scene_folder, theirs):
         equal(mixed[query], expected[query])
 
 
+@pytest.mark.parametrize("dtype", ["native", None])
+def test_unions_take_what_is_valid_on_one_side(tmp_path, dtype):
+    """Nodata may be the larger number, which the merge of TorchGeo takes."""
+    halves = np.full((2, 1, 64, 64), 255, "uint8")
+    halves[0, :, :, :40], halves[1, :, :, 20:] = 3, 4
+    for name, half in zip("ab", halves, strict=True):
+        write_tiff(tmp_path / f"{name}_20200101.tif", half, nodata=255)
+    made = rt.build_from_files(tmp_path, bands=["v"], filename_regex=r"[ab]_(?P<date>\d{8})", progress=False)
+    made = made.with_column("split", ["a", "b"])
+    for options, key in (({"is_image": False}, "mask"), ({}, "image")):
+        one, two = (rt.RasteretGeoDataset(made.subset(split=n), dtype=dtype, **options) for n in "ab")
+        sample = (one | two)[one.bounds]
+        assert sample["mask_valid"].all()
+        expected = torch.where(torch.arange(64) < 20, 3, 4).expand(64, 64)
+        assert torch.equal(sample[key].squeeze().long(), expected)
+
+
+def test_unions_with_torchgeos_have_the_same_keys_everywhere(ours, tmp_path):
+    """TorchGeo's samples do not say what is valid, and a batch stacks each key as often as it finds it."""
+    (tmp_path / "far").mkdir()
+    for band in BANDS:
+        data = np.full((1, 200, 200), 7, "uint16")
+        write_tiff(tmp_path / "far" / f"far_20200105_{band}.tif", data, origin=(90_000.0, 5000.0))
+    both = ours | Scenes(tmp_path / "far")
+    queries = list(GriddedPatchSampler(both, size=100))
+    samples = both.__getitems__(queries)
+    assert len({frozenset(sample) for sample in samples}) == 1
+    assert {len(values) for values in stack_samples(samples).values()} == {len(queries)}
+    assert "mask_valid" in (ours | ours)[queries[0]]
+    assert "mask_valid" not in (both | ours)[queries[0]]
+
+
 def test_combinations_of_combinations_keep_batches(ours, labels):
     mask = rt.RasteretGeoDataset(labels, is_image=False)
     nested = (ours | ours) & mask
@@ -256,8 +288,22 @@ def test_a_time_series_beside_one_mask(scenes, labels):
     sample, alone, over = both[query], series[query], mask[query]
     assert torch.equal(sample["image"], alone["image"])
     assert torch.equal(sample["mask_valid"], alone["mask_valid"] * over["mask_valid"])
+    assert torch.equal(sample["timestamps"], alone["timestamps"])
     with pytest.raises(InputError, match="series of 3 and 2 steps"):
         concat_sides([alone, {"mask_valid": alone["mask_valid"][:2]}])
+
+
+def test_two_time_series_follow_each_other(scenes, scene_folder):
+    series = rt.RasteretGeoDataset(scenes, time_series=True)
+    labelled = rt.RasteretGeoDataset(scenes, ["B02"], is_image=False, time_series=True)
+    query = next(iter(RandomPatchSampler(series, size=32, length=1, generator=0)))
+    alone, both, beside = series[query], (series & series)[query], (series & labelled)[query]
+    other = Scenes(scene_folder, time_series=True)
+    assert torch.equal(both["image"], (other & other)[query]["image"])
+    for key in ("image", "mask_valid", "timestamps"):
+        assert torch.equal(both[key], alone[key].repeat(2, *[1] * (alone[key].ndim - 1)))
+        assert torch.equal(beside[key], alone[key])
+    assert beside["mask"].shape == beside["mask_valid"].shape
 
 
 def test_samples_stack_concatenate_and_merge(ours):
