@@ -61,6 +61,14 @@ class Grid:
         """Rows run along x and columns along y (no rotation, no shear)."""
         return bool(self.transform.b == 0 and self.transform.d == 0)
 
+    def is_parallel_to(self, other: Grid) -> bool:
+        """Rows and columns run along those of `other` (same CRS), both ways round, to a millionth of its pixels."""
+        if self.is_rectilinear and other.is_rectilinear:
+            return True
+        across = ~other.transform @ self.transform
+        rows, cols = self.shape
+        return bool(abs(across.b) * rows < 1e-6 and abs(across.d) * cols < 1e-6)
+
     @property
     def res(self) -> tuple[float, float]:
         """Pixel size along x and along y, positive, in units of the CRS."""

@@ -1,9 +1,9 @@
 """One axis of a placement: which source pixels each target pixel of a row or column is made of.
 
-Between grids of one CRS that are not rotated, rows and columns are independent: a placement is two `Axis` values. The
-rules are GDAL's for raster reads, so that results can be compared bit for bit: nearest takes the source pixel that
-holds the target pixel's centre; the other kernels are stretched when the target is coarser (they average what they
-skip) and are cut and renormalised at the image edge.
+Between grids of one CRS that are not rotated against each other, rows and columns are independent: a placement is two
+`Axis` values. The rules are GDAL's for raster reads, so that results can be compared bit for bit: nearest takes the
+source pixel that holds the target pixel's centre; the other kernels are stretched when the target is coarser (they
+average what they skip) and are cut and renormalised at the image edge.
 """
 
 from __future__ import annotations

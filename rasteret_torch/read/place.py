@@ -44,7 +44,7 @@ def place(grid: Grid, source: Source, level: LevelChoice) -> tuple[int, Placemen
             f"{grid.crs.name if grid.crs else 'no CRS'}; there is no way from one to the other"
         )
     whole = Grid(header.transform, (header.image.height, header.image.width), crs)
-    if same_crs(crs, grid.crs) and whole.is_rectilinear and grid.is_rectilinear:
+    if same_crs(crs, grid.crs) and grid.is_parallel_to(whole):
         chosen = choose_level(header, _shrink_aligned(grid, whole), level)
         transform = header.level_transform(chosen)
         assert transform is not None
@@ -69,6 +69,8 @@ def _turned(transform: Affine, whole: Grid, grid: Grid) -> Affine:
 
 def _align(grid: Grid, transform: Affine, layout: Layout) -> Aligned | None:
     target = grid.transform
+    if not grid.is_rectilinear:  # rows and columns of the level are its axes then
+        target, transform = ~transform @ target, Affine.identity()
     left, top, width, height = transform.c, transform.f, transform.a, transform.e
     first_col, first_row = (target.c - left) / width, (target.f - top) / height
     last_col = (target.c + target.a * grid.shape[1] - left) / width

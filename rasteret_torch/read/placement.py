@@ -34,7 +34,7 @@ class Placement(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Aligned:
-    """Between grids of one CRS that are not rotated: rows and columns are independent."""
+    """Between grids of one CRS that are not rotated against each other: rows and columns are independent."""
 
     rows: Axis
     cols: Axis

@@ -22,6 +22,9 @@ MIN_STRETCH = 1 / 0.95  # GDAL's: a target this little coarser than the source d
 LEAST_SHRINK = 1e-3  # a target pixel far smaller than its source pixel: what it covers must not vanish in rounding
 MAX_CLASSES = 1024
 PART = 2**14  # positions done at a time: what they need stays in the processor's cache, and off the system's allocator
+# Taps with less than this of a kernel's greatest weight are left out: positions are not as exact, and a hole right
+# under one would be filled with a neighbour's value.
+LEAST_WEIGHT = 1e-3
 SHARE_EPSILON = 1e-5  # shares of a pixel closer than this are equal but for rounding
 
 Positions = NDArray[np.floating[Any]]
@@ -240,13 +243,14 @@ def _means_beside(
     height, width = shown.shape
     first = [np.floor(at - (one.reach - 0.5)).astype(np.intp) for at, one in zip(places, kernels, strict=True)]
     total, mass = np.zeros(places[0].size), np.zeros(places[0].size)
+    down, across = (_noticed(one) for one in kernels)
     for row in range(math.ceil(2 * kernels[0].reach)):
         at_row = first[0] + row
-        row_weight = kernels[0].weigh(at_row + 0.5 - places[0]) * ((at_row >= 0) & (at_row < height))
+        row_weight = down(at_row + 0.5 - places[0]) * ((at_row >= 0) & (at_row < height))
         at_row = np.clip(at_row, 0, height - 1)
         for col in range(math.ceil(2 * kernels[1].reach)):
             at_col = first[1] + col
-            weight = row_weight * kernels[1].weigh(at_col + 0.5 - places[1]) * ((at_col >= 0) & (at_col < width))
+            weight = row_weight * across(at_col + 0.5 - places[1]) * ((at_col >= 0) & (at_col < width))
             at_col = np.clip(at_col, 0, width - 1)
             weight *= shown[at_row, at_col]
             total += weight * values[at_row, at_col]
@@ -254,6 +258,17 @@ def _means_beside(
     counted = mass > 0
     means = np.divide(total, mass, out=np.zeros_like(total), where=counted)
     return means.astype(values.dtype), counted
+
+
+def _noticed(kernel: Kernel) -> Weigh:
+    """The weights of a kernel without those that are rounding."""
+    least = LEAST_WEIGHT * float(kernel.weigh(np.zeros(1))[0])
+
+    def weigh(distance: Positions) -> Positions:
+        weights = kernel.weigh(distance)
+        return np.where(weights < least, 0.0, weights)
+
+    return weigh
 
 
 def most_frequent(pixels: Pixels, average: Callable[[Pixels], Pixels]) -> Pixels:

@@ -130,6 +130,22 @@ def test_warping_onto_itself_changes_nothing(seed, resampling, has_holes):
     assert same.sum() == valid.sum()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int16", "float64"])
+@pytest.mark.parametrize("resampling", ["bilinear", "cubic", "average"])
+def test_holes_stay_where_another_crs_has_the_same_numbers(dtype, resampling):
+    """From NAD 83 to WGS 84 pixels are as they were, but for the last digits of where they lie."""
+    random = np.random.default_rng(0)
+    data = random.integers(-900, 900, (1, 900, 900)).astype(dtype)
+    valid = random.random(data.shape) > 0.5
+    data[~valid] = -999
+    transform = Affine(3.3, 0, 480_001.7, 0, -3.3, 5_200_000.1)
+    placed = place_warped(Grid(transform, (900, 900), CRS(32614)), SourcePlane(transform, (900, 900), CRS(26914)))
+    assert not placed.is_copy
+    found, counted = placed.apply((data, valid), (0, 0), resampling)
+    np.testing.assert_array_equal(counted, valid)
+    np.testing.assert_allclose(found[counted], data[counted], rtol=0, atol=1)
+
+
 @settings(max_examples=40)
 @given(st.integers(0, 2**31), st.floats(1.0, 5.0))
 def test_means_stay_among_what_they_are_made_of(seed, shrink):

@@ -14,6 +14,8 @@ import rasterio.mask
 import rasterio.merge
 import rasterio.warp
 import shapely
+import shapely.affinity
+from affine import Affine
 from scenes import write_tiff
 
 import rasteret_torch as rt
@@ -51,6 +53,19 @@ def test_equals_rasterio_mask_bit_for_bit(naip, geometry):
         (record,) = ids.column("record_id").to_pylist()
         assert record.endswith(name)
         np.testing.assert_array_equal(pixels[0], masked(href(naip, *rows_named(naip, [record])), geometry, [1, 4]))
+
+
+@pytest.mark.parametrize("turn", [-70, -5, 0.2, 33])
+def test_rotated_files_are_cut_on_their_own_pixels(tmp_path, turn):
+    """Their pixels are copied, not interpolated, and holes stay holes."""
+    transform = Affine.translation(500_000, 5_000_000) @ Affine.rotation(turn) @ Affine.scale(7.3, -11.1)
+    path = write_tiff(tmp_path / "a_20200101.tif", shape=(90, 70), transform=transform, dtype="float32", nodata=50)
+    with rasterio.open(path, "r+") as file:
+        file.write(np.where(file.read() < 100, 50, file.read() + np.float32(0.1)))
+    collection = rt.build_from_files(path, filename_regex=r"a_(?P<date>\d{8})\.tif", progress=False)
+    place = shapely.affinity.translate(shapely.Point(transform @ (33, 47)).buffer(150), 1.7, 2.9)
+    found = collection.get_numpy(place, "B1", geometry_crs="EPSG:32632")
+    np.testing.assert_array_equal(found[0], masked(path, place, [1])[0])
 
 
 def test_a_time_series_lies_on_the_grid_of_its_first_item(naip):
