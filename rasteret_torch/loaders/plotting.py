@@ -28,6 +28,7 @@ RGB_NAMES = (
     ("sr_b4", "sr_b3", "sr_b2"),
 )
 MAPS = ("mask", "prediction")
+WORDS = ("label", "prediction")  # of a whole chip, where they are no maps
 STEPS_SHOWN = 6
 LEGEND_ENTRIES = 24
 STRETCH = (2.0, 98.0)  # percentiles of the valid pixels that become black and white
@@ -67,6 +68,8 @@ def plot_sample(
 ) -> Figure:
     """Draws a sample: its image (a panel a step of a time series), its mask, and `prediction` where it has one.
 
+    A `label`, and the prediction of one, stand in the first title.
+
     Args:
         sample: of one chip, not a batch.
         channels: of the image to show, three or one.
@@ -78,13 +81,17 @@ def plot_sample(
         InputError: there is nothing to draw, or a batch.
     """
     panels = list(_image_panels(sample, channels))
-    maps = {name: _flat(sample[name], name) for name in MAPS if name in sample}
+    words = {name: sample[name] for name in WORDS if name in sample and sample[name].ndim < 2}
+    maps = {name: _flat(sample[name], name) for name in MAPS if name in sample and name not in words}
     count = len(panels) + len(maps)
     if not count:
         raise InputError(f"a sample with {sorted(sample)} has neither image nor mask to draw")
     size = _SIDE_INCHES * count, _SIDE_INCHES + 0.4
     figure: Figure = plt.figure(figsize=size, layout="constrained")
     axes = figure.subplots(1, count, squeeze=False)
+    if panels:
+        lines = [f"{name.capitalize()}: {_in_words(values, palette)}" for name, values in words.items()]
+        panels[0] = "\n".join([panels[0][0], *lines]), panels[0][1]
     for axis, (title, pixels) in zip(axes[0], panels, strict=False):
         axis.imshow(pixels, interpolation="nearest")
         _finish(axis, title if show_titles else None)
@@ -145,6 +152,14 @@ def _flat(values: Tensor, name: str) -> NDArray[Any]:
     if found.ndim != 2:
         raise InputError(f"{name} of shape {tuple(values.shape)} is no map; plot one sample with {name} [H, W]")
     return found
+
+
+def _in_words(values: Tensor, palette: Palette) -> str:
+    """A label: the name of its class, or its numbers."""
+    numbers = values.detach().cpu().reshape(-1).tolist()
+    if len(numbers) == 1 and isinstance(numbers[0], int) and numbers[0] >= 0:
+        return _name(palette, numbers[0])
+    return ", ".join(f"{number:.4g}" for number in numbers)
 
 
 def _draw_maps(

@@ -82,6 +82,24 @@ def test_a_sample_shows_image_mask_and_prediction(scenes, palette_map):
     assert titles(dataset.plot(sample, show_titles=False)) == ["", "", ""]
 
 
+@pytest.mark.parametrize(
+    ("column", "prediction", "words"),
+    [
+        (["rock", "tree"] * 3, torch.tensor(1), "Label: tree\nPrediction: tree"),
+        ([8, 7] * 3, torch.tensor([8]), "Label: 7\nPrediction: 8"),
+        ([0.5, 0.25] * 3, torch.tensor([0.125]), "Label: 0.25\nPrediction: 0.125"),
+        ([[0, 1], [1, 0]] * 3, torch.tensor([1, 1]), "Label: 1, 0\nPrediction: 1, 1"),
+    ],
+)
+def test_labels_and_their_predictions_are_written(scenes, column, prediction, words):
+    """As TorchGeo's tasks that are not of pixels give them to `plot` while validating."""
+    dataset = rt.RasteretGeoDataset(scenes.with_column("what", column), targets="what")
+    sample = dataset[CHIP] | {"prediction": prediction}
+    sample["label"] = sample["label"] if len(sample["label"]) > 1 else sample["label"][0]
+    assert titles(dataset.plot(sample)) == [f"Image\n{words}"]
+    assert titles(dataset.plot(sample, show_titles=False)) == [""]
+
+
 def test_invalid_pixels_are_grey_and_series_have_their_dates(scenes):
     dataset = rt.RasteretGeoDataset(scenes, time_series=True)
     figure = dataset.plot(dataset[900.0:1220.0, 4000.0:4320.0])  # sticks out
