@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import shapely
-from numpy.typing import NDArray
 from pyproj import CRS
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
@@ -71,7 +70,7 @@ def as_areas(value: Any, *, crs: Any = None, column: str | None = None) -> Areas
         value: one or many: a box (xmin, ymin, xmax, ymax), shapely, GeoJSON, WKB, WKT; a sequence or Arrow array of
             those; a GeoSeries or GeoDataFrame; a table with a geometry column (Arrow, Polars, DuckDB, pandas).
         crs: of the coordinates. Left out, it is the one that the value states; geometries that cannot state one are in
-            lon/lat (CRS84), as are those of a table that states none, if their numbers can be degrees.
+            lon/lat (CRS84), and a table that states none is refused.
         column: the geometry column of a table.
 
     Raises:
@@ -89,8 +88,7 @@ def as_areas(value: Any, *, crs: Any = None, column: str | None = None) -> Areas
     if not np.isfinite(shapely.bounds(shapes)).all():
         raise InputError("the geometries have coordinates that are not finite; drop them")
     columns = parsed.columns if parsed.columns is not None and parsed.columns.num_columns else None
-    assume_lonlat = parsed.assume_lonlat or are_degrees(shapely.total_bounds(shapes).reshape(2, 2))
-    return Areas(shapes, resolve_crs(parsed.crs, crs, assume_lonlat=assume_lonlat), columns)
+    return Areas(shapes, resolve_crs(parsed.crs, crs, assume_lonlat=parsed.assume_lonlat), columns)
 
 
 def areas_in(value: Any, *defaults: CRS) -> list[Areas]:
@@ -125,11 +123,6 @@ def _turned(shapes: Any, degrees: float) -> Any:
     return shapely.transform(shapes, lambda xy: xy + np.array([degrees, 0.0]))
 
 
-def are_degrees(xy: NDArray[np.float64]) -> bool:
-    """Whether coordinates (n, 2) can be longitudes and latitudes, wherever longitudes are counted from."""
-    return not (np.abs(xy) > (360.0, 90.0)).any()
-
-
 def resolve_crs(stated: CRS | None, given: Any, *, assume_lonlat: bool) -> CRS:
     """The CRS of an input: the one given in the call, which must not contradict the one that the input states.
 
@@ -147,9 +140,7 @@ def resolve_crs(stated: CRS | None, given: Any, *, assume_lonlat: bool) -> CRS:
     if stated is not None:
         return stated
     if not assume_lonlat:
-        raise InputError(
-            "the table does not say which CRS its geometries are in, and they are no degrees; pass geometry_crs="
-        )
+        raise InputError("the table does not say which CRS its geometries are in; pass geometry_crs= (lon/lat is 4326)")
     return parse_crs(CRS84)
 
 

@@ -10,7 +10,9 @@ import pyarrow as pa
 import shapely
 
 from rasteret_torch.errors import InputError
-from rasteret_torch.index.areas import Areas, are_degrees, as_areas, as_table, pandas_columns, resolve_crs
+from rasteret_torch.geo import parse_crs
+from rasteret_torch.geo.crs import CRS84
+from rasteret_torch.index.areas import Areas, as_areas, as_table, pandas_columns, resolve_crs
 from rasteret_torch.index.arrow_shapes import geometry_name
 from rasteret_torch.index.foreign import collected
 
@@ -24,8 +26,7 @@ def as_points(value: Any, *, crs: Any = None, column: str | None = None, names: 
     Args:
         value: one (x, y) or many, an array [N, 2], or anything that `as_areas` takes and that holds points; or a table
             with two columns of coordinates.
-        crs: of the coordinates, as for `as_areas`; plain coordinates, and columns called lon and lat, are in lon/lat,
-            other columns if their numbers can be degrees.
+        crs: of the coordinates, as for `as_areas`; plain coordinates, and columns called lon and lat, are in lon/lat.
         column: the geometry column of a table.
         names: of the columns with x and with y; None finds them (x, y; lon, lat; longitude, latitude; in any case).
 
@@ -105,8 +106,8 @@ def _from_columns(table: pa.Table, names: tuple[str, str], crs: Any) -> Areas:
         pairs = np.column_stack(columns).astype(np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"columns {names} do not hold numbers: {error}") from error
-    is_lonlat = (names[0].lower(), names[1].lower()) in _LONLAT_NAMES
-    return _checked(pairs, resolve_crs(None, crs, assume_lonlat=is_lonlat or are_degrees(pairs)), table)
+    stated = parse_crs(CRS84) if (names[0].lower(), names[1].lower()) in _LONLAT_NAMES and crs is None else None
+    return _checked(pairs, resolve_crs(stated, crs, assume_lonlat=False), table)
 
 
 def _checked(pairs: np.ndarray[Any, np.dtype[np.float64]], crs: Any, columns: pa.Table | None) -> Areas:
