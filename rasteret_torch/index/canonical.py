@@ -178,7 +178,10 @@ def _map_to_struct(array: pa.MapArray) -> pa.Array:
 
 
 def _headers(array: pa.StructArray) -> pa.StructArray:
-    return array if array.type == s.HEADER else _typed(compact.expanded(array), s.HEADER)
+    if array.type == s.HEADER:
+        return array
+    stored = _typed(array, compact.STORED)  # pandas forgets the types of what is null everywhere
+    return _typed(compact.expanded(stored), s.HEADER)
 
 
 def bbox_of(geometry: pa.ChunkedArray) -> pa.Array:

@@ -276,3 +276,6 @@ def _followed(starts: pa.Array, gaps: pa.Array, counts: pa.Array, short: NDArray
     firsts = np.repeat(before[np.cumsum(own) - own], own) if len(before) else before
     result: Ints = before - firsts + np.repeat(pc.fill_null(starts, 0).to_numpy()[short], own)
     return result
+
+
+STORED = compacted(pa.array([], s.HEADER)).type  # of headers on disk

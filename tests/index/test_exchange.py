@@ -5,14 +5,18 @@ import warnings
 
 import duckdb
 import geopandas as gpd
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import rasterio
+from scenes import DATED, write_tiff
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import as_collection
+from rasteret_torch.ingest import build_from_files
 
 
 def same(one, other) -> None:
@@ -73,6 +77,19 @@ def test_geopandas(dated, tmp_path):
     same(as_collection(frame.to_arrow(index=False)), dated)
     saved = gpd.read_parquet(dated.save(tmp_path / "saved") / "part-00000.parquet", bbox=(9.013, 45, 9.1, 46))
     assert list(saved["id"]) == ["scene_20200219", "scene_20210630"]
+
+
+def test_files_that_others_opened(dated, tmp_path):
+    """Tile tables are packed in them, and pandas forgets the types of what is null."""
+    cog = write_tiff(tmp_path / "cogs" / "scene_20200101.tif", shape=(300, 300))
+    with rasterio.open(cog, "r+") as file:
+        file.build_overviews([2, 4])
+    cogs = build_from_files(cog, bands=["nir"], filename_regex=DATED, progress=False)
+    for collection, folder in ((dated, "plain"), (cogs, "overviews")):
+        path = collection.save(tmp_path / folder)
+        for table in (gpd.read_parquet(path), pd.read_parquet(path), pl.read_parquet(path / "*.parquet")):
+            again = as_collection(table)
+            assert again.to_table(["nir_metadata"]).equals(collection.to_table(["nir_metadata"]))
 
 
 def test_geoparquet_metadata(dated, tmp_path):
