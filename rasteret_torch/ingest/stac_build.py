@@ -64,11 +64,17 @@ class _Run:
 
     Attributes:
         listed: ids of all items, in order, and their STAC collections.
+        files: of each id, a number that stands for its files.
+        repeated: ids that stand for other files than those of the first item of that id.
+        undated: ids of items that state no time at all.
         fresh: ids that this run read.
         tally: of the headers that were read.
     """
 
     listed: dict[str, str] = field(default_factory=dict)
+    files: dict[str, int] = field(default_factory=dict)
+    repeated: list[str] = field(default_factory=list)
+    undated: list[str] = field(default_factory=list)
     fresh: set[str] = field(default_factory=set)
     tally: FileTally = field(default_factory=FileTally)
     disagreements: Disagreements = field(default_factory=Disagreements)
@@ -156,8 +162,12 @@ def _items(work: Work, run: _Run, bar: Any) -> Iterator[StacItem]:
                     f"the collections {known!r} and {item.collection!r} both have an item {item.id!r}; build each "
                     "on its own"
                 )
+            files = hash(frozenset(href.partition("?")[0] for href in item.claims))  # queries hold signatures
+            if run.files.setdefault(item.id, files) != files:
+                run.repeated.append(item.id)
             if len(run.listed) > count:  # pages overlap when items are added meanwhile
                 count += 1
+                run.undated += [item.id] if item.is_undated else []
                 yield item
 
 
@@ -247,6 +257,18 @@ def _report(run: _Run) -> None:
         warnings.warn(
             f"{run.disagreements.count} files are not what their STAC item says, and were taken as they are: "
             f"{run.disagreements.first}",
+            stacklevel=6,
+        )
+    if run.repeated:
+        warnings.warn(
+            f"{len(run.repeated)} items were left out, since others before them have their ids (such as "
+            f"{run.repeated[0]!r}) and other files; give each item an id of its own",
+            stacklevel=6,
+        )
+    if run.undated:
+        warnings.warn(
+            f"{len(run.undated)} items (such as {run.undated[0]!r}) state no time: they are taken for those of any "
+            "time; add `datetime` to their properties",
             stacklevel=6,
         )
 

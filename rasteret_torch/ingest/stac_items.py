@@ -61,6 +61,11 @@ class StacItem:
     properties: Mapping[str, Any]
     problem: str = ""
 
+    @property
+    def is_undated(self) -> bool:
+        """Whether it states no time, not even a wrong one."""
+        return not self.problem and (self.at_us, self.span_us) == _ALWAYS
+
 
 def bands_of_arguments(
     band_map: Mapping[str, str] | None, band_index_map: Mapping[str, int] | None, bands: Sequence[str] | None
@@ -104,8 +109,8 @@ def item_of(feature: Record, base: str, bands: Bands) -> StacItem:
     Raises:
         FetchError: it is no item.
     """
-    properties, assets = feature.get("properties"), feature.get("assets")
-    if not isinstance(feature.get("id"), str) or not isinstance(properties, Mapping):
+    name, properties, assets = (feature.get(key) for key in ("id", "properties", "assets"))
+    if not isinstance(name, str | int) or not isinstance(properties, Mapping):  # GeoJSON has ids that are numbers
         raise FetchError(f"a feature of {base.split('?')[0]} has no id or no properties; check that it is a STAC API")
     entries = {key: one for key, one in mapping(assets).items() if _has_href(one)}
     taken = _taken(entries, bands)
@@ -117,7 +122,7 @@ def item_of(feature: Record, base: str, bands: Bands) -> StacItem:
     except InputError as error:
         (at_us, span_us), problem = _ALWAYS, f"the item has no usable date: {error}"
     return StacItem(
-        id=feature["id"],
+        id=str(name),
         collection=str(feature.get("collection") or ""),
         at_us=at_us,
         span_us=span_us,

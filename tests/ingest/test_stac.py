@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -257,6 +258,25 @@ def test_one_id_in_two_collections_is_no_item_lost(served: StacApi) -> None:
     served.items[1] |= {"id": served.items[0]["id"], "collection": "others"}
     with pytest.raises(InputError, match="'scenes' and 'others' both have an item 'scene0'"):
         build(served, collection=["scenes", "others"])
+
+
+def test_items_that_share_an_id_are_told_when_their_files_differ(served: StacApi) -> None:
+    served.items.append(copy.deepcopy(served.items[0]))  # pages may overlap
+    for asset in served.items[-1]["assets"].values():
+        asset["href"] += "?signature=other"
+    assert len(build(served)) == 5
+    served.items[1]["id"] = served.items[0]["id"]
+    with pytest.warns(UserWarning, match="1 items were left out, since others .* have their ids .*'scene0'"):
+        collection = build(served, force=True)
+    assert collection.column("id").to_pylist() == ["scene0", "scene2", "scene3", "scene4"]
+
+
+def test_numbers_as_ids_and_items_without_a_time(served: StacApi) -> None:
+    served.items[0]["id"] = 7
+    served.items[1]["properties"]["datetime"] = None
+    with pytest.warns(UserWarning, match=r"1 items \(such as 'scene1'\) state no time"):
+        collection = build(served)
+    assert collection.column("id").to_pylist()[:2] == ["7", "scene1"]
 
 
 def test_answers_that_are_no_stac(stac_api: StacApi) -> None:
