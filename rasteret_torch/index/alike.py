@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
+
 from rasteret_torch.index.headers import TileTables, transform_of
 from rasteret_torch.tiff.model import Images, TiffHeader
 
@@ -34,6 +36,11 @@ class AlikeHeaders:
         self._values, self._tables = values, tables
         self._same = {one.name: getattr(pattern, one.name) for one in fields(TiffHeader)}
         self._forms, self._masks, self._sizes = tuple(pattern.levels), pattern.masks, pattern.sizes
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the pixels of all rows."""
+        return self._forms[0].dtype
 
     def header(self, row: int) -> TiffHeader:
         """The header of one row.

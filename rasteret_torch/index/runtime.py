@@ -27,7 +27,7 @@ from rasteret_torch.geo import Bounds, Grid, parse_crs, same_crs
 from rasteret_torch.geo.crs import wkt_of
 from rasteret_torch.index import boxes, contents, dates, mapped, places, query
 from rasteret_torch.index import schema as s
-from rasteret_torch.index.headers import header_of, is_single_plane, native_dtype
+from rasteret_torch.index.headers import header_of, is_single_plane
 from rasteret_torch.index.source import Source
 from rasteret_torch.index.stored import HeaderChunk
 from rasteret_torch.index.view import View
@@ -213,9 +213,7 @@ class RuntimeIndex:
         if headers is None:
             return set()
         places = np.asarray(rows, np.int64)
-        names = headers.dtypes(places if self._view.rows is None else self._view.rows[places])
-        known = map(native_dtype, names)
-        return {dtype for dtype in known if dtype is not None}
+        return headers.dtypes(places if self._view.rows is None else self._view.rows[places])
 
     # -- places -----------------------------------------------------------------------------------------------------
 

@@ -17,10 +17,11 @@ from rasteret_torch.index import compact
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.alike import VARYING, AlikeHeaders
 from rasteret_torch.index.arrow import children_of
-from rasteret_torch.index.headers import Table, header_of
+from rasteret_torch.index.headers import Table, header_of, native_dtype
 from rasteret_torch.tiff.limits import check_header
 
 Transforms = NDArray[np.float64]
+_APART = VARYING | {"nodata"}  # NaN equals itself only as a number of its own
 
 
 class TableColumn:
@@ -56,9 +57,7 @@ class RecordColumn:
 
     def __init__(self, children: dict[str, pa.Array], structs: pa.StructArray) -> None:
         self._valid = pc.is_valid(structs).to_numpy(zero_copy_only=False)
-        self._same: dict[str, Any] = {}
-        self._numbers: dict[str, NDArray[Any]] = {}
-        self._varying: dict[str, pa.Array] = {}
+        self._fields: dict[str, pa.Array] = {}
         self._tables: list[TableColumn] = []
         self._short: list[NDArray[np.int64]] = []
         if structs.null_count == len(structs):
@@ -66,14 +65,7 @@ class RecordColumn:
         self._tables = [TableColumn(children.pop(name)) for name in s.TILE_TABLES]
         short = [children.pop(name) for name in (compact.START, compact.GAP) if name in children]
         self._short = [pc.fill_null(column, -1).to_numpy() for column in short]
-        for name, child in children.items():
-            if _is_constant(child):
-                if len(child) and child[0].is_valid:
-                    self._same[name] = _value(child[0])
-            elif not child.null_count and (pa.types.is_integer(child.type) or pa.types.is_floating(child.type)):
-                self._numbers[name] = child.to_numpy()
-            else:
-                self._varying[name] = child
+        self._fields = {name: child for name, child in children.items() if child.null_count < len(child)}
 
     def __len__(self) -> int:
         return len(self._valid)
@@ -81,30 +73,57 @@ class RecordColumn:
     def __getitem__(self, row: int) -> dict[str, Any] | None:
         if not self._valid[row]:
             return None
-        record = {**self._same, **{name: values.item(row) for name, values in self._numbers.items()}}
-        record.update({name: _value(values[row]) for name, values in self._varying.items()})
+        same, numbers, varying = self._sorted
+        record = {**same, **{name: values.item(row) for name, values in numbers.items()}}
+        record.update({name: _value(values[row]) for name, values in varying.items()})
         return record
+
+    @functools.cached_property
+    def _sorted(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]], dict[str, pa.Array]]:
+        """The fields that are the same in all entries, those that are numbers everywhere, and the others."""
+        same: dict[str, Any] = {}
+        numbers: dict[str, NDArray[Any]] = {}
+        varying: dict[str, pa.Array] = {}
+        for name, column in self._fields.items():
+            if not column.null_count and _repeats(column, 1):
+                same[name] = _value(column[0])
+            elif _are_numbers(column):
+                numbers[name] = column.to_numpy()
+            else:
+                varying[name] = column
+        return same, numbers, varying
+
+    def head(self, count: int) -> list[dict[str, Any] | None]:
+        """The first entries. For a few, this is quicker than to sort the fields."""
+        columns = [_value(column.slice(0, count)) for column in self._fields.values()]
+        there = self._valid[:count].tolist()
+        return [
+            {name: column[row] for name, column in zip(self._fields, columns, strict=True)} if known else None
+            for row, known in enumerate(there)
+        ]
 
     def distinct(self, name: str, rows: NDArray[np.int64]) -> set[Any]:
         """The values that a field has in some entries, None left out."""
-        if name in self._same:
-            return {self._same[name]} if self._valid[rows].any() else set()
-        column = self._varying.get(name)
+        same, _, varying = self._sorted
+        if name in same:
+            return {same[name]} if self._valid[rows].any() else set()
+        column = varying.get(name)
         return set() if column is None else set(pc.unique(column.take(pa.array(rows))).drop_null().to_pylist())
 
     def varying(self, period: int = 1) -> set[str] | None:
         """The fields that are not the same in every entry and the one `period` before it; None where one is null."""
         if not _is_periodic(self._valid, period):
             return None
-        found = {name for name, values in self._numbers.items() if not _is_periodic(values, period)}
-        return found | {name for name, values in self._varying.items() if not _repeats(values, period)}
+        shared = {name: column for name, column in self._fields.items() if name not in _APART}
+        suspects = set(self._fields)
+        if not shared or _repeats(pa.StructArray.from_arrays(list(shared.values()), names=list(shared)), period):
+            suspects -= set(shared)  # as one, which is quick, and true of most
+        return {name for name in suspects if not _repeats(self._fields[name], period)}
 
     def of_field(self, name: str) -> Callable[[int], Any]:
-        """The values of a field that varies, by entry."""
-        if name in self._numbers:
-            return self._numbers[name].item
-        column = self._varying[name]
-        return lambda row: _value(column[row])
+        """The values of a field, by entry."""
+        column = self._fields[name]
+        return column.to_numpy().item if _are_numbers(column) else lambda row: _value(column[row])
 
     def has_tables_of(self, counts: Sequence[int]) -> bool:
         """Whether the tile tables of all entries, so many at a time, are as long as said."""
@@ -122,28 +141,27 @@ class RecordColumn:
         return self._tables[0][row], counts
 
 
-def _value(scalar: pa.Scalar) -> Any:
-    """A value as Python has it.
+def _value(arrow: pa.Scalar | pa.Array) -> Any:
+    """A value, or a list of values, as Python has it.
 
     Raises:
         IndexCorruptError: Python has no such value: a time beyond the year 9999.
     """
     try:
-        return scalar.as_py()
+        return arrow.as_py() if isinstance(arrow, pa.Scalar) else arrow.to_pylist()
     except (OverflowError, ValueError) as error:
         raise IndexCorruptError(f"a header of the index has a value out of range ({error}); build it again") from error
 
 
-def _is_constant(array: pa.Array) -> bool:
-    """Whether all entries are equal."""
-    if array.null_count or not len(array):
-        return bool(array.null_count == len(array))
-    if pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
-        return _is_periodic(array.to_numpy(), 1)
-    return _repeats(array, 1)
+def _are_numbers(column: pa.Array) -> bool:
+    """Whether all entries are numbers, none of them null."""
+    return not column.null_count and (pa.types.is_integer(column.type) or pa.types.is_floating(column.type))
 
 
 def _repeats(array: pa.Array, period: int) -> bool:
+    """Whether every entry is that of the place `period` before it; NaN is itself."""
+    if _are_numbers(array):
+        return _is_periodic(array.to_numpy(), period)
     return bool(array.slice(period).equals(array.slice(0, len(array) - period)))
 
 
@@ -170,6 +188,10 @@ class LevelColumn:
         if not period:
             return True
         return self._records.varying(period) == set() and self._records.has_tables_of(counts)
+
+    def head(self) -> list[dict[str, Any] | None]:
+        """The layouts of the first row."""
+        return self._records.head(int(self._ends[1]))
 
     def records(self, row: int) -> list[dict[str, Any] | None]:
         """The layouts of one row, without their tile tables."""
@@ -203,10 +225,11 @@ class HeaderChunk:
         varying = self._own.varying()
         if varying is None or varying - VARYING or not len(self._own):
             return None
-        record = self.record(0)
-        if record is None or record.get("error") or record.get("bits_per_sample") is None:
-            return None
         try:
+            (record,) = self._own.head(1)
+            if record is None or record.get("error") or record.get("bits_per_sample") is None:
+                return None
+            record.update({name: column.head() for name, column in self._levels.items()})
             pattern = header_of(record, self.tables(0))
             check_header(pattern)
         except (RasteretTorchError, OverflowError, UnicodeDecodeError):
@@ -220,9 +243,12 @@ class HeaderChunk:
             return None
         return AlikeHeaders(pattern, {name: self._own.of_field(name) for name in varying}, self.tables)
 
-    def dtypes(self, rows: NDArray[np.int64]) -> set[str]:
-        """Names of the dtypes of some rows that have a header."""
-        return self._own.distinct("dtype", rows)
+    def dtypes(self, rows: NDArray[np.int64]) -> set[np.dtype[Any]]:
+        """The dtypes of some rows, of those that have a header."""
+        if self.alike is not None:
+            return {self.alike.dtype}
+        known = map(native_dtype, self._own.distinct("dtype", rows))
+        return {dtype for dtype in known if dtype is not None}
 
     def tables(self, row: int) -> RowTables:
         """The tile tables of one row."""
@@ -314,10 +340,10 @@ class HeaderColumn:
             chunk = self._chunks[number] = HeaderChunk(self._source.chunk(number))
         return chunk
 
-    def dtypes(self, rows: NDArray[np.int64]) -> set[str]:
-        """Names of the dtypes of some rows that have a header; no header is made."""
+    def dtypes(self, rows: NDArray[np.int64]) -> set[np.dtype[Any]]:
+        """The dtypes of some rows, of those that have a header; no header is made."""
         places = np.searchsorted(self._source.starts, rows, side="right") - 1
-        found: set[str] = set()
+        found: set[np.dtype[Any]] = set()
         for number in np.unique(places).tolist():
             found |= self._chunk(number).dtypes(rows[places == number] - self._source.starts[number])
         return found
