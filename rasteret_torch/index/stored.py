@@ -178,7 +178,8 @@ class LevelColumn:
         ends = lists.offsets.to_numpy()
         self._ends = ends - ends[0]
         structs = lists.values.slice(ends[0], ends[-1] - ends[0])  # bands may share one array
-        self._records = RecordColumn(children_of(structs), structs)
+        children = children_of(structs) if structs.null_count < len(structs) else {}  # few files have masks
+        self._records = RecordColumn(children, structs)
 
     def is_alike(self, counts: Sequence[int]) -> bool:
         """Whether all rows have the same layouts, with tile tables as long as `counts` says of each."""
