@@ -365,10 +365,11 @@ class HeaderColumn:
         values = pc.list_flatten(lists).to_numpy()
         starts = np.cumsum(lengths) - lengths
         result = np.full((len(lengths), 6), np.nan)
-        for length, places in ((4, (0, 2, 4, 5)), (6, range(6))):
+        for length, places in ((4, [0, 2, 4, 5]), (6, [0, 1, 2, 3, 4, 5])):
             rows = np.flatnonzero(lengths == length)
-            source = values[starts[rows, None] + np.arange(length)] if len(rows) else np.empty((0, length))
+            if not len(rows):
+                continue
             if length == 4:  # scale_x, translate_x, scale_y, translate_y
-                result[rows, :] = 0.0
-            result[np.ix_(rows, list(places))] = source
+                result[rows] = 0.0
+            result[rows[:, None], places] = values[starts[rows, None] + np.arange(length)]
         return result
