@@ -10,12 +10,13 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from multiprocessing.context import BaseContext
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch.utils.data import DataLoader, Sampler
 
 from rasteret_torch.chips.resume import Mark, State
+from rasteret_torch.chips.share import Cut
 from rasteret_torch.errors import InputError, RasteretTorchError
 from rasteret_torch.loaders.crossing import check_crossing
 from rasteret_torch.loaders.iterable import RasteretIterableDataset
@@ -42,6 +43,41 @@ def worker_context(method: str = "forkserver") -> BaseContext:
     return context
 
 
+class _Reached(NamedTuple):
+    """How far an iteration is.
+
+    Attributes:
+        start: where it began.
+        cut: how the rest of its epoch is dealt out.
+        handed: batches handed out.
+        trainer: Lightning's that trains with them; None where no one tells which it is through with.
+        before: batches that the trainer was through with when the iteration began, in all its epochs.
+    """
+
+    start: Mark
+    cut: Cut
+    handed: int
+    trainer: Any
+    before: int
+
+    @classmethod
+    def nothing(cls, start: Mark, cut: Cut, trainer: Any) -> Self:
+        """An iteration that begins."""
+        training = trainer if trainer is not None and trainer.training else None
+        return cls(start, cut, 0, training, 0 if training is None else _trained(training))
+
+    @property
+    def mark(self) -> Mark:
+        """Where to go on: after the batch last handed out, or before it where its training step did not end."""
+        done = self.handed if self.trainer is None else _trained(self.trainer) - self.before
+        return Mark(self.start.epoch, self.cut.position_after(max(0, min(done, self.handed))))
+
+
+def _trained(trainer: Any) -> int:
+    """Batches that a trainer is through with, in all its epochs."""
+    return int(trainer.fit_loop.epoch_loop.batch_progress.total.processed)
+
+
 class RasteretDataLoader(DataLoader[Sample]):
     """Hands out what a `RasteretIterableDataset` yields (batches, when it has a `batch_size`), from workers or not.
 
@@ -50,8 +86,10 @@ class RasteretDataLoader(DataLoader[Sample]):
     batch of an epoch, before the iteration has ended, resumes with nothing and goes on to the next epoch after that.
 
     Lightning saves and restores the state with its checkpoints. A Trainer counts the batches of the resumed epoch as
-    they were before the stop, and would end it too early where they have become larger: say `loader.trainer = trainer`
-    before `trainer.fit(model, loader)`, and they are counted anew. `RasteretDataModule` does.
+    they were before the stop, and would end it too early where they have become larger; and a checkpoint that is saved
+    in the midst of a training step, as one that failed or was interrupted, would go on behind its batch, which nobody
+    was trained on. Say `loader.trainer = trainer` before `trainer.fit(model, loader)`, and they are counted anew, and
+    that batch comes again. `RasteretDataModule` does.
 
     Attributes:
         trainer: Lightning's, when it trains with this loader; None for other loops.
@@ -127,7 +165,7 @@ class RasteretDataLoader(DataLoader[Sample]):
         self._begun: Mark | None = None  # where the last iteration was started from
         self._iterations = 0  # begun so far
         self._is_finished = False  # whether that iteration handed out all of its epoch
-        self._stands: Mark | None = None
+        self._reached: _Reached | None = None
         self.counts, self.bad_samples = LoaderCounts(), []
         object.__setattr__(self, "sampler", _EpochListener(self))  # DataLoader guards the name
 
@@ -148,13 +186,13 @@ class RasteretDataLoader(DataLoader[Sample]):
         workers = super().__iter__()
         _end_promptly(workers)
         batches = self._counted(_from_living(workers))
-        begun, stands = self.dataset.mark, start
-        self._begun, self._is_finished, self._stands = begun, cut.steps == 0, start
+        begun, reached = self.dataset.mark, _Reached.nothing(start, cut, self.trainer)
+        self._begun, self._is_finished, self._reached = begun, cut.steps == 0, reached
         count = 0
         for count, batch in enumerate(batches, start=1):
             if begun == self._begun:  # else another iteration is in another epoch by now
                 self._is_finished = count == cut.steps
-            self._stands = stands = Mark(start.epoch, cut.position_after(count))
+            self._reached = reached = reached._replace(handed=count)
             yield batch
             if self.persistent_workers and own != self._iterations:
                 raise InputError(
@@ -166,8 +204,8 @@ class RasteretDataLoader(DataLoader[Sample]):
                 f"the epoch ended {cut.steps - count} of {cut.steps} batches early: a DataLoader worker raised an "
                 "error that cannot be pickled, printed above; define its type at the top of a module"
             )
-        if self._stands is stands:  # no other iteration has handed out anything since
-            self._stands = None
+        if self._reached is reached:  # no other iteration has handed out anything since
+            self._reached = None
         self._reporter.end()
 
     def _counted(self, handed: Iterator[Handed]) -> Iterator[Sample]:
@@ -213,7 +251,7 @@ class RasteretDataLoader(DataLoader[Sample]):
     @property
     def epoch(self) -> int:
         """The epoch that is under way, else the one that comes next."""
-        return (self._stands or self._next_start).epoch
+        return (self._reached.start if self._reached else self._next_start).epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch of the next iteration; a resumed position in the same epoch is kept."""
@@ -222,11 +260,11 @@ class RasteretDataLoader(DataLoader[Sample]):
 
     def _aim(self, mark: Mark) -> None:
         self.dataset.aim(mark)
-        self._begun = self._stands = None
+        self._begun = self._reached = None
 
     def state_dict(self) -> State:
         """Where the iteration stands, JSON-able."""
-        return self.dataset.state_at(self._stands or self._next_start)
+        return self.dataset.state_at(self._reached.mark if self._reached else self._next_start)
 
     def load_state_dict(self, state: State) -> None:
         """Goes on where a state was taken: the next iteration yields what had not been handed out.
@@ -238,7 +276,7 @@ class RasteretDataLoader(DataLoader[Sample]):
         if self.trainer is None:
             return
         counts = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        fewer = counts.ready - (len(self) - self.remaining)
+        fewer = counts.processed - (len(self) - self.remaining)
         counts.ready -= fewer
         counts.started -= fewer
         counts.processed -= fewer

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
 import torch
 from kornia.augmentation import RandomHorizontalFlip, RandomRotation90
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from ranks import run_ranks
 from torch import nn
 from torch.nn import functional
@@ -82,6 +83,49 @@ def test_a_run_that_stopped_goes_on_bit_for_bit(saved, tmp_path):
     for workers, step in ((0, 8), (1, 4)):
         resumed = fit(saved, tmp_path / "resumed", workers, resume=tmp_path / "stopped" / f"step={step}.ckpt")
         assert resumed == {number: loss for number, loss in whole.items() if number >= step}
+
+
+class Stumbling(Regressor):
+    """Fails in one of its steps, and notes the chips of the others and when it validated."""
+
+    def __init__(self, fails_at: int | None) -> None:
+        super().__init__()
+        self.fails_at = fails_at
+        self.seen = []
+
+    def training_step(self, batch, number):
+        if self.global_step == self.fails_at:
+            raise KeyError("step")
+        self.seen.append(batch["index"].tolist())
+        return super().training_step(batch, number)
+
+    def on_validation_epoch_start(self):
+        self.seen.append("validation")
+
+
+class SavesWhatFailed(Callback):
+    """As Lightning's OnExceptionCheckpoint does, and its handler of the signals of a cluster."""
+
+    def on_exception(self, trainer, module, exception):
+        trainer.save_checkpoint(f"{trainer.default_root_dir}/failed.ckpt")
+
+
+@pytest.mark.parametrize("fails_at", [0, 3, 5, 8])  # the first batch, one between, the last, and one an epoch later
+def test_a_batch_whose_step_failed_comes_again(saved, tmp_path, fails_at):
+    def run(fails_at=None, resume=None):
+        data = rt.RasteretDataModule(saved, patch_size=32, batch_size=4, length=22, audit="off")
+        model = Stumbling(fails_at)
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        quiet |= {"num_sanity_val_steps": 0, "enable_checkpointing": False}
+        folder = {"default_root_dir": tmp_path}
+        trainer = Trainer(max_epochs=2, accelerator="cpu", callbacks=[SavesWhatFailed()], **quiet, **folder)
+        with contextlib.suppress(KeyError):
+            trainer.fit(model, data, ckpt_path=resume)
+        return model.seen
+
+    whole, first = run(), run(fails_at)
+    assert len(first) < len(whole) == 2 * 7
+    assert first + run(resume=tmp_path / "failed.ckpt") == whole
 
 
 _DDP = """
