@@ -309,6 +309,8 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
 
     def _chip(self, query: Query) -> tuple[Grid, NDArray[np.int64], Box] | None:
         """Grid, rows and `bounds` of a query."""
+        if self._replaced and self.index.empty:
+            return None  # nor are there bounds to stand in for what the query leaves out
         x, y, t = slices_of(self, query)
         rows = self.lookup.find(x, y, t)
         if len(rows) == 0:

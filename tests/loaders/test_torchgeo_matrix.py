@@ -269,6 +269,18 @@ def test_unions_with_torchgeos_have_the_same_keys_everywhere(ours, tmp_path):
     assert "mask_valid" not in (both | ours)[queries[0]]
 
 
+def test_a_part_without_items_has_nothing_to_give(ours, scenes):
+    """As a splitter or a selection may leave one."""
+    none = rt.RasteretGeoDataset(scenes)
+    none.index = none.index.iloc[:0]
+    query = next(iter(RandomPatchSampler(ours, size=32, length=1, generator=0)))  # of no time
+    with pytest.raises(QueryOutsideError):
+        none[query]
+    assert torch.equal((none | ours)[query]["image"], ours[query]["image"])
+    with pytest.raises(RuntimeError, match="no spatial intersection"):
+        _ = none & ours
+
+
 def test_combinations_of_combinations_keep_batches(ours, labels):
     mask = rt.RasteretGeoDataset(labels, is_image=False)
     nested = (ours | ours) & mask
