@@ -156,6 +156,8 @@ def _assets(array: pa.Array) -> pa.Array:
     """Per band a struct that has href: string and band_index: int64; other fields of an asset stay."""
     if pa.types.is_map(array.type):
         array = _map_to_struct(array)
+    if not pa.types.is_struct(array.type):
+        raise pa.ArrowInvalid("it must be a struct with a field for each band")
     bands: dict[str, pa.Array] = {}
     for band, asset in children_of(array).items():
         bands[band] = _typed(asset if pa.types.is_struct(asset.type) else struct_of({"href": asset}, asset), s.ASSET)

@@ -266,7 +266,7 @@ def is_single_plane(layout: Layout) -> bool:
 
 
 def transform_of(values: Sequence[float] | None) -> Affine | None:
-    """The affine map of rasteret's four numbers (scale_x, translate_x, scale_y, translate_y), or of six.
+    """The affine map of rasteret's four (scale_x, translate_x, scale_y, translate_y), of six, or of a 3 x 3 matrix.
 
     Raises:
         IndexCorruptError: one that maps no pixel to a place of its own.
@@ -280,9 +280,13 @@ def transform_of(values: Sequence[float] | None) -> Affine | None:
 def _affine(values: tuple[float, ...]) -> Affine:
     if len(values) == 4:
         scale_x, x, scale_y, y = values
-        transform = Affine(scale_x, 0.0, x, 0.0, scale_y, y)
-    else:
-        transform = Affine(*values[:6])
+        values = (scale_x, 0.0, x, 0.0, scale_y, y)
+    if len(values) != 6 and (len(values) != 9 or values[6:] != (0.0, 0.0, 1.0)):
+        raise IndexCorruptError(
+            f"the transform {list(values[:9])} of a header has {len(values)} numbers, which make no map; it must have "
+            "4 (scale_x, translate_x, scale_y, translate_y) or 6; build the index again"
+        )
+    transform = Affine(*values[:6])
     if not all(map(math.isfinite, transform[:6])) or transform.a * transform.e == transform.b * transform.d:
         raise IndexCorruptError(f"the transform {list(values[:6])} of a header is no map; build the index again")
     return transform

@@ -415,3 +415,11 @@ def _hit(collection: Collection, shape: object) -> bool:
 def test_bounds_across_the_antimeridian(boxes, west, east):
     sides = [pa.array(np.array(boxes, float)[:, side]) for side in range(4)]
     assert extent(pa.table({"bbox": pa.StructArray.from_arrays(sides, s.SIDES)})) == (west, 0.0, east, 1.0)
+
+
+@pytest.mark.parametrize("assets", ["a.tif", 7, ["a.tif"]])
+def test_assets_that_name_no_bands_are_refused(dated, assets):
+    table = dated.to_table()
+    place = table.schema.get_field_index("assets")
+    with pytest.raises(IndexCorruptError, match=r"column 'assets' of type .* a struct with a field for each band"):
+        as_collection(table.set_column(place, "assets", pa.array([assets] * len(table))))

@@ -154,6 +154,7 @@ def test_a_row_of_rasteret_with_jpeg_is_refused():
         {"tile_width": 0},
         {"image_width": None},
         {"transform": [1.0, 2.0]},
+        {"transform": [10.0, 5.0, -10.0, 7.0] * 2},
         {"transform": [10.0, float("nan"), -10.0, 0.0]},
         {"transform": [1.0, 2.0, 0.0, 2.0, 4.0, 0.0]},
     ],
