@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rasteret_torch.errors import InputError, UntrustedUriError
+from rasteret_torch.errors import IndexCorruptError, InputError, UntrustedUriError
 from rasteret_torch.index.arrow import children_of, struct_of
 from rasteret_torch.store.location import SIGNED, redact, unsigned
 
@@ -89,6 +89,11 @@ def _rewritten(batch: pa.RecordBatch, rewrite: Rewrite, which: Callable[[pa.Arra
     if number < 0:
         return batch
     assets = batch.column(number)
+    if not pa.types.is_struct(assets.type):
+        raise IndexCorruptError(
+            f"column 'assets' of type {str(assets.type)[:80]} is not what a collection holds there (it must be a "
+            "struct with a field for each band)"
+        )
     bands = children_of(assets)
     changed = {band: new for band, asset in bands.items() if (new := _asset(asset, rewrite, which)) is not None}
     if not changed:

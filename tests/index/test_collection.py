@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 import shapely
 
@@ -418,8 +419,10 @@ def test_bounds_across_the_antimeridian(boxes, west, east):
 
 
 @pytest.mark.parametrize("assets", ["a.tif", 7, ["a.tif"]])
-def test_assets_that_name_no_bands_are_refused(dated, assets):
+def test_assets_that_name_no_bands_are_refused(dated, tmp_path, assets):
     table = dated.to_table()
-    place = table.schema.get_field_index("assets")
-    with pytest.raises(IndexCorruptError, match=r"column 'assets' of type .* a struct with a field for each band"):
-        as_collection(table.set_column(place, "assets", pa.array([assets] * len(table))))
+    table = table.set_column(table.schema.get_field_index("assets"), "assets", pa.array([assets] * len(table)))
+    pq.write_table(table, tmp_path / "odd.parquet")
+    for opened in (lambda: as_collection(table), lambda: load(tmp_path / "odd.parquet")):
+        with pytest.raises(IndexCorruptError, match=r"column 'assets' of type .* a struct with a field for each"):
+            opened()
