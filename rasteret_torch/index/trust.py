@@ -60,7 +60,7 @@ class Trust:
         remote = pc.match_substring_regex(hrefs, _REMOTE)
         for href in pc.unique(hrefs.filter(pc.fill_null(pc.invert(remote), False))).to_pylist():
             path = local_path(href)  # refuses other schemes
-            real = os.path.realpath(path)
+            real = "" if "\0" in path else os.path.realpath(path)  # no file is called so
             if not any(real.startswith(root) for root in self.roots or ()):
                 raise UntrustedUriError(
                     f"{self.where} names {redact(href)}, a file of this machine outside of its own folder, and was not "

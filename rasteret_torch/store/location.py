@@ -56,17 +56,14 @@ def local_path(href: str) -> str:
     """The path that a local href names: itself, or that of a file:// URL (percent-decoded).
 
     Raises:
-        UntrustedUriError: when the href is not local, names a file of another host, or what no file can be called.
+        UntrustedUriError: when the href is not local, or names a file of another host.
     """
-    path = href
-    if scheme_of(href):
-        parts = urlsplit(href)
-        if parts.scheme.lower() != "file" or parts.netloc not in ("", "localhost"):
-            raise UntrustedUriError(f"{redact(href)} is not a file of this machine: give a plain path or file:///path.")
-        path = unquote(parts.path)
-    if "\0" in path:
-        raise UntrustedUriError(f"{redact(href)} holds a NUL character, which no path can: correct it.")
-    return path
+    if not scheme_of(href):
+        return href
+    parts = urlsplit(href)
+    if parts.scheme.lower() != "file" or parts.netloc not in ("", "localhost"):
+        raise UntrustedUriError(f"{redact(href)} is not a file of this machine: give a plain path or file:///path.")
+    return unquote(parts.path)
 
 
 def parse(href: str, *, allow_http: bool = False) -> Location:

@@ -30,7 +30,7 @@ def check_uri(href: str, root: Path | None = None) -> str:
             f"{redact(href)} is a file of this machine, named by a document from elsewhere: pass local_root=... if its "
             "files may be read"
         )
-    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
+    if "\0" in path or not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
         raise UntrustedUriError(
             f"{redact(href)} lies outside of {root}: pass another local_root=... if its files may be read"
         )

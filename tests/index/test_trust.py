@@ -64,7 +64,9 @@ def _seal(manifest: str) -> str:
     return manifest.partition('"seal": "')[2].partition('"')[0]
 
 
-@pytest.mark.parametrize("href", ["/etc/passwd", "file:///etc/passwd", "ftp://a.example/x.tif", "FILE:///etc/passwd"])
+@pytest.mark.parametrize(
+    "href", ["/etc/passwd", "file:///etc/passwd", "ftp://a.example/x.tif", "FILE:///etc/passwd", "/a\0b.tif"]
+)
 def test_parquet_of_others(saved: Path, tmp_path: Path, href: str) -> None:
     file = with_href(saved, tmp_path / "download" / "x.parquet", href)
     with pytest.raises(UntrustedUriError):

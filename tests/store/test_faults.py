@@ -23,6 +23,7 @@ from rasteret_torch.store.fetch_transport import Answer
 
 DEADLINE_S = 1.0
 POLICY = FetchPolicy(range_timeout_s=DEADLINE_S, backoff_s=0.01)
+PATIENT = FetchPolicy(range_timeout_s=4.0, backoff_s=0.01)  # a third of it is silence enough to try again
 SIZE = 100_000
 STAMP = ObjectStamp(SIZE, f'"v1-{SIZE}"')
 OFFSET, NBYTES = 1000, 2000
@@ -90,7 +91,7 @@ def data(fault_server: FaultServer) -> Iterator[bytes]:
 @pytest.mark.parametrize("mode", CURED)
 def test_right_bytes(fault_server: FaultServer, data: bytes, mode: str) -> None:
     url = fault_server.url(mode, f"cured-{mode.replace(':', '-')}", "a.bin")
-    got = runtime.run(fetcher(None, POLICY).get(url, OFFSET, NBYTES, expect=STAMP))
+    got = runtime.run(fetcher(None, PATIENT).get(url, OFFSET, NBYTES, expect=STAMP))
     assert got == data[OFFSET : OFFSET + NBYTES]
 
 

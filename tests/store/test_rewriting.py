@@ -77,6 +77,6 @@ def test_trust(tmp_path: Path) -> None:
     for href in refused:
         with pytest.raises(UntrustedUriError):
             check_uri(href)
-    for path in (tmp_path / "secret.tif", inside.parent / "link.tif", inside.parent / ".." / "secret.tif"):
+    for path in (tmp_path / "secret.tif", inside.parent / "link.tif", inside.parent / ".." / "secret.tif", "/a\0b.tif"):
         with pytest.raises(UntrustedUriError, match="outside"):
             check_uri(str(path), inside.parent)
