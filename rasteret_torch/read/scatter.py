@@ -261,7 +261,7 @@ def _means_beside(
 
 
 def _noticed(kernel: Kernel) -> Weigh:
-    """The weights of a kernel without those that are rounding."""
+    """The weights of a kernel, none of them negative, without those that are rounding."""
     least = LEAST_WEIGHT * float(kernel.weigh(np.zeros(1))[0])
 
     def weigh(distance: Positions) -> Positions:
