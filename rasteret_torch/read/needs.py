@@ -33,6 +33,7 @@ class TileNeed:
     flight: asyncio.Future[Tile] | None = None  # set while this need is the one that brings the tile
     begun: Tile | None = None  # its upper rows, which it only needs to be finished from
     read_nbytes: int = 0  # what came of its bytes
+    is_pasted: bool = False
     is_short: bool = False  # it takes other bytes than those that came to decode its rows
 
     @property
@@ -69,6 +70,7 @@ class TileNeed:
         """Gives everyone who waits their pixels."""
         for job, ref in self.pastes:
             (job.paste_mask if self.key.is_mask else job.paste)(tile, ref)
+        self.is_pasted = True
 
     def fail(self, error: RasteretTorchError) -> None:
         """Marks every layer that waits for this tile, each with its own name in the message."""

@@ -75,7 +75,7 @@ class Pipeline:
         """Reads a batch and waits for it.
 
         Raises:
-            DeadlineExceededError: the batch took longer than `sample_timeout_s`.
+            DeadlineExceededError: a tile was not there within `sample_timeout_s`, which is for the whole batch.
             RasteretTorchError: what a file or a store said, naming item, tile and URL.
         """
         return runtime.run(self._read(plans))
@@ -121,47 +121,29 @@ class Pipeline:
             steps = range(len(plan.steps))
             canvases.extend(StepCanvas(plan, step, chip.data[step], chip.valid[step]) for step in steps)
         failed: dict[ChipPlan, RasteretTorchError] = {}
-        unread = list(canvases)
-        deadline = asyncio.timeout(self.options.sample_timeout_s)
-        try:
-            async with deadline:
-                await self._fill(unread, failed)
-        except TimeoutError as error:
-            if not deadline.expired():
-                raise  # a range had its own, and its error names it
-            late = self._late(len(plans))
-            if self.options.on_error == "raise":
-                raise late from error
-            for canvas in unread:
-                canvas.clear()
-                failed.setdefault(canvas.plan, late)
+        await self._fill(canvases, failed)
         if failures is not None and failed:
             failures.update((number, failed[plan]) for number, plan in enumerate(plans) if plan in failed)
         return chips
 
-    def _late(self, count: int) -> DeadlineExceededError:
-        return DeadlineExceededError(
-            f"{count} chips were not read within {self.options.sample_timeout_s:g} s; the store is slow or "
-            "stalls: raise ReadOptions.sample_timeout_s or lower the batch size"
-        )
-
-    async def _fill(self, unread: list[StepCanvas], errors: dict[ChipPlan, RasteretTorchError]) -> None:
+    async def _fill(self, canvases: list[StepCanvas], errors: dict[ChipPlan, RasteretTorchError]) -> None:
         """Rounds: the layers that should be enough first, further items only where pixels are still missing.
 
         Args:
-            unread: what is to be filled; emptied as they are done.
+            canvases: what is to be filled.
             errors: gets the first error of every chip that has one.
         """
-        for canvas in unread:
+        ends_s = asyncio.get_running_loop().time() + self.options.sample_timeout_s
+        for canvas in canvases:
             if not canvas.items:
                 canvas.clear()
-        while pending := [canvas for canvas in unread if not canvas.done]:
-            unread[:] = pending
+        pending = canvases
+        while pending := [canvas for canvas in pending if not canvas.done]:
             per_canvas = [canvas.next_jobs() for canvas in pending]
             jobs = [job for jobs in per_canvas for job in jobs]
             needs = needs_of(jobs)
             self.cache.expect(sum(need.decoded_nbytes for need in needs.values()) // len({c.plan for c in pending}))
-            await self._gather(needs)
+            await self._gather(needs, ends_s)
             for job in jobs:
                 if job.error is None:
                     continue
@@ -172,21 +154,41 @@ class Pipeline:
             share = max(_TASK_NBYTES, sum(map(_nbytes_filled, per_canvas)) // (4 * self._lane.count))
             parts = bundles(per_canvas, _nbytes_filled, share)
             await asyncio.gather(*(self._lane.finish(_merge, part) for part in parts))
-        unread.clear()
 
-    async def _gather(self, needs: dict[TileKey, TileNeed]) -> None:
-        """Brings every tile from memory, from another batch's flight, from disk or from the store."""
+    async def _gather(self, needs: dict[TileKey, TileNeed], ends_s: float) -> None:
+        """Brings every tile from memory, from another batch's flight, from disk or from the store.
+
+        Tiles that are not there by then (time of the loop) fail; those that are stay good.
+        """
         tasks: list[asyncio.Future[None]] = []
+        limit = asyncio.timeout_at(ends_s)
         try:
-            self._start(needs.values(), tasks)
-            if tasks:
-                await asyncio.gather(*tasks)
+            async with limit:
+                if ends_s > asyncio.get_running_loop().time():
+                    self._start(needs.values(), tasks)
+                    await asyncio.gather(*tasks)
+                else:
+                    self._give_up(needs.values())
+        except TimeoutError:
+            if not limit.expired():
+                raise  # a range had its own, and its error names it
+            self._give_up(needs.values())
         finally:
             for task in tasks:
                 task.cancel()
             for need in needs.values():
                 self._land(need, None)
                 need.pastes.clear()  # a thread that comes too late writes nowhere
+
+    def _give_up(self, needs: Iterable[TileNeed]) -> None:
+        """Fails the tiles that are not there."""
+        late = DeadlineExceededError(
+            f"not there within {self.options.sample_timeout_s:g} s, which is what a batch has; the store is slow or "
+            "stalls: raise ReadOptions.sample_timeout_s or lower the batch size"
+        )
+        for need in needs:
+            if not need.is_pasted:
+                need.fail(late)
 
     def _start(self, needs: Iterable[TileNeed], tasks: list[asyncio.Future[None]]) -> None:
         """Adds what brings the tiles to `tasks`, which the caller ends also where this stops half way."""

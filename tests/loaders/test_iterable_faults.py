@@ -190,9 +190,9 @@ class StallingBackend:
         return [await self.get_range(url, *part) for part in ranges]
 
 
-def stalled(damaged, on_error, **deadlines):
+def stalled(damaged, on_error, batch_size=4, **deadlines):
     read = rt.ReadOptions(on_error=on_error, tile_cache_nbytes=0, **deadlines)
-    grid = {"sampler": "grid", "patch_size": 32, "shuffle": False, "batch_size": 4}
+    grid = {"sampler": "grid", "patch_size": 32, "shuffle": False, "batch_size": batch_size}
     return rt.RasteretIterableDataset(damaged, read=read, backend=StallingBackend(), **grid)
 
 
@@ -216,6 +216,16 @@ def test_what_is_late_is_left_invalid_or_replaced(damaged, deadline):
     assert time.monotonic() - begun < 3
     with pytest.raises(DeadlineExceededError):
         list(stalled(damaged, "raise", **{deadline: 0.3}))
+
+
+def test_the_deadline_of_a_batch_spares_what_was_there_in_time(damaged):
+    (batch,) = stalled(damaged, "nodata", batch_size=16, sample_timeout_s=1.0)
+    late = torch.tensor([number // 4 == 1 for number in batch["index"].tolist()])
+    assert torch.equal(batch["mask_valid"].flatten(1).amax(dim=1) == 0, late)
+    assert torch.equal(batch["image"].flatten(1).amax(dim=1) == 0, late)
+    assert batch["mask_valid"][~late].all()
+    with pytest.raises(DeadlineExceededError, match=r"'x2_20200102', band v, tile \d+ of .*x2.*within 1 s"):
+        list(stalled(damaged, "raise", batch_size=16, sample_timeout_s=1.0))
 
 
 # By query -------------------------------------------------------------------------------------------------------------
