@@ -20,9 +20,11 @@ _REMEMBERED_NBYTES = 2**14
 _QUOTES = {"&quot;": '"', "&apos;": "'"}  # GDAL escapes texts twice
 
 # C's atof, as GDAL reads tag 42113: the longest numeric prefix. MSVC prints -1.#IND and 1.#QNAN for nan.
-_NUMBER = re.compile(r"\s*([+-]?)(nan|inf(?:inity)?|1\.#(?:IND|QNAN|SNAN|INF)|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)", re.I)
+_NUMBER = re.compile(
+    r"\s*([+-]?)(nan|inf(?:inity)?|1\.#(?:IND|QNAN|SNAN|INF)|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)", re.I | re.A
+)
 _ROLES = ("scale", "offset", "description", "colorinterp")
-_WHOLE = re.compile(r"\s*[+-]?\d{1,40}")  # longer ones are no number of any dtype
+_WHOLE = re.compile(r"\s*[+-]?\d{1,40}", re.A)  # longer ones are no number of any dtype
 
 
 @dataclass(frozen=True, slots=True)

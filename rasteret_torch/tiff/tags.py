@@ -268,8 +268,11 @@ class Fields:
         return self.values[tag][1] if tag in self.values else b""
 
     def text(self, tag: Tag) -> str:
-        """Text up to the first NUL, any undecodable byte replaced; empty when absent."""
-        return self.raw(tag).split(b"\0", 1)[0].decode("utf-8", "replace")
+        """Text up to the first NUL, any undecodable byte replaced; empty when absent, or when it is wider numbers."""
+        field_type, data = self.values.get(tag, (2, b""))
+        if _DTYPES[self.byte_order, field_type].itemsize > 1:
+            return ""
+        return data.split(b"\0", 1)[0].decode("utf-8", "replace")
 
     def integers(self, tag: Tag) -> NDArray[np.uint64]:
         """Unsigned values; an empty array when absent.

@@ -40,12 +40,22 @@ def fields(tag: Tag, data: bytes, field_type: int = 2) -> Fields:
         (b"9" * 5000, "uint8", math.inf),
         (b"none", "float32", 0.0),
         (b"-3.40282346639e+38", "float64", -3.4028234663852886e38),
+        (b"\x1c2", "uint8", 0),
+        (b"\x1f2", "int64", 0),
+        ("\u0663".encode(), "uint8", 0),
+        (b"\xc2\xa07", "float32", 0.0),
+        (b"\v\t 7", "uint8", 7),
     ],
 )
 def test_nodata(text: bytes, dtype: str, expected: float | None) -> None:
     value = nodata_value(fields(Tag.GDAL_NODATA, text), np.dtype(dtype))
     assert value == expected
     assert type(value) is type(expected)
+
+
+@pytest.mark.parametrize("field_type", [3, 4, 12, 16])
+def test_nodata_that_is_no_text_is_none(field_type: int) -> None:
+    assert nodata_value(fields(Tag.GDAL_NODATA, b"7\0\0\0" * 4, field_type), np.dtype("uint8")) is None
 
 
 @pytest.mark.parametrize("text", [b"nan", b"NaN\0", b"-1.#IND", b"1.#QNAN", b"-nan"])
