@@ -28,7 +28,8 @@ class ReadOptions:
         max_inflight_nbytes: bytes asked for and not yet decoded, in this process.
         coalesce_gap_nbytes: ranges of one file closer than this become one request.
         attempts: tries per range in total.
-        range_timeout_s, header_timeout_s, sample_timeout_s: deadlines, all attempts and waits included.
+        range_timeout_s, header_timeout_s: deadlines of a range and of a header, all attempts and waits included.
+        sample_timeout_s: of a batch (or a sample that is read alone); tiles that are not there by then fail.
         tile_cache_nbytes: decoded tiles kept in memory, per process; 0 keeps none. None begins with 128 MiB or what
             eight chips need, and takes more, up to 2 GiB (or the process's share of an eighth of the memory), while
             tiles are often asked for again soon after they were dropped.
