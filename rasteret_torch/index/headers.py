@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rasteret_torch.errors import IndexCorruptError, UnsupportedTiffError
 from rasteret_torch.index import schema as s
 from rasteret_torch.tiff.model import GroundControlPoint, Layout, TiffHeader
+from rasteret_torch.tiff.support import PREDICTED
 
 Record = Mapping[str, Any]  # one Arrow struct as Python sees it
 Table = NDArray[np.uint64]
@@ -37,6 +38,11 @@ _MADE = ("dtype", "jpeg_tables", *s.TILE_TABLES)
 _LAYOUT_TYPES = [(name, kind) for name, kind in s.LAYOUT_FIELDS if name not in _MADE]
 _FORM_SCALARS = [name for name, kind in s.LAYOUT_FIELDS if not pa.types.is_list(kind)]
 _FORM_LISTS = [name for name, kind in s.LAYOUT_FIELDS if pa.types.is_list(kind) and name not in s.TILE_TABLES]
+# What decides where pixels are in a tile, and which are valid: each of our own rows tells it.
+_TOLD = (
+    "predictor", "samples_per_pixel", "planar_configuration", "photometric", "sample_format", "byte_order",
+    "fill_order", "tiled", "extra_samples",
+)  # fmt: skip
 _NO_TABLE = np.empty(0, np.uint64)
 _described = attrgetter(*(_OWN_NAMES.get(name, name) for name, _ in _LAYOUT_TYPES))
 _FILE_VALUES: dict[str, Callable[[TiffHeader], Any]] = {
@@ -171,6 +177,8 @@ def _header_of(record: Record, tables: TileTables) -> TiffHeader:
     overviews = record.get("overviews") or []
     levels = [_layout_of(record, tables.image())]
     levels += [_layout_of(level, tables.overview(number)) for number, level in enumerate(overviews)]
+    if "masks" in record and not record["masks"] and record.get("bits_per_sample") is not None:
+        raise ValueError("its masks are null")
     stored = record.get("masks") or [None] * len(levels)
     if len(stored) != len(levels):
         raise ValueError(f"{len(stored)} masks for {len(levels)} levels")
@@ -214,7 +222,11 @@ def _form_of(*described: Any) -> Layout:
     dtype = stored.newbyteorder("=")
     order = record.get("byte_order") or (">" if stored.byteorder == ">" else "<")
     compression = int(record["compression"])
-    if record.get("bits_per_sample") is None and compression == _JPEG:
+    is_foreign = record.get("bits_per_sample") is None
+    needed = (("predictor",) if compression in PREDICTED else ()) if is_foreign else _TOLD
+    if missing := [name for name in needed if name not in record]:
+        raise ValueError(f"its {', '.join(missing)} is null")
+    if is_foreign and compression == _JPEG:
         raise UnsupportedTiffError(
             "this index row was written without the JPEG tables of its file; build the index again with rasteret_torch"
         )

@@ -147,6 +147,31 @@ def test_a_row_of_rasteret_with_jpeg_is_refused():
         of_rasteret(rasteret_row(compression=7))
 
 
+@pytest.mark.parametrize("name", ["predictor", "samples_per_pixel", "planar_configuration", "photometric",
+    "sample_format", "byte_order", "fill_order", "tiled", "extra_samples", "masks"])  # fmt: skip
+@pytest.mark.parametrize("rows", [1, 2])
+def test_what_decides_the_pixels_is_told_in_each_row(name: str, rows: int) -> None:
+    """A null there was once read as the usual value: other pixels, without a word."""
+    layout = Layout(8, 8, 8, 8, 1, 16, 1, np.dtype("uint16"), 8, np.ones(1, np.uint64), np.ones(1, np.uint64), 2)
+    whole = header_array([TiffHeader((layout,), (None,))] * 2)
+    records = [{**record, name: None} if row < rows else record for row, record in enumerate(whole.to_pylist())]
+    column = pa.chunked_array([pa.array(records, whole.type)])
+    with pytest.raises(IndexCorruptError, match=f"{name}.* null.*build the index again"):
+        read_back(column, 0)
+    if rows == 1:
+        assert as_tuple(read_back(column, 1)) == as_tuple(TiffHeader((layout,), (None,)))
+
+
+@pytest.mark.parametrize("compression", [1, 5, 8])
+def test_a_row_of_rasteret_names_the_predictor_of_a_codec_that_has_one(compression: int) -> None:
+    row = rasteret_row(predictor=None, compression=compression)
+    if compression == 1:
+        assert of_rasteret(row).image.predictor == 1
+        return
+    with pytest.raises(IndexCorruptError, match="predictor is null"):
+        of_rasteret(row)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
