@@ -119,3 +119,13 @@ def steps_of_worker(steps: int, worker: int, workers: int, first: int | None = N
         first: the worker's first step; None starts at the beginning.
     """
     return range(worker if first is None else first, steps, workers)
+
+
+def nothing_kept(length: int, world_size: int, batch_size: int) -> InputError:
+    """The error where `drop_last` leaves no step of an epoch: a run would train on nothing and look well."""
+    ranks = f"{world_size} processes with " if world_size > 1 else ""
+    return InputError(
+        f"drop_last=True would leave out every chip of an epoch: there are {length}, and {ranks}batch_size="
+        f"{batch_size} take {world_size * batch_size} at once; choose smaller batches, a larger length, or "
+        "drop_last=False"
+    )

@@ -20,7 +20,7 @@ from rasteret_torch.chips.layouts import check_whole, chip_px_of, chosen_of, is_
 from rasteret_torch.chips.mixing import Numbers
 from rasteret_torch.chips.order import EpochOrder
 from rasteret_torch.chips.resume import Mark, Run, Standing, State
-from rasteret_torch.chips.share import Cut, steps_of_worker
+from rasteret_torch.chips.share import Cut, nothing_kept, steps_of_worker
 from rasteret_torch.errors import InputError
 from rasteret_torch.importing import heavy
 from rasteret_torch.index import Collection
@@ -121,7 +121,8 @@ class RasteretIterableDataset(IterableDataset[Sample]):
                 chip with less is drawn anew, up to 32 times, and the best is taken; in the other layouts such chips are
                 left out, which reads an overview of every item when the dataset is made.
             batch_size: yield batches of so many samples; None yields samples.
-            drop_last: leave out a last batch that is not full.
+            drop_last: leave out a last batch that is not full; an epoch that would be left without any is refused, here
+                or where more processes share it.
             seed: of order and chips.
             shuffle: False visits the chips by their numbers.
             locality: shuffle in blocks of so many neighbouring chips, so that tiles are read and decoded once for all
@@ -191,6 +192,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         self._parent_rank: Rank | None = None
         self.bad_samples: list[BadSample] = []  # of this process, oldest first; anyone may take lines out
         self.length = self.source.length
+        self.cut()  # what leaves nothing is refused here already
 
     # What there is ------------------------------------------------------------------------------------------------
 
@@ -244,8 +246,15 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         self._handed = None
 
     def cut(self, position: int = 0) -> Cut:
-        """How the rest of an epoch is dealt out to ranks and batches."""
-        return Cut(self.length, position, self.rank.world_size, self.batch_size or 1, self.drop_last)
+        """How the rest of an epoch is dealt out to ranks and batches.
+
+        Raises:
+            InputError: `drop_last` leaves nothing of a whole epoch.
+        """
+        cut = Cut(self.length, position, self.rank.world_size, self.batch_size or 1, self.drop_last)
+        if position == 0 and cut.steps == 0:
+            raise nothing_kept(self.length, cut.world_size, cut.batch_size)
+        return cut
 
     @property
     def rank(self) -> Rank:

@@ -18,9 +18,11 @@ from torchgeo.samplers import (
     SequentialTimestampSampler,
 )
 
+from rasteret_torch.chips.share import nothing_kept
 from rasteret_torch.errors import InputError
 from rasteret_torch.loaders.iterable_loader import worker_context
 from rasteret_torch.loaders.orphans import end_with_parent
+from rasteret_torch.loaders.ranks import current_rank
 from rasteret_torch.loaders.tensors import Sample
 
 PatchSize = int | tuple[int, int]  # side, or (height, width), px
@@ -111,7 +113,14 @@ def watch(worker: int) -> None:
 def patch_loader(
     dataset: GeoDataset, sampler: Sampler[Any], batch_size: int, workers: int, drop_last: bool = False
 ) -> DataLoader[Sample]:
-    """A DataLoader over the queries of a sampler, whose workers may use the network."""
+    """A DataLoader over the queries of a sampler, whose workers may use the network.
+
+    Raises:
+        InputError: `drop_last` leaves nothing of an epoch.
+    """
+    count, ranks = len(sampler), current_rank().world_size  # type: ignore[arg-type]  # Sampler declares no length
+    if drop_last and -(-count // ranks) < batch_size:  # Lightning pads the ranks' shares
+        raise nothing_kept(count, ranks, batch_size)
     return DataLoader(
         dataset,
         batch_size=batch_size,

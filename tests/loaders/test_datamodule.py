@@ -303,6 +303,15 @@ def test_settings_that_cannot_work_are_refused_at_once(split_scenes, options):
         rt.RasteretDataModule(split_scenes, BANDS, **options)
 
 
+@pytest.mark.parametrize("iterable", [True, False])
+def test_training_on_nothing_is_refused(split_scenes, iterable):
+    data = module_of(split_scenes, iterable=iterable, length=3, batch_size=4, drop_last=True)
+    with pytest.raises(InputError, match="drop_last=True would leave out every chip"):
+        data.train_dataloader()
+    data = module_of(split_scenes, iterable=iterable, length=4, batch_size=4, drop_last=True)
+    assert len(data.train_dataloader()) == 1
+
+
 def test_predicting_needs_a_split(split_scenes):
     with pytest.raises(InputError, match="predict="):
         module_of(split_scenes).setup("predict")

@@ -15,6 +15,7 @@ from tiffs import write_tiff
 from torchgeo.samplers import GriddedPatchSampler, RandomPatchSampler
 
 import rasteret_torch as rt
+from rasteret_torch.chips.resume import Mark
 from rasteret_torch.errors import (
     BandNotFoundError,
     CRSMismatchError,
@@ -93,6 +94,27 @@ def test_lengths_and_the_last_batch(scenes):
     assert [len(batch["index"]) for batch in whole] == [4] * 5
     assert len(stream(scenes, sampler="rows")) == len(scenes)
     assert len(stream(scenes, sampler="grid")) == len(scenes) * 7 * 7
+
+
+def test_dropping_all_of_an_epoch_is_refused(scenes, monkeypatch):
+    """Else a run would train on nothing, and say that all is well."""
+    with pytest.raises(InputError, match="there are 3, and batch_size=4 take 4 at once"):
+        stream(scenes, length=3, batch_size=4, drop_last=True)
+    dataset = stream(scenes, length=7, batch_size=4, drop_last=True)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="there are 7, and 2 processes with batch_size=4 take 8 at once"):
+        next(iter(dataset))
+    with pytest.raises(InputError, match="drop_last=False"):
+        len(rt.RasteretDataLoader(dataset))
+    assert len(stream(scenes, length=7, batch_size=4)) == 1
+
+
+def test_what_is_left_of_a_resumed_epoch_may_be_dropped(scenes):
+    dataset = stream(scenes, length=9, batch_size=4, drop_last=True)
+    dataset.load_state_dict(stream(scenes, length=9, batch_size=2).state_at(Mark(0, 6)))
+    loader = rt.RasteretDataLoader(dataset)
+    assert [list(loader), len(list(loader))] == [[], 2]
 
 
 def test_a_grid_covers_every_item_once(scenes):
