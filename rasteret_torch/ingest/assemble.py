@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from rasteret_torch.errors import ErrorBudgetExceededError, NotGeoreferencedError, RasteretTorchError
+from rasteret_torch.errors import ErrorBudgetExceededError, InputError, NotGeoreferencedError, RasteretTorchError
 from rasteret_torch.geo import epsg_of, parse_crs
-from rasteret_torch.index import canonical, dates
+from rasteret_torch.index import canonical, dates, query
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.headers import header_columns
 from rasteret_torch.ingest.footprint import bbox_of, footprint_of
@@ -21,6 +23,7 @@ from rasteret_torch.store import redact
 from rasteret_torch.tiff.model import TiffHeader
 
 _NAMED = 3  # failures told in a warning
+NO_FILE = "no asset names a file of any band"
 STAC_VERSION = "1.1.0"
 LINKS = pa.list_(pa.struct([("href", pa.string()), ("rel", pa.string())]))
 
@@ -126,15 +129,21 @@ def _problems(item: Item, outcomes: Mapping[str, Outcome]) -> str:
 
 @dataclass(slots=True)
 class FileTally:
-    """How many files were indexed, and which could not be.
+    """How many files were indexed, which could not be, and what rows lack.
 
     Attributes:
         count: of files.
         failures: their errors.
+        lost: errors of items that have no row, since they have no id.
+        bare: ids of rows without any file.
+        undated: ids of rows that state no time.
     """
 
     count: int = 0
     failures: list[RasteretTorchError] = field(default_factory=list)
+    lost: list[RasteretTorchError] = field(default_factory=list)
+    bare: list[str] = field(default_factory=list)
+    undated: list[str] = field(default_factory=list)
 
     def add(self, outcomes: Iterable[Outcome]) -> None:
         """Counts more files."""
@@ -143,10 +152,25 @@ class FileTally:
             if isinstance(outcome, RasteretTorchError):
                 self.failures.append(outcome)
 
+    def look_at(self, table: pa.Table) -> None:
+        """Notes the rows without a file, where headers were read, and those without a time."""
+        ids = table.column("id")
+        headers = [pc.is_null(table.column(column.name)) for column in table.schema if s.is_header_field(column)]
+        if headers:
+            self.bare += ids.filter(functools.reduce(pc.and_, headers)).to_pylist()
+        start, end = query.time_columns(table)
+        undated = pa.array((start <= dates.TIME_MIN_US) & (end >= dates.TIME_MAX_US))
+        if "error" in table.column_names:  # of an item that is refused for its date, that is told already
+            undated = pc.and_(undated, pc.is_null(table.column("error")))
+        self.undated += ids.filter(undated).to_pylist()
+
     def merge(self, other: FileTally) -> None:
         """Counts those of another part of the build."""
         self.count += other.count
         self.failures += other.failures
+        self.lost += other.lost
+        self.bare += other.bare
+        self.undated += other.undated
 
     def report(self, max_error_fraction: float) -> None:
         """Gives a build up in which too many files failed; else one warning that counts them and names the first.
@@ -156,6 +180,8 @@ class FileTally:
             ErrorBudgetExceededError: more than the fraction failed.
         """
         self.check_some()
+        if self.bare and not self.count:
+            raise InputError(f"{NO_FILE}: that goes for all {len(self.bare)} items; check the column of hrefs")
         check_fraction(len(self.failures), self.count, max_error_fraction, self.failures)
         self.warn(stacklevel=4)
 
@@ -171,18 +197,24 @@ class FileTally:
             raise type(first)(f"{first}{more}")
 
     def warn(self, stacklevel: int) -> None:
-        """Counts the failures, and names the first, in one warning; none without any.
+        """Counts what went wrong, and names the first, in one warning of each kind.
 
         Args:
             stacklevel: as of `warnings.warn`, called from here.
         """
-        if self.failures:
-            named = "; ".join(str(error) for error in self.failures[:_NAMED])
-            warnings.warn(
-                f"{len(self.failures)} of {self.count} files could not be indexed, see the columns status and error: "
-                f"{named}",
-                stacklevel=stacklevel,
-            )
+        failed, lost = ("; ".join(str(error) for error in errors[:_NAMED]) for errors in (self.failures, self.lost))
+        told = {
+            f"{len(self.failures)} of {self.count} files could not be indexed, see the columns status and error: "
+            f"{failed}": self.failures,
+            f"{len(self.lost)} items were left out: {lost}": self.lost,
+            f"{len(self.bare)} items (such as {', '.join(map(repr, self.bare[:1]))}) have no file that could be "
+            "indexed, see the columns status and error": self.bare,
+            f"{len(self.undated)} items (such as {', '.join(map(repr, self.undated[:1]))}) state no time: they are "
+            "taken for those of any time; give them a `datetime`": self.undated,
+        }
+        for text, those in told.items():
+            if those:
+                warnings.warn(text, stacklevel=stacklevel)
 
 
 def check_fraction(failed: int, count: int, most: float, failures: Sequence[RasteretTorchError]) -> None:

@@ -71,7 +71,7 @@ def enrich_table_with_cog_metadata(
     """Parses the headers of all files of a table and adds them, each file once.
 
     Rows without `geometry`, `bbox` or CRS get those of their first file. A file that cannot be read keeps its row:
-    `status` becomes "error" and `error` the reason.
+    `status` becomes "error" and `error` the reason; so does an item without any file.
 
     Args:
         table: with `id` and `assets`.
@@ -117,6 +117,8 @@ def enriched(table: pa.Table, index: UrlIndex, bands: Sequence[str], outcomes: M
 
 
 def _problem(headers: Mapping[str, Outcome]) -> str | None:
+    if not headers:
+        return f"BandNotFoundError: {assemble.NO_FILE}"
     failed = dict.fromkeys(
         f"{type(one).__name__}: {one}" for one in headers.values() if not isinstance(one, TiffHeader)
     )

@@ -252,7 +252,7 @@ def _assets(one: FileName, naming: Naming, outcome: Outcome, usual: int) -> dict
     if len(named) != samples:
         raise InputError(
             f"{redact(one.href)} has {samples} samples but bands={list(named)} names {len(named)}; name them all, or "
-            "pass a mapping of name to 0-based sample"
+            f"number those you want from 0: bands={{{named[0]!r}: 0}}, on the command line --bands {named[0]}=0"
         )
     return {band: Asset(one.href, number) for number, band in enumerate(named)}
 

@@ -137,6 +137,7 @@ def _with_assets(table: pa.Table, shape: Shape) -> pa.Table:
 
 def _assets_of_hrefs(table: pa.Table, shape: Shape) -> pa.StructArray:
     hrefs = _column_at(table, shape.href_column or "assets").cast(pa.string()).combine_chunks()
+    hrefs = pc.if_else(pc.equal(hrefs, ""), None, hrefs)  # as CSV files write that there is none
     samples: Mapping[str, int | None] = shape.band_index_map or {"B1": None}
     bands = {band: _asset(hrefs, number) for band, number in samples.items()}
     return pa.StructArray.from_arrays(list(bands.values()), names=list(bands))

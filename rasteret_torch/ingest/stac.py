@@ -85,7 +85,8 @@ def build_from_stac(
 
     Returns:
         One row an item, in the order of the listing, item properties as columns. A file that cannot be indexed leaves
-        `status` "error" and the reason in `error`; its other bands stay readable.
+        `status` "error" and the reason in `error`; its other bands stay readable. So does an item without a file, or
+        without properties; a warning tells of features without an id, which have no row.
 
     Raises:
         InputError: arguments that make no sense, or another collection of this name.

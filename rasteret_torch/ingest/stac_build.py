@@ -24,7 +24,7 @@ from rasteret_torch.ingest.headers import Outcome, read_headers
 from rasteret_torch.ingest.journal import Log
 from rasteret_torch.ingest.shards import Shards, fitted, gathered, unified
 from rasteret_torch.ingest.stac_items import Bands, StacItem, check_bands, item_of
-from rasteret_torch.ingest.stac_listing import Listing
+from rasteret_torch.ingest.stac_listing import Listing, Page
 from rasteret_torch.ingest.stac_rows import Disagreements, placed_of, rows_of
 from rasteret_torch.store import FetchPolicy, StorageBackend
 from rasteret_torch.store.trust import check_uri
@@ -66,15 +66,13 @@ class _Run:
         listed: ids of all items, in order, and their STAC collections.
         files: of each id, a number that stands for its files.
         repeated: ids that stand for other files than those of the first item of that id.
-        undated: ids of items that state no time at all.
         fresh: ids that this run read.
-        tally: of the headers that were read.
+        tally: of the headers that were read, and of what items lack.
     """
 
     listed: dict[str, str] = field(default_factory=dict)
     files: dict[str, int] = field(default_factory=dict)
     repeated: list[str] = field(default_factory=list)
-    undated: list[str] = field(default_factory=list)
     fresh: set[str] = field(default_factory=set)
     tally: FileTally = field(default_factory=FileTally)
     disagreements: Disagreements = field(default_factory=Disagreements)
@@ -150,11 +148,11 @@ def _cut(work: Work, run: _Run, done: set[str], bar: Any, least: int) -> Iterato
 def _items(work: Work, run: _Run, bar: Any) -> Iterator[StacItem]:
     is_first, count = True, 0
     for page, total in work.listing.pages(work.backend):
-        items = [item_of(feature, base, work.bands) for base, feature in page]
-        if is_first:
+        items = _sound(page, work.bands, run.tally)
+        if is_first and items:
             check_bands(items, [feature for _, feature in page], work.bands)
             bar.total = total if work.listing.max_items is None else min(total or 0, work.listing.max_items) or None
-        is_first = False
+            is_first = False
         for item in items:
             known = run.listed.setdefault(item.id, item.collection)
             if known != item.collection:
@@ -167,8 +165,18 @@ def _items(work: Work, run: _Run, bar: Any) -> Iterator[StacItem]:
                 run.repeated.append(item.id)
             if len(run.listed) > count:  # pages overlap when items are added meanwhile
                 count += 1
-                run.undated += [item.id] if item.is_undated else []
                 yield item
+
+
+def _sound(page: Page, bands: Bands, tally: FileTally) -> list[StacItem]:
+    """The items of a page; features that are none are counted as lost."""
+    items = []
+    for base, feature in page:
+        try:
+            items.append(item_of(feature, base, bands))
+        except FetchError as error:
+            tally.lost.append(error)
+    return items
 
 
 def _shard(work: Work, shards: Shards, run: _Run, position: int, items: list[StacItem]) -> None:
@@ -222,7 +230,9 @@ def made_of(part: Part, log: Log | None = None) -> Made:
     placed = placed_of(part.items, _outcomes(part, log), disagreements)
     tally = FileTally()
     tally.add(placed.values())
-    return Made(rows_of(part.items, placed, part.data_source), tally, disagreements)
+    table = rows_of(part.items, placed, part.data_source)
+    tally.look_at(table)
+    return Made(table, tally, disagreements)
 
 
 def _outcomes(part: Part, log: Log | None) -> dict[str, Outcome]:
@@ -252,6 +262,8 @@ def _finished(base: Collection) -> set[str]:
 
 def _report(run: _Run) -> None:
     run.tally.check_some()
+    if not run.listed and run.tally.lost:
+        raise run.tally.lost[0]
     run.tally.warn(stacklevel=7)
     if run.disagreements.count:
         warnings.warn(
@@ -263,12 +275,6 @@ def _report(run: _Run) -> None:
         warnings.warn(
             f"{len(run.repeated)} items were left out, since others before them have their ids (such as "
             f"{run.repeated[0]!r}) and other files; give each item an id of its own",
-            stacklevel=6,
-        )
-    if run.undated:
-        warnings.warn(
-            f"{len(run.undated)} items (such as {run.undated[0]!r}) state no time: they are taken for those of any "
-            "time; add `datetime` to their properties",
             stacklevel=6,
         )
 
@@ -291,7 +297,8 @@ def _merged(work: Work, shards: Shards, run: _Run, base: Collection | None) -> p
             yield counts.counted(fitted(table.filter(keep), schema))
         if not counts.rows:
             raise EmptySelectionError("no item is left to index; loosen the search")
-        check_fraction(counts.failed, counts.files, work.max_error_fraction, run.tally.failures)
+        lost, failures = run.tally.lost, run.tally.failures + run.tally.lost
+        check_fraction(counts.failed + len(lost), counts.files + len(lost), work.max_error_fraction, failures)
 
     return pa.RecordBatchReader.from_batches(schema, gathered(tables()))
 

@@ -61,11 +61,6 @@ class StacItem:
     properties: Mapping[str, Any]
     problem: str = ""
 
-    @property
-    def is_undated(self) -> bool:
-        """Whether it states no time, not even a wrong one."""
-        return not self.problem and (self.at_us, self.span_us) == _ALWAYS
-
 
 def bands_of_arguments(
     band_map: Mapping[str, str] | None, band_index_map: Mapping[str, int] | None, bands: Sequence[str] | None
@@ -107,16 +102,17 @@ def item_of(feature: Record, base: str, bands: Bands) -> StacItem:
         bands: which assets are taken.
 
     Raises:
-        FetchError: it is no item.
+        FetchError: it has no id.
     """
-    name, properties, assets = (feature.get(key) for key in ("id", "properties", "assets"))
-    if not isinstance(name, str | int) or not isinstance(properties, Mapping):  # GeoJSON has ids that are numbers
-        raise FetchError(f"a feature of {base.split('?')[0]} has no id or no properties; check that it is a STAC API")
+    name, assets = feature.get("id"), feature.get("assets")
+    if not isinstance(name, str | int) or isinstance(name, bool) or name == "":  # GeoJSON has ids that are numbers
+        raise FetchError(f"a feature of {base.split('?')[0]} has no id; check that it is a STAC item")
+    properties = mapping(feature.get("properties"))
     entries = {key: one for key, one in mapping(assets).items() if _has_href(one)}
     taken = _taken(entries, bands)
     home = _self_href(feature) or base
     hrefs = {key: resolve(entries[key]["href"], home) for key, _ in taken.values()}
-    problem = ""
+    problem = "" if isinstance(feature.get("properties"), Mapping) else "the item has no properties"
     try:
         at_us, span_us = _times(properties)
     except InputError as error:

@@ -11,6 +11,7 @@ from typing import Any
 from rasteret_torch.errors import EmptySelectionError, ObjectNotFoundError, RasteretTorchError
 from rasteret_torch.index import locate
 from rasteret_torch.ingest.stac_http import Ask, JsonClient
+from rasteret_torch.ingest.stac_json import mapping
 from rasteret_torch.ingest.stac_search import Search, interval_text, search_pages
 from rasteret_torch.ingest.stac_static import Documents, static_items
 from rasteret_torch.store import StorageBackend, is_local, local_path, redact
@@ -80,8 +81,10 @@ class Listing:
         for url, page in search_pages(self._client(), self.stac_api, self.search):
             context = page.get("context")
             matched = page.get("numberMatched") or (context.get("matched") if isinstance(context, Mapping) else None)
-            features = [(url, one) for one in page["features"] if isinstance(one, Mapping)]
-            yield features, matched if isinstance(matched, int) and len(self.search.boxes) < 2 else None
+            yield (
+                [(url, mapping(one)) for one in page["features"]],
+                matched if isinstance(matched, int) and len(self.search.boxes) < 2 else None,
+            )
 
     def _why_empty(self) -> str:
         search = self.search

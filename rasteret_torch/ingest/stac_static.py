@@ -124,11 +124,10 @@ class _Walk:
         kind = document.get("type")
         self.seen.add(href)
         if kind == "Feature":
-            yield href, document if document.get("collection") else {**document, "collection": collection or None}
+            yield href, _collected(document, collection)
             return
         if kind == "FeatureCollection":
-            for feature in listed(document.get("features")):
-                yield from self.items(href, dict(mapping(feature)), collection, depth)
+            yield from ((href, _collected(dict(mapping(one)), collection)) for one in listed(document.get("features")))
             return
         if depth > _MAX_DEPTH:
             raise FetchError(f"{redact(href)} lies more than {_MAX_DEPTH} catalogs deep; point stac_api at a lower one")
@@ -141,27 +140,27 @@ class _Walk:
                 yield from self.items(below, found, collection, depth + 1)
 
 
+def _collected(item: Record, collection: str) -> Record:
+    """An item that names its collection: its own, else the one above it."""
+    return item if item.get("collection") else {**item, "collection": collection or None}
+
+
 def _linked(document: Record, href: str) -> list[str]:
     below = [resolve(link["href"], href) for link in links(document, "child", "item")]
     return list(dict.fromkeys(below))
 
 
 def wanted(item: Mapping[str, Any], search: Search) -> bool:
-    """Whether an item is one that an API would return for the search (CQL2 aside).
-
-    Raises:
-        FetchError: it is no item.
-    """
-    if not isinstance(item.get("properties"), Mapping):
-        raise FetchError(f"the item {str(item.get('id'))[:80]!r} has no properties; check that it is a STAC item")
+    """Whether an item is one that an API would return for the search (CQL2 aside)."""
+    properties = mapping(item.get("properties"))
     if search.collections and item.get("collection") not in search.collections:
         return False
-    if search.interval is not None and not _overlaps(item["properties"], search.interval):
+    if search.interval is not None and not _overlaps(properties, search.interval):
         return False
     if search.boxes and not any(_touches(item, box) for box in search.boxes):
         return False
     conditions = json.loads(search.conditions).get("query", {})
-    return all(_holds(item["properties"].get(name), one) for name, one in conditions.items())
+    return all(_holds(properties.get(name), one) for name, one in conditions.items())
 
 
 def _overlaps(properties: Mapping[str, Any], interval: tuple[int, int]) -> bool:

@@ -89,7 +89,7 @@ def build_from_table(
     shape = Shape(column_map or {}, href_column, band_index_map, url_rewrite_patterns or {}, data_source)
     if backend is None and cloud_config is not None:
         backend = create_backend(cloud_config=cloud_config)
-    batches, described = _batches(table_or_path, (filesystem, backend), columns, filter_expr)
+    batches, described = _batches(table_or_path, (filesystem, backend), columns, filter_expr, shape)
     inputs = {"table": described, "shape": repr(shape), "columns": columns, "filter": str(filter_expr)}
     inputs |= {"enrich_cog": enrich_cog, "band_codes": band_codes}
 
@@ -101,7 +101,7 @@ def build_from_table(
         tables: Iterator[pa.Table] = (normalized(pa.Table.from_batches([batch]), shape) for batch in batches)
         if enrich_cog:
             tables = enrich.each(tables, tally, shards) if far.is_here else enrich.spread(tables, tally, far)
-        collection = as_collection(_stream(tables), name=name, data_source=data_source)
+        collection = as_collection(_stream(_seen(tables, tally)), name=name, data_source=data_source)
         tally.report(max_error_fraction)
         return collection
 
@@ -192,6 +192,12 @@ class Enrich:
         return enriched(table, index, bands, outcomes), outcomes
 
 
+def _seen(tables: Iterable[pa.Table], tally: assemble.FileTally) -> Iterator[pa.Table]:
+    for table in tables:
+        tally.look_at(table)
+        yield table
+
+
 def _stream(tables: Iterable[pa.Table]) -> pa.RecordBatchReader:
     """The tables as one stream in the types of the first.
 
@@ -216,10 +222,12 @@ def _batches(
     where: tuple[FileSystem | None, StorageBackend | None],
     columns: Sequence[str] | None,
     condition: pc.Expression | None,
+    shape: Shape,
 ) -> tuple[Iterable[pa.RecordBatch], Any]:
     """The rows to index in batches, and what tells this table from another when it is built again."""
     names = [columns] if isinstance(columns, str) else list(columns) if columns is not None else None
     if isinstance(source, pa.RecordBatchReader):
+        _check_columns(names, source.schema.names, shape)
         return _rechunked(ds.Scanner.from_batches(source, columns=names, filter=condition)), _unlike_any()
     described: Any
     if isinstance(source, str | Path) or _are_paths(source):
@@ -235,6 +243,7 @@ def _batches(
         table = table_of(source)
         dataset = ds.dataset(table)
         described = _content(table)
+    _check_columns(names, dataset.schema.names, shape)
     try:
         scanner = dataset.scanner(columns=names, filter=condition, batch_size=_BATCH_ROWS)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError, TypeError) as error:
@@ -243,6 +252,27 @@ def _batches(
             f"{str(error).partition(' in ')[0]}"
         ) from error
     return _rechunked(scanner, dataset.schema.metadata), described
+
+
+def _check_columns(names: Sequence[str] | None, present: Sequence[str], shape: Shape) -> None:
+    """Refuses a choice of columns that leaves out some of those that a collection is made of.
+
+    Raises:
+        InputError: naming them.
+    """
+    if names is None or not set(names) <= set(present):
+        return
+    mapped = {target: source for source, target in shape.column_map.items()}
+    href = shape.href_column or mapped.get("assets", "assets")
+    hrefs = [href] if href in present else [href.partition(".")[0]]
+    times = [mapped.get(name, name) for name in ("datetime", "start_datetime")]
+    enough = [[one for one in some if one in present] for some in ([mapped.get("id", "id")], times, hrefs)]
+    lacking = [some[0] for some in enough if some and not set(some) & set(names)]
+    if lacking:
+        raise InputError(
+            f"columns={list(names)} leaves out {lacking}, which a collection is made of; add them: "
+            f"columns={[*lacking, *names]}"
+        )
 
 
 def _are_paths(source: Any) -> bool:

@@ -56,7 +56,7 @@ class FileCheck:
         bands: of that item, which the file holds.
         status: "ok"; "changed": size, ETag or header differ from the index, so that its tiles would be looked for in
             the wrong places; "missing", "denied", "unreachable": the store's answer; "unreadable": no TIFF that can be
-            read, or a damaged tile; "not indexed": the index has no header of it.
+            read, or a damaged tile; "not indexed": the index has no header of it, or the item no file in any band.
         detail: what was found, in a sentence; "" where all is well.
     """
 
@@ -170,12 +170,16 @@ class _Checked:
     def files(self, rows: Any, numbers: Any, progress: bool) -> Iterator[FileCheck]:
         """The files of these assets, each once."""
         known: set[str] = set()
+        bare: set[int] = set()
         waiting: dict[str, list[Source]] = {}
         for row, number in zip(rows.tolist(), numbers.tolist(), strict=True):
             try:
                 source = self.collection.runtime.source(row, self.bands[number])
-            except BandNotFoundError:
-                continue  # this item has no such band
+            except BandNotFoundError as error:  # others have it
+                if row not in bare and not self._has_file(row):
+                    bare.add(row)
+                    yield self._not_indexed(row, self.bands[number], error)
+                continue
             except RasteretTorchError as error:
                 yield self._not_indexed(row, self.bands[number], error)
                 continue
@@ -187,6 +191,11 @@ class _Checked:
                 waiting = {}
             waiting.setdefault(source.href, []).append(source)
         yield from self._batch(list(waiting.values()), progress)
+
+    def _has_file(self, row: int) -> bool:
+        """Whether the item has a file in any band."""
+        assets = self.collection.value(row, "assets") or {}
+        return any(asset and asset.get("href") for asset in assets.values())
 
     def _not_indexed(self, row: int, band: str, error: RasteretTorchError) -> FileCheck:
         assets = self.collection.value(row, "assets") or {}

@@ -279,6 +279,41 @@ def test_numbers_as_ids_and_items_without_a_time(served: StacApi) -> None:
     assert collection.column("id").to_pylist()[:2] == ["7", "scene1"]
 
 
+@pytest.mark.parametrize("name", [None, True, False, 1.5, "", [], {}])
+def test_a_feature_without_an_id_is_left_out_and_told(served: StacApi, name: object) -> None:
+    """As with files: one broken item is no failed build, unless more are broken than allowed."""
+    served.items[1]["id"] = name
+    with pytest.warns(UserWarning, match="1 items were left out: a feature of .* has no id"):
+        collection = build(served)
+    assert collection.column("id").to_pylist() == ["scene0", "scene2", "scene3", "scene4"]
+    with pytest.warns(match="left out"), pytest.raises(ErrorBudgetExceededError, match=r"1 of 9 .* has no id"):
+        build(served, max_error_fraction=0.05)
+    served.items = served.items[1:2]
+    with pytest.raises(FetchError, match="has no id"):
+        build(served)
+
+
+@pytest.mark.parametrize("properties", [None, [], "none"])
+def test_an_item_without_properties_keeps_its_row(served: StacApi, properties: object) -> None:
+    served.items[1]["properties"] = properties
+    with pytest.warns(UserWarning, match="2 of 10 files could not be indexed.*scene1: the item has no properties"):
+        collection = build(served)
+    table = collection.to_table()
+    assert table["id"].to_pylist() == [f"scene{number}" for number in range(5)]
+    assert table["status"].to_pylist() == ["ok", "error", "ok", "ok", "ok"]
+    raster = collection.read_window("scene2", ground(2), 10.0, ["B04"])
+    assert raster.valid.all()
+
+
+def test_an_item_without_any_of_the_bands_says_so(served: StacApi) -> None:
+    served.items[3]["assets"] = {"metadata": {"href": "a.json"}}
+    del served.items[2]["assets"]["nir"]
+    with pytest.warns(UserWarning, match=r"1 items \(such as 'scene3'\) have no file"):
+        table = build(served).to_table()
+    assert table["status"].to_pylist() == ["ok", "ok", "ok", "error", "ok"]
+    assert table["error"][3].as_py() == "BandNotFoundError: no asset names a file of any band"
+
+
 def test_answers_that_are_no_stac(stac_api: StacApi) -> None:
     stac_api.documents["/stac/v1"] = {"links": []}
     with pytest.raises(InputError, match="static_catalog=True"):

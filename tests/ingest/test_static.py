@@ -147,6 +147,21 @@ def test_broken_catalogs(tmp_path: Path) -> None:
         build(root)
 
 
+def test_broken_features_of_a_saved_search_are_no_failed_build(tmp_path: Path) -> None:
+    items: list[Any] = scenes(tmp_path / "rasters", f"{tmp_path}/rasters/", 4, ("red",))
+    del items[0]["type"]  # of an item all the same
+    del items[1]["properties"]
+    features = [*items[:3], "no item", {}, items[3]]
+    _write(tmp_path / "items.json", {"type": "FeatureCollection", "features": features})
+    with pytest.warns(UserWarning, match="1 of 4 files could not be"), pytest.warns(match="2 items were left out"):
+        collection = build(tmp_path / "items.json", local_root=tmp_path)
+    assert collection.to_table(["id", "status"]).to_pylist() == [
+        {"id": f"scene{number}", "status": "error" if number == 1 else "ok"} for number in range(4)
+    ]
+    found = build(tmp_path / "items.json", local_root=tmp_path, date_range=("2000-01-01", "2100-01-01"))
+    assert ids(found) == ["scene0", "scene2", "scene3"]
+
+
 @pytest.mark.parametrize(
     ("href", "base", "expected"),
     [

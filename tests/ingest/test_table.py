@@ -263,9 +263,48 @@ def test_what_others_call_things(records):
     with pytest.raises(IndexCorruptError, match="are not"):
         build(records.append_column("bbox", pa.array([{"a": 9.0, "b": 45.1}] * 3)), **MAPPED)
     years = records.set_column(1, "year", pa.array([2020.0, float("nan"), 2021.0]))
-    assert [one and one.year for one in build(years, **MAPPED).column("datetime").to_pylist()] == [2020, None, 2021]
+    with pytest.warns(UserWarning, match=r"1 items \(such as 'b'\) state no time"):
+        dated = build(years, **MAPPED)
+    assert [one and one.year for one in dated.column("datetime").to_pylist()] == [2020, None, 2021]
     with pytest.raises(InputError, match="no years"):
         build(records.set_column(1, "year", pa.array([2020.5, 2021.0, 2021.0])), **MAPPED)
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_rows_without_a_file_are_told(records, nothing):
+    hrefs = records.column("path").to_pylist()
+    table = records.set_column(2, "path", pa.array([nothing, *hrefs[1:]]))
+    with pytest.warns(UserWarning, match=r"1 items \(such as 'a'\) have no file"):
+        c = build(table, enrich_cog=True, **MAPPED)
+    assert c.to_table(["status", "error"]).to_pylist()[:2] == [
+        {"status": "error", "error": "BandNotFoundError: no asset names a file of any band"},
+        {"status": "ok", "error": None},
+    ]
+    assert [one.status for one in c.check().files] == ["not indexed", "ok", "ok"]
+    with pytest.raises(InputError, match="no asset names a file of any band: that goes for all 3 items"):
+        build(records.set_column(2, "path", pa.array([nothing] * 3, pa.string())), enrich_cog=True, **MAPPED)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "lacking"),
+    [(["score"], ["scene", "year", "path"]), ("score", ["scene", "year", "path"]), (["scene", "path"], ["year"])],
+)
+@pytest.mark.parametrize("as_stream", [False, True])
+def test_a_choice_of_columns_keeps_those_that_make_a_collection(records, chosen, lacking, as_stream):
+    table = records.to_reader() if as_stream else records
+    with pytest.raises(InputError, match=r"leaves out .* add them: columns=") as raised:
+        build(table, columns=chosen, **MAPPED)
+    assert f"leaves out {lacking}," in str(raised.value)
+
+
+def test_columns_that_are_chosen_and_those_that_are_not(records):
+    c = build(records, columns=["scene", "year", "path"], **MAPPED)
+    assert "score" not in c.schema.names
+    table = build(records, **MAPPED).to_table()
+    chosen = ["id", "start_datetime", "assets", "geometry"]
+    assert "score" not in build(table, columns=chosen).schema.names
+    with pytest.raises(InputError, match="leaves out \\['assets'\\]"):
+        build(table, columns=["id", "datetime"], href_column="assets.red.href")
 
 
 def test_hrefs_are_rewritten_by_origin_and_whole_parts_of_paths(records):
