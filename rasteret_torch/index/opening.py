@@ -9,7 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from rasteret_torch.errors import DatasetNotFoundError, EmptySelectionError, IndexCorruptError, InputError
+from rasteret_torch.errors import (
+    DatasetNotFoundError,
+    EmptySelectionError,
+    IndexCorruptError,
+    InputError,
+    RasteretTorchError,
+)
 from rasteret_torch.geo import Bounds
 from rasteret_torch.index import canonical, locate, mapped, parquet, registered, remote, snapshot, stats, trust
 from rasteret_torch.index import schema as s
@@ -107,21 +113,33 @@ def as_collection(arrow: Any, *, name: str = "", data_source: str = "") -> Colle
     Raises:
         InputError: no table, ids that are missing or there twice, or not the columns of a collection
             (`build_from_table` makes one of any table).
+        IndexCorruptError: a stream that breaks off, or columns that are not what a collection holds there.
     """
     if isinstance(arrow, Collection):
         return arrow
-    if isinstance(arrow, pa.RecordBatchReader):
-        canonical.check_required(arrow.schema, "this stream")
-        layer = parquet.streamed(iter(arrow), arrow.schema)
-    else:
-        table = arrow.to_table() if isinstance(arrow, ds.Dataset) else table_of(arrow)
-        canonical.check_required(table.schema, "this table")
-        layer = mapped.Layer(canonical.canonical(table))
+    try:
+        layer = _layer_of(arrow)
+    except RasteretTorchError:
+        raise
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise IndexCorruptError(
+            f"this {type(arrow).__name__} cannot be read to its end ({str(error)[:300]}); what it comes from may be "
+            "damaged or cut short"
+        ) from error
     stamp = s.read_stamp(layer.table.schema)
     _check_ids(layer.table.column("id"), "this table")
     titles = name or stamp.get("name", ""), data_source or stamp.get("data_source", "")
     about = About(*titles, None, stats.read(layer.table.schema))
     return Collection(View(mapped.Root([layer])), about)
+
+
+def _layer_of(arrow: Any) -> mapped.Layer:
+    if isinstance(arrow, pa.RecordBatchReader):
+        canonical.check_required(arrow.schema, "this stream")
+        return parquet.streamed(iter(arrow), arrow.schema)
+    table = arrow.to_table() if isinstance(arrow, ds.Dataset) else table_of(arrow)
+    canonical.check_required(table.schema, "this table")
+    return mapped.Layer(canonical.canonical(table))
 
 
 def _check_ids(ids: pa.ChunkedArray, what: str) -> None:

@@ -16,6 +16,7 @@ BUCKET_SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")  # RFC 3986 section 3.1; one that has an authority
 _PLAIN_HTTP = re.compile(r"(https?)://([a-z0-9.-]+(?::[0-9]{1,5})?)/([A-Za-z0-9._~/-]*)")  # means what it says
 _SHOWN_CHARACTERS = 300  # of a URL in a message
+_LONGEST_NBYTES = 2**14  # of a URL; HTTP clients take 2**16, and each byte may become three (percent-encoding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def parse(href: str, *, allow_http: bool = False) -> Location:
     Raises:
         UntrustedUriError: for another scheme, for plain http to another host, without host or bucket, or no text.
     """
-    plain = _PLAIN_HTTP.fullmatch(href)
+    plain = _PLAIN_HTTP.fullmatch(href) if len(href) <= _LONGEST_NBYTES else None
     if plain is not None and _may_be_read(plain[1], plain[2], allow_http):  # nearly all of an index, from few origins
         return Location(plain[1], plain[2], plain[3])
     return _parsed(href, allow_http=allow_http)
@@ -98,6 +99,10 @@ def _parsed(href: str, *, allow_http: bool) -> Location:
         raise UntrustedUriError(f"{redact(href)} cannot be read: use a path, https://, s3://, gs:// or az://.")
     if not _is_text(href):
         raise UntrustedUriError(f"{redact(href)} holds characters that no URL can name: correct it.")
+    if (nbytes := len(href.encode())) > _LONGEST_NBYTES:
+        raise UntrustedUriError(
+            f"{redact(href)} has {nbytes} bytes, more than the {_LONGEST_NBYTES} of the longest URL: correct it."
+        )
     authority, _, path = href[len(scheme) + 3 :].partition("/")
     query = ""
     if scheme in HTTP_SCHEMES:

@@ -9,12 +9,13 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 import rasterio
 from scenes import DATED, write_tiff
 
-from rasteret_torch.errors import InputError
+from rasteret_torch.errors import IndexCorruptError, InputError
 from rasteret_torch.index import as_collection
 from rasteret_torch.ingest import build_from_files
 
@@ -68,6 +69,38 @@ def test_text_of_polars(dated):
         warnings.simplefilter("ignore")
         streamed = as_collection(pa.RecordBatchReader.from_stream(pl.DataFrame(column)))
     assert len(streamed.select_split("train").head(2)) == 2
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.6, 0.9])
+def test_a_stream_that_breaks_off_is_typed(dated, cut):
+    sink = pa.BufferOutputStream()
+    table = dated.to_table()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=1)
+    whole = sink.getvalue().to_pybytes()
+    start = len(whole) - sum(batch.nbytes for batch in table.to_batches())
+    stream = pa.ipc.open_stream(whole[: start + int((len(whole) - start) * cut)])
+    with pytest.raises(IndexCorruptError, match="cannot be read to its end"):
+        as_collection(stream)
+
+
+def test_a_dataset_with_a_damaged_file_is_typed(dated, tmp_path):
+    pq.write_table(dated.to_table(), tmp_path / "rows.parquet", compression="none")
+    dataset = ds.dataset(tmp_path / "rows.parquet")
+    content = (tmp_path / "rows.parquet").read_bytes()
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1" + bytes(len(content) // 2) + content[4 + len(content) // 2 :])
+    with pytest.raises(IndexCorruptError, match="cannot be read to its end"):
+        as_collection(dataset)
+
+
+def test_a_mistake_in_a_stream_of_ones_own_comes_as_it_is(dated):
+    def batches():
+        yield from dated.to_table().to_batches()
+        raise ZeroDivisionError("mine")
+
+    stream = pa.RecordBatchReader.from_batches(dated.schema, batches())
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        as_collection(stream)
 
 
 def test_geopandas(dated, tmp_path):

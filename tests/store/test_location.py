@@ -61,6 +61,15 @@ def test_refused(href: str) -> None:
         parse(href)
 
 
+@pytest.mark.parametrize("start", ["https://h/", "http://127.0.0.1:1/", "s3://bucket/", "https://h/?sig=", "https://"])
+def test_urls_that_no_client_takes_are_refused(start: str) -> None:
+    """HTTP clients panic over them."""
+    for character in ("a", "\u2603"):
+        with pytest.raises(UntrustedUriError, match=r"100\d\d\d bytes, more than the 16384"):
+            parse(start + character * (100_000 // len(character.encode())) + "abc")
+    assert len(parse("https://h/" + "a" * 8000).path) == 8000
+
+
 def test_loopback() -> None:
     assert is_loopback("::1")
     assert not is_loopback("0.0.0.0")
