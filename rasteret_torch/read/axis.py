@@ -62,9 +62,11 @@ class Axis:
     Attributes:
         start: first target pixel.
         count: target pixels.
-        origin: source coordinate of the outer edge of the first target pixel, in pixels; whole numbers are edges.
+        origin: source coordinate of the outer edge of the first target pixel, before any were skipped, in pixels; whole
+            numbers are edges.
         step: source pixels per target pixel; negative when the source runs the other way.
         size: source pixels along this axis.
+        skipped: target pixels from `origin` to the first one, which `crop` cut off.
     """
 
     start: int
@@ -72,16 +74,35 @@ class Axis:
     origin: float
     step: float
     size: int
+    skipped: int = 0
 
     @property
     def is_copy(self) -> bool:
         """Target pixels are source pixels: no arithmetic at all."""
         return self.step == 1.0 and self.origin == math.floor(self.origin)
 
+    @property
+    def low(self) -> float:
+        """Source coordinate of the outer edge of the first target pixel."""
+        return self.origin + self.skipped * self.step
+
+    def crop(self, start: int, count: int) -> Axis | None:
+        """Target pixels `start ... start + count - 1` alone, counted from `start`; None where there are none of them.
+
+        They come from where they came from before, to the last digit.
+        """
+        first, stop = max(self.start, start), min(self.start + self.count, start + count)
+        if first >= stop:
+            return None
+        skipped = self.skipped + first - self.start
+        return replace(self, start=first - start, count=stop - first, skipped=skipped)
+
     def nearest(self) -> NDArray[np.intp]:
         """The source pixel that holds the centre of each target pixel."""
-        centres = self.origin + (np.arange(self.count) + 0.5) * self.step
-        return np.clip(np.floor(centres + CENTRE_PX), 0, self.size - 1).astype(np.intp)
+        return np.clip(np.floor(self._centres() + CENTRE_PX), 0, self.size - 1).astype(np.intp)
+
+    def _centres(self) -> NDArray[np.float64]:
+        return np.asarray(self.origin + (self.skipped + np.arange(self.count) + 0.5) * self.step)
 
     def taps(self, resampling: Resampling) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """For each target pixel the source pixels that contribute, and their weights.
@@ -101,7 +122,7 @@ class Axis:
     def _convolution(self, resampling: Resampling) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         kernel, radius = KERNELS[resampling]
         stretch = max(1.0, abs(self.step))
-        centres = self.origin + (np.arange(self.count) + 0.5) * self.step
+        centres = self._centres()
         reach = radius * stretch
         first = np.floor(centres - reach + 0.5).astype(np.intp)
         taps = int(np.max(np.floor(centres + reach + 0.5).astype(np.intp) - first))
@@ -110,7 +131,7 @@ class Axis:
 
     def _overlaps(self) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """Weights are the share of each source pixel that the target pixel covers."""
-        edges = self.origin + np.arange(self.count + 1) * self.step
+        edges = self.origin + (self.skipped + np.arange(self.count + 1)) * self.step
         low, high = np.minimum(edges[:-1], edges[1:]), np.maximum(edges[:-1], edges[1:])
         first = np.floor(low + SNAP_PX).astype(np.intp)
         taps = int(np.max(np.ceil(high - SNAP_PX).astype(np.intp) - first))
@@ -121,7 +142,7 @@ class Axis:
     def span(self, resampling: Resampling) -> tuple[int, int]:
         """[first, stop) of the source pixels that are needed."""
         if self.is_copy:
-            return int(self.origin), int(self.origin) + self.count
+            return int(self.low), int(self.low) + self.count
         if resampling in ("nearest", "mode"):
             pixels = self.nearest()
             return int(pixels.min()), int(pixels.max()) + 1

@@ -6,7 +6,7 @@ import numpy as np
 from affine import Affine
 
 from rasteret_torch.errors import CRSMismatchError, NotGeoreferencedError
-from rasteret_torch.geo import Grid, parse_crs, same_crs
+from rasteret_torch.geo import Grid, Window, parse_crs, same_crs
 from rasteret_torch.index.source import Source
 from rasteret_torch.read.axis import place_axis, square_up
 from rasteret_torch.read.options import LevelChoice
@@ -25,8 +25,15 @@ def ground(header: TiffHeader) -> object:
     return axes, header.crs, header.sizes, *[mask is None for mask in header.masks]
 
 
-def place(grid: Grid, source: Source, level: LevelChoice) -> tuple[int, Placement] | None:
+def place(grid: Grid, source: Source, level: LevelChoice, part: Window | None = None) -> tuple[int, Placement] | None:
     """The level to read and its placement on the grid, or None when they do not overlap.
+
+    Args:
+        grid: the target.
+        source: the file.
+        level: see `choose_level`.
+        part: pixels of the grid that alone are placed, counted from their corner. They are those of the whole grid:
+            where a file ends inside a pixel is settled for all of it, and so is the level.
 
     Raises:
         NotGeoreferencedError: the file has no transform.
@@ -49,12 +56,14 @@ def place(grid: Grid, source: Source, level: LevelChoice) -> tuple[int, Placemen
         transform = header.level_transform(chosen)
         assert transform is not None
         aligned = _align(grid, _turned(transform, whole, grid), header.levels[chosen])
+        aligned = aligned if aligned is None or part is None else aligned.crop(part)
         return None if aligned is None else (chosen, aligned)
     shrink = _shrink_warped(grid, SourcePlane(header.transform, whole.shape, crs))
     chosen = choose_level(header, shrink, level)
     transform, layout = header.level_transform(chosen), header.levels[chosen]
     assert transform is not None
-    warped = place_warped(grid, SourcePlane(transform, (layout.height, layout.width), crs))
+    shown = grid if part is None else grid.crop(part)
+    warped = place_warped(shown, SourcePlane(transform, (layout.height, layout.width), crs))
     return None if warped is None else (chosen, warped)
 
 

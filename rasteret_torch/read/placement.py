@@ -44,6 +44,11 @@ class Aligned:
         """The chip's pixels that may be filled."""
         return Window(self.rows.start, self.cols.start, self.rows.count, self.cols.count)
 
+    def crop(self, part: Window) -> Aligned | None:
+        """Only the pixels of a part of the chip, counted from its corner; None where there are none."""
+        rows, cols = self.rows.crop(part.row, part.height), self.cols.crop(part.col, part.width)
+        return None if rows is None or cols is None else Aligned(rows, cols)
+
     @property
     def is_copy(self) -> bool:
         """Target pixels are source pixels."""
@@ -52,7 +57,7 @@ class Aligned:
     def source_window(self, resampling: Resampling) -> Window:
         """The source pixels that are needed, inside the level."""
         if self.is_copy:
-            return Window(int(self.rows.origin), int(self.cols.origin), self.rows.count, self.cols.count)
+            return Window(int(self.rows.low), int(self.cols.low), self.rows.count, self.cols.count)
         top, bottom = self.rows.span(resampling)
         left, right = self.cols.span(resampling)
         return Window(top, left, bottom - top, right - left)

@@ -138,6 +138,7 @@ class PlacedItem:
         level: "auto" or a forced overview number.
         is_scaled: pixels are turned into what they measure, by the scale and offset of their band.
         placements: what is known of grounds already, for all items of the chip.
+        part: pixels of the grid that are wanted; None wants all.
     """
 
     grid: Grid
@@ -146,6 +147,7 @@ class PlacedItem:
     level: LevelChoice
     is_scaled: bool = False
     placements: dict[object, tuple[int, Placement] | None] = field(default_factory=dict)
+    part: Window | None = None
 
     @functools.cached_property
     def layers(self) -> tuple[LayerPlan, ...]:
@@ -159,7 +161,7 @@ class PlacedItem:
             source = members[0][1]
             key = ground(source.header)
             if key not in placements:
-                placements[key] = place(self.grid, source, self.level)
+                placements[key] = place(self.grid, source, self.level, self.part)
             placed = placements[key]
             if placed is not None:
                 layers.append(self._layer(members, *placed))
@@ -199,6 +201,7 @@ def plan_chip(
     whole_tiles: bool = False,
     scaled_fill: float | None = None,
     pixels: PixelFormat | None = None,
+    part: Window | None = None,
 ) -> ChipPlan:
     """Plans one chip.
 
@@ -211,6 +214,7 @@ def plan_chip(
         scaled_fill: None keeps the numbers that files store. Otherwise they become what they measure, as floats (scale
             times number plus offset, of each item's own band), and this stands where nothing is valid.
         pixels: of the result; None takes what holds those of all files, and the nodata of the first item.
+        part: of the grid, which alone becomes the chip, as it would be in the whole; None takes all of it.
 
     Raises:
         CRSMismatchError: the grid or an item has no CRS, the other has one.
@@ -225,11 +229,12 @@ def plan_chip(
     is_scaled = scaled_fill is not None
     shared: dict[object, tuple[int, Placement] | None] = {}
     planned = tuple(
-        tuple(PlacedItem(grid, sources, resampling, level, is_scaled, shared) for sources in step) for step in steps
+        tuple(PlacedItem(grid, item, resampling, level, is_scaled, shared, part) for item in step) for step in steps
     )
     for items_of_step in planned:
         _ = items_of_step[0].layers  # every step needs its first item: what is wrong with it is said now
-    return ChipPlan(grid, *pixels, planned, whole_tiles=whole_tiles)
+    shown = grid if part is None else grid.crop(part)
+    return ChipPlan(shown, *pixels, planned, whole_tiles=whole_tiles)
 
 
 def plan_window(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rasteret_torch.geo import Grid
+from rasteret_torch.geo import Grid, Window
 from rasteret_torch.read import ChipPlan, PixelFormat, pixel_format, plan_chip
 from rasteret_torch.read.burn import Mask
 from rasteret_torch.readers.layout import Overlap
@@ -27,6 +27,7 @@ class AreaRead:
         steps: rows of the collection, time step after time step, each in mosaic order.
         bands: names, in groups that are read as one array each.
         formats: of these arrays.
+        part: of the grid, which alone is read, and which `mask` is of; None reads all.
     """
 
     number: int
@@ -35,6 +36,7 @@ class AreaRead:
     steps: tuple[tuple[int, ...], ...]
     bands: tuple[tuple[str, ...], ...]
     formats: tuple[PixelFormat, ...]
+    part: Window | None = None
 
     @property
     def nbytes(self) -> int:
@@ -62,6 +64,7 @@ class AreaRead:
                 level=request.options.read.level,
                 scaled_fill=_scaled_fill(request),
                 pixels=pixels,
+                part=self.part,
             )
             for names, pixels in zip(self.bands, self.formats, strict=True)
         ]
@@ -78,7 +81,7 @@ def area_read(
     kept = tuple(tuple(int(row) for row in step) for step in steps)
     groups = tuple(tuple(names) for names in bands)
     formats = tuple(_format(request, kept, names) for names in groups)
-    return AreaRead(overlap.number, overlap.grid, overlap.mask, kept, groups, formats)
+    return AreaRead(overlap.number, overlap.grid, overlap.mask, kept, groups, formats, overlap.part)
 
 
 def bands_by_dtype(request: Request, row: int, bands: Sequence[str]) -> list[list[str]]:

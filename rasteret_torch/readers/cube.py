@@ -177,7 +177,7 @@ def part_of(
             continue
         inside = Window(row - own.row, col - own.col, height, width)
         rows, cols = inside.slices()
-        parts.append(replace(overlap, grid=overlap.grid.crop(inside), mask=overlap.mask[rows, cols]))
+        parts.append(replace(overlap, mask=overlap.mask[rows, cols], part=inside))
         windows[overlap.number] = places.index(place), Window(row - window.row, col - window.col, height, width)
     grids = [frame.grids[place].crop(window) for place in places]
     shape = window.height, window.width

@@ -17,7 +17,7 @@ from pyproj import CRS
 from shapely.geometry.base import BaseGeometry
 
 from rasteret_torch.errors import CRSMismatchError, InputError
-from rasteret_torch.geo import Bounds, Grid, project_points, same_crs
+from rasteret_torch.geo import Bounds, Grid, Window, project_points, same_crs
 from rasteret_torch.index.projected import project_shape, whole
 from rasteret_torch.read.burn import Mask, burn, check_polygon
 from rasteret_torch.readers.longitude import onto_items, onto_place
@@ -39,12 +39,14 @@ class Overlap:
         grid: the smallest window of the lattice that holds the geometry; it may stick out of the items.
         mask: (row, col), the pixels that belong to the geometry.
         rows: items with at least one of those pixels, ascending in time.
+        part: of the grid, which alone is wanted, and which `mask` is of; None wants all.
     """
 
     number: int
     grid: Grid
     mask: Mask
     rows: Rows
+    part: Window | None = None
 
 
 def overlap_of(request: Request, number: int, lattice: Grid | None = None) -> Overlap | None:

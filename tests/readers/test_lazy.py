@@ -70,6 +70,24 @@ def test_files_of_different_nodata(tmp_path: Path, group_by: Any) -> None:
         xr.testing.assert_identical(lazy.isel(time=step).load(), eager.isel(time=step))
 
 
+@pytest.mark.parametrize("resampling", ["nearest", "bilinear", "cubic", "average"])
+def test_parts_lie_where_the_whole_does(tmp_path: Path, resampling: Any) -> None:
+    """Files that end inside pixels of the result: what is settled there for all rows and columns holds in any part."""
+    for number, west in enumerate((500_000.0, 500_203.0)):
+        place = Affine(10.0, 0.0, west, 0.0, -10.0, 5_000_004.0 * (1 + number * 1e-6))
+        write_tiff(tmp_path / f"2020010{number + 1}.tif", transform=place, shape=(120, 90), seed=number)
+    scenes = rt.build_from_files(tmp_path, filename_regex=r"(?P<date>\d{8})\.tif", progress=False)
+    asked = {"geometry_crs": "EPSG:32632", "target_crs": "EPSG:32632", "res": (7.3, 11.7), "resampling": resampling}
+    area = shapely.box(500_031.0, 4_998_700.0, 501_100.0, 4_999_990.0)
+    eager, lazy = (scenes.get_xarray(area, "B1", chunks=chunks, **asked) for chunks in (None, {}))
+    for rows, cols in (
+        (slice(0, 33), slice(0, 40)),
+        (slice(33, 70), slice(17, 90)),
+        (slice(50, None), slice(60, None)),
+    ):
+        xr.testing.assert_identical(lazy.isel(y=rows, x=cols).load(), eager.isel(y=rows, x=cols))
+
+
 def test_nothing_is_read_before(dated: rt.Collection) -> None:
     place = dated.bounds
     hrefs = [dated.runtime.source(row, "B1").href for row in range(3)]
