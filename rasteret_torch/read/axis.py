@@ -21,6 +21,7 @@ from rasteret_torch.errors import InputError
 Resampling = Literal["nearest", "bilinear", "cubic", "average", "mode"]
 
 SNAP_PX = 1e-6  # closer to a whole pixel than this is on it: decimal coordinates are not exact in binary
+AREA_EPSILON = 1e-9  # less of a pixel than this is rounding, not cover
 CENTRE_PX = 1e-10  # GDAL's nudge, so that a centre on a pixel edge falls into the pixel that follows
 
 
@@ -137,7 +138,7 @@ class Axis:
         taps = int(np.max(np.ceil(high - SNAP_PX).astype(np.intp) - first))
         pixels = first[:, None] + np.arange(max(taps, 1))
         shares = np.minimum(high[:, None], pixels + 1) - np.maximum(low[:, None], pixels)
-        return first, np.maximum(shares, 0.0)
+        return first, np.where(shares > AREA_EPSILON, shares, 0.0)
 
     def span(self, resampling: Resampling) -> tuple[int, int]:
         """[first, stop) of the source pixels that are needed."""

@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rasteret_torch.read.axis import Axis, Resampling
-
-AREA_EPSILON = 1e-9  # less of a pixel than this is rounding, not cover
+from rasteret_torch.read.axis import AREA_EPSILON, Axis, Resampling
 
 Pixels = tuple[NDArray[Any], NDArray[np.bool_]]
 
@@ -51,8 +49,11 @@ def _along(
     shape[axis] = axis_map.count
     pixels = np.clip(first[:, None] + np.arange(weights.shape[1]) - origin, 0, values.shape[axis] - 1)
     parts = [np.take(values, at, axis=axis).astype(np.float64) for at in pixels.T]
+    if resampling == "average":  # what is not covered must not spread, be it NaN; with GDAL's other kernels it does
+        parts = [np.where(weight.reshape(shape) == 0, 0.0, part) for part, weight in zip(parts, weights.T, strict=True)]
     if everything:
-        total = sum(part * weight.reshape(shape) for part, weight in zip(parts, weights.T, strict=True))
+        with np.errstate(invalid="ignore"):  # infinite ones
+            total = sum(part * weight.reshape(shape) for part, weight in zip(parts, weights.T, strict=True))
         return np.asarray(total), np.ones(parts[0].shape, bool)
     shares = [np.take(valid, at, axis=axis) for at in pixels.T]
     # Beside a hole the negative lobes of a kernel are left out: renormalised, they could blow up.

@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+import rasterio
+from rasterio.enums import Resampling
+from scenes import write_tiff
 
 from rasteret_torch.read.axis import place_axis
 from rasteret_torch.read.resample import cast_rounded, resample
@@ -21,6 +24,23 @@ def test_averages_weigh_valid_pixels_by_the_area_covered(hidden):
     wanted = np.where(cells[1], cells[0], 0).sum(axis=(2, 4)) / cells[1].sum(axis=(2, 4))
     assert counted.all()
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("pixels", [30, 20, 10])
+def test_averages_know_nothing_of_pixels_beside(tmp_path, pixels):
+    """A NaN that is a number like others, and one that is infinite, spread no farther than they reach; as in GDAL."""
+    rng = np.random.default_rng(2)
+    data = rng.random((20, 20)).astype(np.float32)
+    data[rng.random(data.shape) < 0.1] = np.nan
+    data[5, 5] = np.inf
+    path = write_tiff(tmp_path / "a.tif", shape=data.shape, dtype="float32")
+    with rasterio.open(path, "r+") as file:
+        file.write(data, 1)
+        wanted = file.read(1, out_shape=(pixels, pixels), resampling=Resampling.average)
+    axis = place_axis(0.0, 20.0, pixels, 20)
+    found, counted = resample((data[None], np.ones((1, 20, 20), bool)), (0, 0), (axis, axis), "average")
+    assert counted.all()
+    np.testing.assert_allclose(found[0], wanted, rtol=1e-6)
 
 
 def test_integers_are_rounded_half_up_and_clipped():
