@@ -71,14 +71,17 @@ class Pipeline:
         folder = options.disk_cache_dir
         self._disk = None if folder is None else DiskCache(folder, options.disk_cache_nbytes)
 
-    def read(self, plans: Sequence[ChipPlan]) -> list[ChipPixels]:
-        """Reads a batch and waits for it.
+    def read(self, plans: Sequence[ChipPlan], failures: Failures | None = None) -> list[ChipPixels]:
+        """Reads a batch and waits for it. An interrupt while waiting ends the reads.
+
+        Args:
+            plans, failures: see `submit`.
 
         Raises:
             DeadlineExceededError: a tile was not there within `sample_timeout_s`, which is for the whole batch.
             RasteretTorchError: what a file or a store said, naming item, tile and URL.
         """
-        return runtime.run(self._read(plans))
+        return runtime.run(self._read(plans, None, failures))
 
     def submit(
         self,

@@ -242,7 +242,7 @@ class _Checked:
         reader = pipeline(anew, self.backend)
         for start in range(0, len(plans), self.read.max_concurrent):
             some: Failures = {}
-            reader.submit(plans[start : start + self.read.max_concurrent], None, some).result()
+            reader.read(plans[start : start + self.read.max_concurrent], some)
             failures.update((start + number, error) for number, error in some.items())
         broken = {good[number]: error for number, error in failures.items()}
         return [

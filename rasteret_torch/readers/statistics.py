@@ -117,12 +117,16 @@ def stats(
         total=sum(survey.expected_px for survey in surveys), unit="px", unit_scale=True, disable=not progress
     ) as bar:
         under_way: deque[tuple[list[_Job], Any]] = deque()
-        for batch in bundles(jobs, _pixels, _BATCH_PX):
-            under_way.append((batch, reader.submit([job.plan for job in batch])))
-            if len(under_way) > max(read.lookahead, 1):
-                bar.update(_count(under_way.popleft(), tallies))
-        while under_way:
-            bar.update(_count(under_way.popleft(), tallies))
+        try:
+            for batch in bundles(jobs, _pixels, _BATCH_PX):
+                under_way.append((batch, reader.submit([job.plan for job in batch])))
+                if len(under_way) > max(read.lookahead, 1):
+                    bar.update(_count(under_way, tallies))
+            while under_way:
+                bar.update(_count(under_way, tallies))
+        finally:
+            for _, future in under_way:
+                future.cancel()  # an error, or an interrupt while waiting, ends the reads too
     items = max(survey.items for survey in surveys)
     measured = tuple(_described(band, tally, options) for band, tally in zip(names, tallies, strict=True))
     exact = all(survey.exact for survey in surveys)
@@ -267,13 +271,11 @@ def _pixels(job: _Job) -> int:
     return len(job.parts) * job.plan.grid.shape[0] * job.plan.grid.shape[1]
 
 
-def _count(read: tuple[list[_Job], Any], tallies: list[Tally]) -> int:
-    """Waits for a batch and adds it up; returns its pixels."""
-    batch, future = read
-    try:
-        chips: list[ChipPixels] = future.result()
-    finally:
-        future.cancel()  # an interrupt while waiting ends the reads too
+def _count(under_way: deque[tuple[list[_Job], Any]], tallies: list[Tally]) -> int:
+    """Waits for the first batch, takes it out and adds it up; returns its pixels."""
+    batch, future = under_way[0]
+    chips: list[ChipPixels] = future.result()
+    under_way.popleft()
     looked_at = 0
     for job, chip in zip(batch, chips, strict=True):
         for (number, weight), data, valid in zip(job.parts, chip.data[0], chip.valid[0], strict=True):

@@ -80,14 +80,14 @@ def in_flight[T: Planned](
     try:
         for batch in _batches(parts, nbytes, first_items):
             planned = [plans(part) for part in batch]
+            counts = list(zip(batch, map(len, planned), strict=True))
             pixels = pipeline.submit([plan for some in planned for plan in some])
+            flights.append(_Flight(counts, sum(part.nbytes for part in batch), pixels))
             pipeline.give_way()
-            counts = zip(batch, map(len, planned), strict=True)
-            flights.append(_Flight(list(counts), sum(part.nbytes for part in batch), pixels))
             while flights and sum(flight.nbytes for flight in flights) + nbytes > BATCHES_IN_FLIGHT * BATCH_NBYTES:
-                yield from _landed(flights.popleft())
+                yield from _landed(flights)
         while flights:
-            yield from _landed(flights.popleft())
+            yield from _landed(flights)
     finally:
         for flight in flights:
             flight.pixels.cancel()
@@ -112,8 +112,10 @@ def _batches[T: Planned](parts: Iterable[T], nbytes: int, first_items: int | Non
         yield batch
 
 
-def _landed[T](flight: _Flight[T]) -> Iterator[tuple[T, list[ChipPixels]]]:
-    chips = iter(flight.pixels.result())
+def _landed[T](flights: deque[_Flight[T]]) -> Iterator[tuple[T, list[ChipPixels]]]:
+    """The first flight, which is one of them until it is there: who is interrupted while waiting ends it, too."""
+    chips = iter(flights[0].pixels.result())
+    flight = flights.popleft()
     for part, count in flight.parts:
         yield part, list(itertools.islice(chips, count))
 

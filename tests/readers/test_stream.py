@@ -1,5 +1,9 @@
 """The first requests are on their way while the rest is planned, memory is bounded, and nothing is left behind."""
 
+import asyncio
+import signal
+import threading
+import time
 from concurrent.futures import Future
 from typing import NamedTuple
 
@@ -88,3 +92,79 @@ def test_a_plan_that_fails_ends_what_is_under_way():
     with pytest.raises(ValueError, match="no such band"):
         list(in_flight(pipeline, [Part(number) for number in range(20)], plans, BATCH_NBYTES, 8))
     assert [future.cancelled() for future in unanswered] == [True]
+
+
+def test_an_interrupt_ends_what_is_under_way():
+    """Also what is waited for: else it would be read on, and whoever asks for the same would wait with it."""
+    pipeline = FakePipeline()
+    unanswered: list[Future] = []
+
+    class Interrupted(Future):
+        def result(self, timeout: float | None = None) -> None:
+            raise KeyboardInterrupt
+
+    def submit(plans: list[int]) -> Future:
+        unanswered.append(Interrupted())
+        return unanswered[-1]
+
+    pipeline.submit = submit
+    with pytest.raises(KeyboardInterrupt):
+        list(in_flight(pipeline, [Part(number) for number in range(20)], pipeline.plans, BATCH_NBYTES, 8))
+    assert [future.cancelled() for future in unanswered] == [True, True]
+
+
+class Stalls:
+    """A backend that never answers, and interrupts the main thread once it is asked."""
+
+    def __init__(self) -> None:
+        self.asked, self.ended = 0, 0
+        self.is_told = False
+
+    async def get_range(self, url: str, start: int, length: int) -> bytes:
+        self.asked += 1
+        if not self.is_told:
+            self.is_told = True
+            asyncio.get_running_loop().call_later(0.2, self._interrupt)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            self.ended += 1
+        raise AssertionError
+
+    async def get_ranges(self, url: str, ranges: list[tuple[int, int]]) -> list[bytes]:
+        raise AssertionError
+
+    @staticmethod
+    def _interrupt() -> None:
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+
+PLACE = (-99.16, 47.012, -99.15, 47.018)
+READS = {
+    "numpy": lambda collection, backend: collection.get_numpy(PLACE, ["R"], backend=backend),
+    "points": lambda collection, backend: collection.sample_points([(-99.155, 47.015)], ["R"], backend=backend),
+    "window": lambda collection, backend: collection.read_window(
+        collection.runtime.ids[:1], collection.runtime.grid(0, "R").bounds, 5, ["R"], backend=backend
+    ),
+    "stats": lambda collection, backend: collection.stats(["R"], backend=backend),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_interrupted_readers_leave_nothing_behind(naip, read, monkeypatch):
+    monkeypatch.setattr("rasteret_torch.readers.statistics._BATCH_PX", 1000)  # several are under way
+    backend = Stalls()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            read(naip, backend)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    until = time.monotonic() + 10
+    while backend.ended < backend.asked and time.monotonic() < until:
+        time.sleep(0.01)
+    assert backend.ended == backend.asked > 0
