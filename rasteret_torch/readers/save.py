@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from affine import Affine
+from numpy.typing import NDArray
 
 from rasteret_torch.errors import InputError, NotGeoreferencedError
 from rasteret_torch.index.disk import to_disk
@@ -32,7 +33,8 @@ def save_per_geometry(
         data_var: only this variable; None takes all, which must then have one dtype.
 
     Returns:
-        The paths of each geometry_id, ascending in time.
+        The paths of each geometry_id, ascending in time. Where nodata does not say which pixels are not valid, as in
+        results of arithmetic, coordinate `valid` does, where it is still there: it is stored as the mask of the file.
 
     Raises:
         InputError: no Dataset, no such variable, other dimensions than those of `get_xarray`, dtypes that differ, or a
@@ -135,12 +137,25 @@ def _transform(step: xr.Dataset) -> Affine:
 def _write(step: xr.Dataset, names: list[str], path: Path) -> None:
     """One file. Pixels that are not valid are masked where no nodata marks them."""
     data = np.stack([np.asarray(step[name].transpose("y", "x").values) for name in names])
-    first = step[names[0]]
-    nodata = first.attrs.get("_FillValue", first.encoding.get("_FillValue"))
-    if nodata is None and data.dtype.kind == "f":
-        nodata = np.nan
-    valid = None
-    if nodata is None and "valid" in step.coords and set(step.coords["valid"].dims) == {"y", "x"}:
-        valid = np.asarray(step.coords["valid"].transpose("y", "x").values, bool)
+    nodata, valid = _marks(step, names[0], data)
     crs = step.coords[SPATIAL_REF].attrs.get("crs_wkt")
-    write_cog(path, data, names, _transform(step), crs, nodata, None if valid is None or valid.all() else valid)
+    write_cog(path, data, names, _transform(step), crs, nodata, valid)
+
+
+def _marks(step: xr.Dataset, name: str, data: NDArray[Any]) -> tuple[Any | None, NDArray[np.bool_] | None]:
+    """What tells in a file that pixels are not valid: a nodata value, or a mask (row, col) where that does not do."""
+    stated = step[name].attrs.get("_FillValue", step[name].encoding.get("_FillValue"))
+    if isinstance(stated, np.generic) and stated.dtype != data.dtype:  # xarray hands it on to what is computed
+        stated = None
+    nodata = np.nan if stated is None and data.dtype.kind == "f" else stated
+    if "valid" not in step.coords or set(step.coords["valid"].dims) != {"y", "x"}:
+        return nodata, None
+    valid = np.asarray(step.coords["valid"].transpose("y", "x").values, bool)
+    marked = np.zeros(valid.shape, bool)
+    if nodata is not None:
+        marked = (np.isnan(data) if nodata != nodata else data == nodata).any(axis=0)
+    if (marked & valid).any():
+        nodata = None  # it would hide pixels that are numbers like others
+    elif nodata is not None and marked[~valid].all():
+        return nodata, None
+    return nodata, None if valid.all() else valid

@@ -155,6 +155,26 @@ def test_saved_results_of_arithmetic(naip, tmp_path):
         assert np.isnan(file.nodata)
 
 
+@pytest.mark.parametrize("nodata", [None, 0, 65535])
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_saved_files_show_what_is_valid(tmp_path, dtype, nodata):
+    """Of pixels as they are, also NaN among them, and of results, which xarray gives the nodata of what they are of."""
+    path = write_tiff(tmp_path / "s_20200101.tif", bands=2, dtype=dtype, nodata=nodata)
+    with rasterio.open(path, "r+") as file:
+        pixels = file.read()
+        pixels[1, 15:25, 15:35] = pixels[0, 15:25, 15:35]  # of which the difference is 0
+        pixels[:, 30:, :20] = np.nan if dtype == "float32" else 1
+        file.write(pixels)
+    scene = rt.build_from_files([path], bands=["R", "N"], filename_regex=r".*_(?P<date>\d{8})\.tif", progress=False)
+    ds = scene.get_xarray(shapely.Point(500_250, 4_999_780).buffer(190), ["R", "N"], geometry_crs="EPSG:32632")
+    difference = (ds.N.astype("float32") - ds.R).to_dataset(name="difference")
+    for number, shown in enumerate((ds, difference)):
+        (paths,) = rt.save_per_geometry(shown, tmp_path / str(number)).values()
+        with rasterio.open(paths[0]) as file:
+            np.testing.assert_array_equal(file.read_masks(1) != 0, shown.valid.values[0])
+            np.testing.assert_array_equal(file.read(1), next(iter(shown.data_vars.values())).values[0])
+
+
 def test_saving_refuses_what_has_no_place(naip, tmp_path):
     ds = naip.get_xarray(PLOT, ["R"], geometry_crs=UTM14)
     with pytest.raises(InputError, match="no variable"):
