@@ -251,7 +251,7 @@ def _stated(crs: Any) -> CRS | None:
 def _json(text: str) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{text[:60]!r} is no GeoJSON: {error}") from error
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,6 +27,19 @@ def struct_of(
     plain = [pa.field(name, child.type) for name, child in children.items()]
     mask = pc.is_null(like) if like.null_count else None
     return pa.StructArray.from_arrays(list(children.values()), fields=plain if fields is None else fields, mask=mask)
+
+
+def in_types(rows: Any, schema: pa.Schema) -> Any:
+    """A table or batch in the types, and with the metadata, of a schema; those that have theirs stay.
+
+    Arrow's `cast` of a list of structs with a field that is null everywhere, to the type that it has, loses values.
+    """
+    columns = [rows.column(field.name) for field in schema]
+    cast = [
+        column if column.type == field.type else column.cast(field.type)
+        for column, field in zip(columns, schema, strict=True)
+    ]
+    return type(rows).from_arrays(cast, schema=schema)
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -65,8 +65,9 @@ def described(schema: pa.Schema, name: str) -> GeometryField:
     """Encoding and CRS of a geometry column, from its GeoArrow extension type or from the GeoParquet metadata."""
     field = schema.field(name)
     notes = field.metadata or {}
-    encoding, text = notes.get(_EXTENSION_NAME, b"").decode(), notes.get(_EXTENSION_METADATA, b"")
-    if isinstance(field.type, pa.BaseExtensionType):
+    encoding = notes.get(_EXTENSION_NAME, b"").decode("utf-8", "replace")
+    text = notes.get(_EXTENSION_METADATA, b"")
+    if isinstance(field.type, pa.ExtensionType):  # those that Arrow itself brings, such as UUIDs, are no geometries
         encoding, text = field.type.extension_name, field.type.__arrow_ext_serialize__()
     if not encoding.startswith(("geoarrow.", "ogc.")):
         encoding = ""
@@ -155,7 +156,7 @@ def geoparquet(schema: pa.Schema) -> dict[str, Any]:
 def _json(text: bytes) -> dict[str, Any]:
     try:
         found = json.loads(text) if text else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

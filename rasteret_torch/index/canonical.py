@@ -94,7 +94,7 @@ def _check_values(table: pa.Table) -> None:
 
 def _column(field: pa.Field, column: pa.ChunkedArray) -> pa.ChunkedArray:
     if field.name == "id":
-        return _cast(column, pa.string())
+        return _cast(_spelled(column), pa.string())
     if field.name in ("datetime", "start_datetime", "end_datetime"):
         return times(column)
     if field.name == "bbox":
@@ -113,6 +113,13 @@ def times(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_integer(column.type):
         raise pa.ArrowInvalid("integers are no timestamps; build_from_table makes dates of years")
     return column.cast(pa.timestamp("us"), safe=False).cast(s.TIMESTAMP)
+
+
+def _spelled(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """UUIDs as people write them; anything else as it is."""
+    if not isinstance(column.type, pa.UuidType):
+        return column
+    return pa.chunked_array([[None if one is None else str(one) for one in column.to_pylist()]], pa.string())
 
 
 def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from rasteret_torch.errors import IndexCorruptError
 from rasteret_torch.index import canonical, compact, mapped
 from rasteret_torch.index import schema as s
+from rasteret_torch.index.arrow import in_types
 from rasteret_torch.index.stored import HeaderColumn
 
 
@@ -90,7 +91,7 @@ class StoredLayer:
             start, stop = int(self.starts[place]), int(self.starts[place + 1])
             if is_wanted(start, stop):
                 table = canonical.canonical(self._group(place, names))
-                yield from _numbered(start, table.select(names).cast(schema))
+                yield from _numbered(start, in_types(table, schema))
 
     def part(self, place: int, name: str) -> pa.StructArray:
         """The headers of one row group with their short tile tables, mapped."""
@@ -116,8 +117,8 @@ class StoredLayer:
     def _light(self, name: str) -> pa.Table:
         tables = [self._read(file, [name]) for file in self._files]
         batches = [self._local(batch) for table in tables for batch in table.to_batches()]
-        table = canonical.canonical(pa.Table.from_batches(batches)).select([name])
-        return table.cast(pa.schema([self.schema.field(name)])).combine_chunks()
+        table = canonical.canonical(pa.Table.from_batches(batches))
+        return in_types(table, pa.schema([self.schema.field(name)])).combine_chunks()
 
     def _group(self, place: int, names: list[str]) -> pa.Table:
         group = self._groups[place]

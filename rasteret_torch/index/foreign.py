@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from rasteret_torch.errors import InputError
+from rasteret_torch.index.arrow import in_types
 
 
 def table_of(value: Any) -> pa.Table:
@@ -76,7 +77,7 @@ def plain_table(table: pa.Table) -> pa.Table:
     """The table without view types, which Polars gives and which Arrow can neither select from nor compare."""
     fields = [field.with_type(plain_type(field.type)) for field in table.schema]
     schema = pa.schema(fields, table.schema.metadata)
-    return table if schema.types == table.schema.types else table.cast(schema)
+    return table if schema.types == table.schema.types else in_types(table, schema)
 
 
 def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:

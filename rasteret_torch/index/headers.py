@@ -175,6 +175,8 @@ def header_of(record: Record, tables: TileTables) -> TiffHeader:
 
 def _header_of(record: Record, tables: TileTables) -> TiffHeader:
     overviews = record.get("overviews") or []
+    if None in overviews:
+        raise ValueError("one of its overviews is null")
     levels = [_layout_of(record, tables.image())]
     levels += [_layout_of(level, tables.overview(number)) for number, level in enumerate(overviews)]
     if "masks" in record and not record["masks"] and record.get("bits_per_sample") is not None:

@@ -15,6 +15,7 @@ from pyarrow.fs import LocalFileSystem
 from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, InputError, RasteretTorchError
 from rasteret_torch.index import canonical, geometries, locate, mapped, pruning, snapshot, trust
 from rasteret_torch.index import schema as s
+from rasteret_torch.index.arrow import in_types
 from rasteret_torch.index.deferred import StoredLayer
 from rasteret_torch.index.remote import Remote, hub_errors, remote
 from rasteret_torch.store.location import is_local
@@ -285,6 +286,6 @@ def streamed(batches: Iterable[pa.RecordBatch], schema: pa.Schema, opened: Opene
         for batch in batches:
             local = batch if opened is None else opened.local(batch)
             table = canonical.canonical(pa.Table.from_batches([local]))
-            yield from table.cast(wanted).to_batches(max_chunksize=mapped.CHUNK_ROWS)
+            yield from in_types(table, wanted).to_batches(max_chunksize=mapped.CHUNK_ROWS)
 
     return mapped.Layer.streamed(wanted, converted())

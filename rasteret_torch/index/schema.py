@@ -11,6 +11,7 @@ from rasteret_torch.errors import IndexCorruptError, SchemaVersionError
 
 VERSION = "1.0"
 METADATA_KEY = b"rasteret_torch"  # schema metadata of Parquet and Arrow files we write
+_OF_PARQUET = b"ARROW:schema"  # its writer puts the schema itself there; a table may bring one of another file
 REQUIRED_COLUMNS = ("id", "datetime", "geometry", "assets")
 HEADER_SUFFIX = "_metadata"
 
@@ -118,7 +119,8 @@ def bands_of(schema: pa.Schema) -> tuple[str, ...]:
 def stamp_schema(schema: pa.Schema, extra: Mapping[str, str]) -> pa.Schema:
     """The schema with our version (and name, data source…) in its metadata."""
     text = json.dumps({"schema_version": VERSION, **extra}, sort_keys=True)
-    return schema.with_metadata({**(schema.metadata or {}), METADATA_KEY: text.encode()})
+    kept = {key: value for key, value in (schema.metadata or {}).items() if key != _OF_PARQUET}
+    return schema.with_metadata({**kept, METADATA_KEY: text.encode()})
 
 
 def read_stamp(schema: pa.Schema) -> dict[str, str]:
@@ -133,7 +135,7 @@ def read_stamp(schema: pa.Schema) -> dict[str, str]:
         return {}
     try:
         stamp = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise IndexCorruptError("the schema metadata of this table is not readable; build the index again") from error
     if not isinstance(stamp, dict):
         raise IndexCorruptError("the schema metadata of this table is not an object; build the index again")

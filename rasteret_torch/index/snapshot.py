@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from rasteret_torch.errors import IndexCorruptError, InputError
 from rasteret_torch.index import compact, trust
 from rasteret_torch.index import schema as s
+from rasteret_torch.index.arrow import in_types
 from rasteret_torch.index.disk import to_disk
 
 MANIFEST = "_manifest.json"  # Parquet tools pass over names that begin with an underscore
@@ -82,7 +83,7 @@ def write(
     """Writes a collection directory, all or nothing; an existing collection there is replaced in one step.
 
     Raises:
-        InputError: something that is no collection stands at `path`.
+        InputError: something that is no collection stands at `path`, or a column has a type that Parquet has not.
         WriteError: the disk is full, or the folder takes no files.
     """
     path = Path(os.path.abspath(path))
@@ -186,7 +187,7 @@ def parse_manifest(text: str, folder: str) -> Manifest:
         known = Manifest.__dataclass_fields__
         manifest = Manifest(**{key: value for key, value in record.items() if key in known})
         outside = [part.name for part in manifest.files if os.path.basename(part.name) != part.name]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IndexCorruptError(f"{where} is not readable ({error}); build the collection again") from error
     if outside:
         raise IndexCorruptError(f"{where} names {outside[0]!r} outside its folder; build it again")
@@ -216,14 +217,14 @@ def _write_parts(
     writer: pq.ParquetWriter | None = None
     rows = 0
     for batch in batches:
-        table = pa.Table.from_batches([batch]).cast(schema)
+        table = in_types(pa.Table.from_batches([batch]), schema)
         with to_disk(place):
             if writer is not None and rows + batch.num_rows > _PART_ROWS:
                 parts.append(_closed(folder, writer, len(parts), rows))
                 writer, rows = None, 0
             writer = writer or _writer(folder / _part_name(len(parts)), short, options)
             for piece in table.to_batches():
-                writer.write_batch(compact.compacted_batch(piece).cast(short), row_group_size=_ROW_GROUP_ROWS)
+                writer.write_batch(in_types(compact.compacted_batch(piece), short), row_group_size=_ROW_GROUP_ROWS)
         rows += batch.num_rows
     with to_disk(place):
         writer = writer or _writer(folder / _part_name(len(parts)), short, options)
@@ -241,11 +242,29 @@ def _writer(file: Path, schema: pa.Schema, options: dict[str, Any]) -> pq.Parque
     )
 
 
+def _empty_file(schema: pa.Schema) -> pa.Buffer:
+    """A Parquet file without rows.
+
+    Raises:
+        InputError: naming a column that Parquet has no type for.
+    """
+    sink = pa.BufferOutputStream()
+    try:
+        pq.ParquetWriter(sink, schema).close()
+    except (pa.ArrowNotImplementedError, AttributeError) as error:  # AttributeError: pyarrow of its own UUIDs
+        if len(schema) > 1:
+            for column in schema:
+                _empty_file(pa.schema([column]))
+        raise InputError(
+            f"column {schema.names[-1]!r} of type {str(schema.types[-1])[:80]} cannot be stored as Parquet ({error}); "
+            "leave it out, or cast it to another type"
+        ) from error
+    return sink.getvalue()
+
+
 def _encodings(schema: pa.Schema) -> dict[str, Any]:
     """Tile tables as differences, packed to the bits they need; everything else by dictionary."""
-    sink = pa.BufferOutputStream()
-    pq.ParquetWriter(sink, schema).close()
-    stored = pq.ParquetFile(sink.getvalue()).schema
+    stored = pq.ParquetFile(_empty_file(schema)).schema
     paths = [stored.column(number).path for number in range(len(stored))]
     packed = [path for path in paths if set(path.split(".")) & _PACKED and path.split(".")[0] in _headers(schema)]
     return {

@@ -183,7 +183,7 @@ def parsed(text: str) -> CollectionStats | None:
         return None
     try:
         record = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise IndexCorruptError(f"the stored statistics are not JSON ({error}); measure them again") from error
     return CollectionStats.from_dict(record)
 

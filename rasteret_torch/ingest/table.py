@@ -16,6 +16,7 @@ from pyarrow.fs import FileSystem
 
 from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, InputError, RasteretTorchError
 from rasteret_torch.index import Collection, as_collection, locate, snapshot, table_of
+from rasteret_torch.index.arrow import in_types
 from rasteret_torch.index.remote import hub_errors, remote
 from rasteret_torch.ingest import assemble, workspace
 from rasteret_torch.ingest.engine import Engine, EngineName, engine_of, in_order
@@ -212,7 +213,7 @@ def _stream(tables: Iterable[pa.Table]) -> pa.RecordBatchReader:
     def batches() -> Iterator[pa.RecordBatch]:
         yield from first.to_batches()
         for table in iterator:
-            yield from table.select(first.column_names).cast(first.schema).to_batches()
+            yield from in_types(table, first.schema).to_batches()
 
     return pa.RecordBatchReader.from_batches(first.schema, batches())
 

@@ -1,6 +1,8 @@
 """Other tools read a collection and give it back."""
 
+import contextlib
 import json
+import uuid
 import warnings
 
 import duckdb
@@ -16,8 +18,8 @@ import rasterio
 from scenes import DATED, write_tiff
 
 from rasteret_torch.errors import IndexCorruptError, InputError
-from rasteret_torch.index import as_collection
-from rasteret_torch.ingest import build_from_files
+from rasteret_torch.index import as_collection, load
+from rasteret_torch.ingest import build_from_files, build_from_table
 
 
 def same(one, other) -> None:
@@ -101,6 +103,56 @@ def test_a_mistake_in_a_stream_of_ones_own_comes_as_it_is(dated):
     stream = pa.RecordBatchReader.from_batches(dated.schema, batches())
     with pytest.raises(ZeroDivisionError, match="mine"):
         as_collection(stream)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [[{"a": 1, "b": None}, {"a": 2, "b": None}]] * 3,
+        [{"bands": [{"nodata": None}, {"nodata": None}]}] * 3,
+        [[None, None]] * 3,
+        pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"sixteen bytes id"] * 3, pa.binary(16))),
+    ],
+    ids=["lists of structs", "nested", "lists", "uuid"],
+)
+def test_columns_of_others_are_kept_whatever_their_type(dated, values, tmp_path):
+    """Of fields that are null everywhere, Arrow's casts lose values; UUIDs lack methods of other extensions."""
+    expected = pa.array(values).to_pylist() if isinstance(values, list) else values.to_pylist()
+    table = dated.to_table().append_column("theirs", pa.array(values) if isinstance(values, list) else values)
+    reader = pa.RecordBatchReader.from_batches(table.schema, table.to_batches(max_chunksize=2))
+    for one in (as_collection(table), as_collection(reader), build_from_table(table, progress=False)):
+        assert load(one.save(tmp_path / "saved")).to_table(["theirs"])["theirs"].to_pylist() == expected
+        assert one.head(2).to_table()["theirs"].to_pylist() == expected[:2]
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.month_day_nano_interval(), pa.struct([]), pa.run_end_encoded(pa.int32(), pa.int8())]
+)
+def test_columns_that_parquet_has_no_type_for_are_named(dated, kind, tmp_path):
+    c = dated.with_column("theirs", pa.array([None] * 3, kind) if kind.num_fields == 0 else _runs())
+    with pytest.raises(InputError, match=r"column 'theirs' of type .* cannot be stored as Parquet"):
+        c.save(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+def _runs() -> pa.Array:
+    return pa.RunEndEncodedArray.from_arrays(pa.array([2, 3], pa.int32()), pa.array([1, 2], pa.int8()))
+
+
+def test_uuids_are_ids(dated):
+    names = [uuid.UUID(int=number) for number in range(3)]
+    storage = pa.array([name.bytes for name in names], pa.binary(16))
+    table = dated.to_table().set_column(0, "id", pa.ExtensionArray.from_storage(pa.uuid(), storage))
+    assert as_collection(table).column("id").to_pylist() == [str(name) for name in names]
+
+
+@pytest.mark.parametrize("key", [b"geo", b"rasteret_torch", b"rasteret_torch_stats", b"ARROW:schema"])
+@pytest.mark.parametrize("text", [b"[" * 100_000, b'{"columns":' * 10_000, b"\xff", b"[]", b"null"])
+def test_what_a_schema_says_is_not_trusted(dated, key, text, tmp_path):
+    table = dated.to_table()
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), key: text})
+    with contextlib.suppress(IndexCorruptError):
+        assert len(load(as_collection(table).save(tmp_path / "saved"))) == 3
 
 
 def test_geopandas(dated, tmp_path):

@@ -162,6 +162,14 @@ def test_what_decides_the_pixels_is_told_in_each_row(name: str, rows: int) -> No
         assert as_tuple(read_back(column, 1)) == as_tuple(TiffHeader((layout,), (None,)))
 
 
+def test_an_overview_that_is_null_is_typed() -> None:
+    layout = Layout(8, 8, 8, 8, 1, 16, 1, np.dtype("uint16"), 1, np.ones(1, np.uint64), np.ones(1, np.uint64))
+    whole = header_array([TiffHeader((layout,), (None,))])
+    damaged = pa.array([{**whole[0].as_py(), "overviews": [None], "masks": [None, None]}], whole.type)
+    with pytest.raises(IndexCorruptError, match="overviews is null"):
+        read_back(pa.chunked_array([damaged]), 0)
+
+
 @pytest.mark.parametrize("compression", [1, 5, 8])
 def test_a_row_of_rasteret_names_the_predictor_of_a_codec_that_has_one(compression: int) -> None:
     row = rasteret_row(predictor=None, compression=compression)
