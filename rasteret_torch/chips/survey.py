@@ -14,6 +14,7 @@ from rasteret_torch.chips.layouts import Ground, Pixels2
 from rasteret_torch.chips.mixing import Numbers
 from rasteret_torch.errors import CRSMismatchError, InputError
 from rasteret_torch.geo import Bounds, Grid, parse_crs, pixel_of, same_crs
+from rasteret_torch.geo.crs import TURNS_DEG
 from rasteret_torch.index.boxes import BoxIndex
 from rasteret_torch.index.runtime import RuntimeIndex
 
@@ -45,13 +46,22 @@ class Survey:
     def _boxes(self) -> BoxIndex:
         return BoxIndex(item_bounds(self.runtime, self.crs, self.bands[0]))
 
+    @functools.cached_property
+    def _counts_on(self) -> bool:
+        """Whether longitudes go on beyond 180 degrees, so that a place may have two."""
+        return bool((self.bounds[:, 0] < -180.0).any() or (self.bounds[:, 2] > 180.0).any())
+
     def rows_at(self, box: Bounds, start_us: int, end_us: int, first: int | None = None) -> Numbers:
         """Rows that overlap a box and a time, ascending, except that `first` comes first."""
-        rows = self._boxes.touching(box)
+        turns = TURNS_DEG if self._counts_on or not -180.0 <= box[0] <= box[2] <= 180.0 else TURNS_DEG[:1]
+        turns = turns if self.crs.is_geographic else TURNS_DEG[:1]
+        found = [self._boxes.touching((box[0] + turn, box[1], box[2] + turn, box[3])) for turn in turns]
+        rows = found[0] if len(found) == 1 else np.unique(np.concatenate(found))
         if first is not None and len(rows) <= 1:
             return np.array([first])
         west, south, east, north = self.bounds[rows].T
-        inside = (west < box[2]) & (east > box[0]) & (south < box[3]) & (north > box[1])
+        inside = np.logical_or.reduce([(west < box[2] + turn) & (east > box[0] + turn) for turn in turns])
+        inside &= (south < box[3]) & (north > box[1])
         rows = rows[inside & (self.runtime.start_us[rows] <= end_us) & (self.runtime.end_us[rows] >= start_us)]
         return rows if first is None else np.concatenate([[first], rows[rows != first]])
 

@@ -18,6 +18,7 @@ from rasteret_torch.errors import InputError
 CRS84 = "OGC:CRS84"
 Bounds = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax
 _MOST_PAIRS = 1024
+TURNS_DEG = (0.0, 360.0, -360.0)  # longitudes so far apart are of one place
 
 
 def parse_crs(value: Any) -> CRS:

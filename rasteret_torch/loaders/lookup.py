@@ -16,7 +16,7 @@ from pyproj import CRS
 from rasteret_torch.chips.survey import item_bounds
 from rasteret_torch.errors import EmptySelectionError, InputError
 from rasteret_torch.geo import Grid, parse_crs
-from rasteret_torch.geo.crs import CRS84
+from rasteret_torch.geo.crs import CRS84, TURNS_DEG
 from rasteret_torch.index.areas import areas_in
 from rasteret_torch.index.projected import project_shape
 from rasteret_torch.index.runtime import RuntimeIndex
@@ -59,8 +59,9 @@ def frame_of(runtime: RuntimeIndex, crs: CRS, band: str) -> gpd.GeoDataFrame:
     intervals = pd.IntervalIndex.from_arrays(left, right, closed="both", name="datetime")
     ids = list(runtime.ids) if len(rows) == runtime.count else [runtime.ids[row] for row in rows]
     data = dict(zip(COLUMNS, (ids, rows), strict=True))
-    boxes = shapely.box(*item_bounds(runtime, crs, band)[rows].T)
-    return gpd.GeoDataFrame(data, index=intervals, geometry=boxes, crs=crs)
+    bounds = item_bounds(runtime, crs, band)[rows]
+    bounds[bounds[:, 0] > bounds[:, 2], 2] += 360.0  # across the antimeridian
+    return gpd.GeoDataFrame(data, index=intervals, geometry=shapely.box(*bounds.T), crs=crs)
 
 
 def restricted(frame: gpd.GeoDataFrame, geometries: Any) -> gpd.GeoDataFrame:
@@ -143,12 +144,17 @@ class FrameLookup:
 
         A step of t takes every so many of the rows of that time, a negative one from the last to the first.
 
+        In lon/lat a box may count longitudes otherwise than the items, where any go on beyond 180 degrees.
+
         TorchGeo's rule for intervals: one that ends exactly where the query starts does not overlap, unless it is a
         single instant.
         """
         start, stop = (int(moment.as_unit("ns").value) for moment in (t.start, t.stop))
-        box = shapely.box(min(x.start, x.stop), min(y.start, y.stop), max(x.start, x.stop), max(y.start, y.stop))
-        hits = np.sort(self.tree.query(box, predicate="intersects"))
+        west, east = min(x.start, x.stop), max(x.start, x.stop)
+        counts_on = min(west, self.bounds[0]) < -180.0 or max(east, self.bounds[2]) > 180.0
+        turns = np.array(TURNS_DEG if counts_on and self.frame.crs.is_geographic else TURNS_DEG[:1])
+        boxes = shapely.box(west + turns, min(y.start, y.stop), east + turns, max(y.start, y.stop))
+        hits = np.unique(self.tree.query(boxes, predicate="intersects")[1])
         if t.step is None or t.step == 1:
             return self._distinct(self.rows[hits[self._overlaps(hits, start, stop)]])
         overlapping = np.flatnonzero(self._overlaps(slice(None), start, stop))[:: int(t.step)]

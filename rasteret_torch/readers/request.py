@@ -15,7 +15,7 @@ from pyproj import CRS
 
 from rasteret_torch.errors import CRSMismatchError, EmptySelectionError, InputError, RasteretTorchError
 from rasteret_torch.geo import Bounds, likely_mistake, parse_crs, project_bounds
-from rasteret_torch.geo.crs import CRS84
+from rasteret_torch.geo.crs import CRS84, TURNS_DEG
 from rasteret_torch.index import Collection
 from rasteret_torch.index.areas import Areas, as_areas
 from rasteret_torch.read import Pipeline, Resampling, pipeline
@@ -23,7 +23,6 @@ from rasteret_torch.read.access import backend_for
 from rasteret_torch.readers.options import AreaOptions
 
 Rows = NDArray[np.int64]
-TURNS_DEG = (0.0, 360.0, -360.0)
 CURVATURE_SHARE = 1e-3  # of an item's size
 _LOOKED_AT = 64  # geometries, to tell what is wrong with them
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from pyproj import CRS
+from pyproj import CRS, Transformer
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
+from scenes import write_tiff
 from torchgeo.datasets import RasterDataset
 from torchgeo.samplers import RandomPatchSampler
 
@@ -116,3 +117,37 @@ def test_changing_the_crs_moves_the_bounds(zones):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert dataset.index.crs == CRS("EPSG:4326")
+
+
+@pytest.fixture
+def across(tmp_path):
+    """Two items of one moment, 3 km wide, on either side of 180 degrees, which the first crosses."""
+    for name, lon, crs in (("a", 179.999, 32760), ("b", -179.98, 32701)):
+        x, y = Transformer.from_crs(4326, crs, always_xy=True).transform(lon, -17.0)
+        place = Affine(30.0, 0.0, round(x) - 1500.0, 0.0, -30.0, round(y) + 1500.0)
+        write_tiff(tmp_path / f"{name}_20200101.tif", crs=f"EPSG:{crs}", transform=place, shape=(100, 100))
+    return rt.build_from_files(tmp_path, filename_regex=r".*_(?P<date>\d{8})\.tif", progress=False)
+
+
+def test_items_across_180_degrees(across):
+    dataset = rt.RasteretGeoDataset(across, crs=4326, res=0.0003, dtype="native")
+    xmin, _, xmax, _ = dataset.index.geometry.iloc[0].bounds
+    assert (round(xmin, 2), round(xmax, 2)) == (179.98, 180.01)
+    for west, names in ((179.99, ["a"]), (179.998, ["a"]), (180.01, ["a", "b"]), (180.025, ["b"])):
+        bounds = (west, -17.003, west + 0.006, -16.997)
+        wanted = across.read_window([f"{name}_20200101" for name in names], bounds, 0.0003, "B1", target_crs=4326)
+        for turn in (0.0, -360.0):
+            found = dataset[bounds[0] + turn : bounds[2] + turn, bounds[1] : bounds[3]]
+            np.testing.assert_array_equal(found["image"].numpy(), wanted.data)
+            assert found["mask_valid"].all()
+    with pytest.raises(IndexError):
+        _ = dataset[0.0:0.006, -17.003:-16.997]
+
+
+def test_chips_of_one_side_show_the_other(across):
+    """As fills of holes, whose items count longitudes from the other end."""
+    chips = rt.RasteretIterableDataset(across, sampler="grid", patch_size=16, crs=4326, res=0.0003)
+    for chip in chips:
+        xmin, xmax, _, ymin, ymax, *_ = chip["bounds"].tolist()
+        wanted = across.read_window(across.runtime.ids, (xmin, ymin, xmax, ymax), 0.0003, "B1", target_crs=4326)
+        np.testing.assert_array_equal(chip["mask_valid"].numpy(), wanted.valid[0])
