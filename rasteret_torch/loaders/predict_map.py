@@ -27,6 +27,7 @@ BLOCK_PX = 512
 _MOST_UINT8 = 254  # 255 is nodata
 _STAC = "1.1.0"
 _PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
+_CLASSES = "https://stac-extensions.github.io/classification/v2.0.0/schema.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,9 @@ def stac_item(path: Path, merged: Merged, style: MapStyle) -> dict[str, Any]:
         "roles": ["data"],
         "bands": [band | {"name": name} for name in names] or [band] * style.bands(merged.bands),
     }
+    extensions = [_PROJECTION]
     if style.output == "class" and style.names:
+        extensions.append(_CLASSES)
         asset["classification:classes"] = [
             {"value": number, "name": _slug(name), "description": name} for number, name in enumerate(style.names)
         ]
@@ -151,7 +154,7 @@ def stac_item(path: Path, merged: Merged, style: MapStyle) -> dict[str, Any]:
     return {
         "type": "Feature",
         "stac_version": _STAC,
-        "stac_extensions": [_PROJECTION],
+        "stac_extensions": extensions,
         "id": path.stem,
         "geometry": None if ground is None else shapely.geometry.mapping(ground),
         **({} if box is None else {"bbox": list(box)}),
@@ -184,7 +187,8 @@ def _text(moment: dt.datetime) -> str:
 
 
 def _slug(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in name.lower())
+    """A name of the letters that the classification extension allows."""
+    return "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in name.lower())
 
 
 def checked_names(names: Sequence[str] | None) -> tuple[str, ...]:

@@ -158,7 +158,7 @@ def test_the_file_is_a_valid_cog(big, tmp_path):
 
 
 def test_the_item_says_where_and_when(big, tmp_path):
-    (path,) = run(tmp_path, module_of(big), Pixelwise(), names=["one", "two", "three"])
+    (path,) = run(tmp_path, module_of(big), Pixelwise(), names=["one", "zwei (grün)", "three"])
     record = json.loads(path.with_suffix(".json").read_text())
     item = pystac.Item.from_dict(record)
     assert record["properties"]["proj:code"] == "EPSG:32631"
@@ -166,7 +166,10 @@ def test_the_item_says_where_and_when(big, tmp_path):
     assert item.common_metadata.start_datetime.isoformat() == "2020-02-19T00:00:00+00:00"
     assert item.assets["prediction"].href == "./map.tif"
     assert record["bbox"] == pytest.approx(big.bounds, abs=1e-3)
-    assert [one["name"] for one in record["assets"]["prediction"]["classification:classes"]] == ["one", "two", "three"]
+    classes = record["assets"]["prediction"]["classification:classes"]
+    assert [one["name"] for one in classes] == ["one", "zwei__gr_n_", "three"]  # [0-9A-Za-z-_]+, says the extension
+    assert [one["description"] for one in classes] == ["one", "zwei (grün)", "three"]
+    assert [url.split("/")[3] for url in record["stac_extensions"]] == ["projection", "classification"]
 
 
 @pytest.mark.parametrize(("returns", "dtype", "nodata"), [("classes", "uint8", 255), ("binary", "uint8", 255)])
