@@ -9,16 +9,18 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
+import shapely.affinity
 from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS
+from shapely.geometry.base import BaseGeometry
 
 from rasteret_torch.chips.survey import item_bounds
 from rasteret_torch.errors import EmptySelectionError, InputError
-from rasteret_torch.geo import Grid, parse_crs
+from rasteret_torch.geo import Grid, parse_crs, same_crs
 from rasteret_torch.geo.crs import CRS84, TURNS_DEG
-from rasteret_torch.index.areas import areas_in
-from rasteret_torch.index.projected import project_shape
+from rasteret_torch.index.areas import Areas, areas_in
+from rasteret_torch.index.projected import project_shape, whole
 from rasteret_torch.index.runtime import RuntimeIndex
 
 ROW = "row"  # column of the GeoDataFrame: the item's row number in the collection
@@ -77,15 +79,26 @@ def restricted(frame: gpd.GeoDataFrame, geometries: Any) -> gpd.GeoDataFrame:
     first, *others = areas_in(geometries, own, parse_crs(CRS84))
     is_degrees = np.abs(shapely.total_bounds(first.shapes)).max() <= _MAX_DEGREES
     for areas in (first, *(others if is_degrees else [])):
-        ground = shapely.union_all([project_shape(shape, areas.crs, own) for shape in areas.shapes])
-        cut = frame.clip(ground)
-        cut = cut[~cut.geometry.is_empty & (cut.geometry.area > 0)].sort_values(ROW)
+        cut = frame.clip(_ground(areas, frame))
+        cut = cut[shapely.area(cut.geometry.to_numpy()) > 0].sort_values(ROW)
         if not cut.empty:
             return cut
     raise EmptySelectionError(
         f"geometries= have no ground in common with any item; state their CRS, or give them in that of the dataset "
         f"({own.name}) or in lon/lat"
     )
+
+
+def _ground(areas: Areas, frame: gpd.GeoDataFrame) -> BaseGeometry:
+    """All areas in the CRS of a frame; in lon/lat wherever it counts their longitudes, be it beyond 180 degrees."""
+    own = parse_crs(frame.crs)
+    moved = [project_shape(shape, areas.crs, own) for shape in areas.shapes]
+    if not own.is_geographic:
+        return shapely.union_all(moved)
+    ground = shapely.union_all(moved if same_crs(areas.crs, own) else [whole(shape) for shape in moved])
+    sides = np.array([*ground.bounds[::2], *frame.total_bounds[::2]])
+    turns = TURNS_DEG if (np.abs(sides) > 180.0).any() else TURNS_DEG[:1]
+    return shapely.union_all([shapely.affinity.translate(ground, turn) for turn in turns])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

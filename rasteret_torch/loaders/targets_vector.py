@@ -15,17 +15,18 @@ import pyarrow.compute as pc
 import pyarrow.feather as pf
 import pyarrow.parquet as pq
 import shapely
+import shapely.affinity
 import torch
 from numpy.typing import NDArray
 from pyproj import CRS
 from torch import Tensor
 
 from rasteret_torch.errors import CRSMismatchError, DatasetNotFoundError, InputError
-from rasteret_torch.geo import Bounds, parse_crs, project_bounds, same_crs
-from rasteret_torch.geo.crs import CRS84
+from rasteret_torch.geo import Bounds, Grid, parse_crs, project_bounds, same_crs
+from rasteret_torch.geo.crs import CRS84, TURNS_DEG
 from rasteret_torch.index.areas import Areas, as_areas
 from rasteret_torch.index.arrow import is_text
-from rasteret_torch.index.projected import project_shape
+from rasteret_torch.index.projected import project_shape, whole
 from rasteret_torch.loaders.targets import BACKGROUND, ChipPlace, Classes, ClassName, VectorTargets
 from rasteret_torch.read import ChipPixels, ChipPlan
 from rasteret_torch.read.burn import paint
@@ -143,10 +144,22 @@ class VectorTarget:
         """The mask, [H, W]."""
         grid = place.grid
         mask = np.full(grid.shape, self._background, np.int64)
-        shapes, tree = self._placed(grid.crs)
-        near = np.sort(tree.query(shapely.box(*grid.bounds)))
-        paint(mask, shapes[near], self._values[near], grid, all_touched=self.spec.all_touched)
+        near, shapes = self._around(grid)
+        paint(mask, shapes, self._values[near], grid, all_touched=self.spec.all_touched)
         return torch.from_numpy(mask)
+
+    def _around(self, grid: Grid) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
+        """The shapes near a chip: their numbers, ascending, and where they lie; longitudes as the chip has them."""
+        shapes, tree = self._placed(grid.crs)
+        turns = TURNS_DEG if grid.crs is not None and grid.crs.is_geographic else TURNS_DEG[:1]
+        west, south, east, north = grid.bounds
+        turn, near = tree.query([shapely.box(west + turn, south, east + turn, north) for turn in turns])
+        order = np.argsort(near, kind="stable")
+        turn, near = turn[order], near[order]
+        found = shapes[near]
+        for at in np.flatnonzero(turn):
+            found[at] = shapely.affinity.translate(found[at], -turns[turn[at]])
+        return near, found
 
     def _placed(self, crs: CRS | None) -> tuple[NDArray[np.object_], shapely.STRtree]:
         """The shapes in the CRS of a chip."""
@@ -156,7 +169,8 @@ class VectorTarget:
         if key not in self._by_crs:
             shapes = self._areas.shapes
             if not same_crs(self._areas.crs, crs):
-                shapes = np.array([project_shape(shape, self._areas.crs, crs) for shape in shapes], object)
+                moved = [project_shape(shape, self._areas.crs, crs) for shape in shapes]
+                shapes = np.array([whole(shape) for shape in moved] if crs.is_geographic else moved, object)
             self._by_crs[key] = shapes, shapely.STRtree(shapes)
         return self._by_crs[key]
 

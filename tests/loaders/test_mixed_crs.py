@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import warnings
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from affine import Affine
 from pyproj import CRS, Transformer
 from rasterio.enums import Resampling
@@ -151,3 +153,26 @@ def test_chips_of_one_side_show_the_other(across):
         xmin, xmax, _, ymin, ymax, *_ = chip["bounds"].tolist()
         wanted = across.read_window(across.runtime.ids, (xmin, ymin, xmax, ymax), 0.0003, "B1", target_crs=4326)
         np.testing.assert_array_equal(chip["mask_valid"].numpy(), wanted.valid[0])
+
+
+@pytest.mark.parametrize("own", [4326, 3832])
+def test_shapes_across_180_degrees(across, own):
+    """Those of labels and those to stay inside of: one on each side, one on both."""
+    sides = [shapely.box(179.99, -17.004, 179.994, -17.0), shapely.box(-179.994, -17.004, -179.99, -17.0)]
+    both = shapely.MultiPolygon(
+        [shapely.box(179.998, -17.0, 180.0, -16.99), shapely.box(-180, -17.0, -179.998, -16.99)]
+    )
+    shapes = gpd.GeoDataFrame({"number": [1, 2, 3]}, geometry=[*sides, both], crs=4326)
+    if own == 3832:  # whose map goes on there
+        shapes = gpd.GeoDataFrame(
+            {"number": [1, 2, 3]}, geometry=[*sides, shapely.box(179.998, -17.0, 180.002, -16.99)], crs=4326
+        ).to_crs(own)
+    labels = rt.VectorTargets(shapes, "number")
+    dataset = rt.RasteretGeoDataset(across, crs=4326, res=0.0005, targets=labels)
+    mask = dataset[179.99:180.01, -17.004:-16.99]["mask"].numpy()
+    wanted = np.zeros((28, 40), int)
+    wanted[20:, :8], wanted[20:, 32:], wanted[:20, 16:24] = 1, 2, 3
+    np.testing.assert_array_equal(mask, wanted)
+
+    inside = rt.RasteretGeoDataset(across, crs=4326, res=0.0005, geometries=shapes.iloc[1:2])
+    np.testing.assert_allclose(inside.index.geometry.iloc[0].bounds, (180.006, -17.004, 180.01, -17.0), atol=1e-6)
