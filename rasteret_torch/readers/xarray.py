@@ -43,7 +43,8 @@ def get_xarray(
         combine: of several geometries: "stack" gives them a dimension of their own, "mosaic" puts all onto one grid.
         mask_nan: floats with NaN where nothing is valid, instead of the files' dtype with their nodata.
         chunks: None reads at once; {} reads what is looked at, when it is looked at; sizes such as `{"time": 1}` make
-            Dask arrays of such parts, as `xarray.Dataset.chunk` takes them.
+            Dask arrays of such parts, as `xarray.Dataset.chunk` takes them. Parts are what the whole has there; of what
+            is warped to another CRS, they may lie up to 1/128 of a source pixel elsewhere.
         **options: see `AreaOptions`.
 
     Returns:
