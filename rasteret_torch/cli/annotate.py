@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -140,8 +140,18 @@ def _assigned(collection: Any, options: argparse.Namespace) -> Any:
         fractions = {name: float(share) for name, share in options.fractions} if options.fractions else None
     except ValueError as error:
         raise InputError(f"--fractions {error}; write shares as train=0.8") from error
-    mapping = dict(options.map) if options.map else None
+    mapping = _mapping(collection, options.by, options.map) if options.map else None
     return collection.assign_splits(by, fractions=fractions, mapping=mapping, column=options.column, seed=options.seed)
+
+
+def _mapping(collection: Any, by: str, pairs: Sequence[tuple[str, str]]) -> dict[Any, str]:
+    """The split of each value of a column, which may hold numbers where the command line has text."""
+    import pyarrow.types as types
+
+    kind = collection.schema.field(by).type if by in collection.schema.names else None
+    is_number = kind is not None and (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
+    known = {str(value): value for value in collection.column(by).unique().to_pylist()} if is_number else {}
+    return {known.get(text, text): split for text, split in pairs}
 
 
 def _times(span: str) -> tuple[str | None, str | None]:

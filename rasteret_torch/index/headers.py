@@ -38,8 +38,8 @@ _MADE = ("dtype", "jpeg_tables", *s.TILE_TABLES)
 _LAYOUT_TYPES = [(name, kind) for name, kind in s.LAYOUT_FIELDS if name not in _MADE]
 _FORM_SCALARS = [name for name, kind in s.LAYOUT_FIELDS if not pa.types.is_list(kind)]
 _FORM_LISTS = [name for name, kind in s.LAYOUT_FIELDS if pa.types.is_list(kind) and name not in s.TILE_TABLES]
-# What decides where pixels are in a tile, and which are valid: each of our own rows tells it.
-_TOLD = (
+# What decides where pixels are in a tile, and which are valid: a field that is there tells it in each of our own rows.
+TOLD = (
     "predictor", "samples_per_pixel", "planar_configuration", "photometric", "sample_format", "byte_order",
     "fill_order", "tiled", "extra_samples",
 )  # fmt: skip
@@ -207,8 +207,19 @@ def _header_of(record: Record, tables: TileTables) -> TiffHeader:
 
 
 def _layout_of(record: Record, tables: tuple[Table, Table]) -> Layout:
+    if None in [record[name] for name in TOLD if name in record]:
+        _check_told(record)
     lists = [None if values is None else tuple(values) for values in map(record.get, _FORM_LISTS)]
     return _form_of(*map(record.get, _FORM_SCALARS), *lists).with_tables(*tables)
+
+
+def _check_told(record: Record) -> None:
+    """Refuses a null that would be taken for the usual value."""
+    needed: Sequence[str] = TOLD
+    if record.get("bits_per_sample") is None:  # a row of rasteret, which has some of the fields and leaves some open
+        needed = ("predictor",) if record["compression"] in PREDICTED else ()
+    if missing := [name for name in needed if name in record and record[name] is None]:
+        raise ValueError(f"its {', '.join(missing)} is null")
 
 
 @functools.lru_cache(maxsize=4096, typed=True)
@@ -224,11 +235,7 @@ def _form_of(*described: Any) -> Layout:
     dtype = stored.newbyteorder("=")
     order = record.get("byte_order") or (">" if stored.byteorder == ">" else "<")
     compression = int(record["compression"])
-    is_foreign = record.get("bits_per_sample") is None
-    needed = (("predictor",) if compression in PREDICTED else ()) if is_foreign else _TOLD
-    if missing := [name for name in needed if name not in record]:
-        raise ValueError(f"its {', '.join(missing)} is null")
-    if is_foreign and compression == _JPEG:
+    if record.get("bits_per_sample") is None and compression == _JPEG:
         raise UnsupportedTiffError(
             "this index row was written without the JPEG tables of its file; build the index again with rasteret_torch"
         )

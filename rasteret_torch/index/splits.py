@@ -78,6 +78,7 @@ def assigned(
         if not isinstance(by, str):
             raise InputError("mapping= goes with a column, blocks are drawn; leave it out")
         name = "id" if by == RANDOM else by
+        _check_plain(table, name)
         found = pa.array([mapping.get(key) for key in table.column(name).to_pylist()], pa.string())
         if found.null_count == len(found):
             raise InputError(f"column {name!r} holds none of {list(mapping)[:5]}, so no item would get a split")
@@ -89,15 +90,20 @@ def assigned(
     if by == RANDOM:
         chances = np.array([_chance(key, seed) for key in table.column("id").to_pylist()])
         return _named(np.searchsorted(edges, chances, side="right"), names, wanted)
+    _check_plain(table, by)
     column = table.column(by)
-    if pa.types.is_nested(column.type):
-        raise InputError(f"column {by!r} is {column.type}; group by a column of text, numbers or dates")
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
     groups = encoded.indices.to_numpy()
     drawn = _drawn(encoded.dictionary.to_pylist(), np.bincount(groups), edges, seed)
     return _named(drawn[groups], names, wanted)
+
+
+def _check_plain(table: pa.Table, name: str) -> None:
+    kind = table.schema.field(name).type
+    if pa.types.is_nested(kind):
+        raise InputError(f"column {name!r} is {str(kind)[:200]}; group by a column of text, numbers or dates")
 
 
 def _shares(fractions: Mapping[str, float]) -> tuple[list[str], NDArray[np.float64]]:

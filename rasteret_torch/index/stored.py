@@ -17,7 +17,7 @@ from rasteret_torch.index import compact
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.alike import VARYING, AlikeHeaders
 from rasteret_torch.index.arrow import children_of
-from rasteret_torch.index.headers import Table, header_of, native_dtype
+from rasteret_torch.index.headers import TOLD, Table, header_of, native_dtype
 from rasteret_torch.tiff.limits import check_header
 
 Transforms = NDArray[np.float64]
@@ -29,7 +29,9 @@ class TableColumn:
 
     def __init__(self, lists: pa.Array) -> None:
         self._ends = lists.offsets.to_numpy()
-        self._values = lists.values.to_numpy(zero_copy_only=False)
+        values = lists.values
+        self._known = values.is_valid().to_numpy(zero_copy_only=False) if values.null_count else None
+        self._values = (pc.fill_null(values, 0) if values.null_count else values).to_numpy(zero_copy_only=False)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -39,6 +41,8 @@ class TableColumn:
 
     def __getitem__(self, row: int) -> Table:
         entry = self._values[self._ends[row] : self._ends[row + 1]]
+        if self._known is not None and not self._known[self._ends[row] : self._ends[row + 1]].all():
+            raise IndexCorruptError("a tile table of the index holds a null; build the index again")
         table: Table = entry.view(np.uint64) if entry.itemsize == 8 else entry.astype(np.uint64)
         return table
 
@@ -65,7 +69,9 @@ class RecordColumn:
         self._tables = [TableColumn(children.pop(name)) for name in s.TILE_TABLES]
         short = [children.pop(name) for name in (compact.START, compact.GAP) if name in children]
         self._short = [pc.fill_null(column, -1).to_numpy() for column in short]
-        self._fields = {name: child for name, child in children.items() if child.null_count < len(child)}
+        self._fields = {
+            name: child for name, child in children.items() if child.null_count < len(child) or name in TOLD
+        }
 
     def __len__(self) -> int:
         return len(self._valid)

@@ -170,18 +170,19 @@ class _Checked:
     def files(self, rows: Any, numbers: Any, progress: bool) -> Iterator[FileCheck]:
         """The files of these assets, each once."""
         known: set[str] = set()
-        bare: set[int] = set()
+        told: set[tuple[int, str]] = set()
         waiting: dict[str, list[Source]] = {}
         for row, number in zip(rows.tolist(), numbers.tolist(), strict=True):
             try:
                 source = self.collection.runtime.source(row, self.bands[number])
-            except BandNotFoundError as error:  # others have it
-                if row not in bare and not self._has_file(row):
-                    bare.add(row)
-                    yield self._not_indexed(row, self.bands[number], error)
-                continue
             except RasteretTorchError as error:
-                yield self._not_indexed(row, self.bands[number], error)
+                hrefs = self._hrefs(row)
+                href = hrefs.get(self.bands[number], "")
+                is_absent = isinstance(error, BandNotFoundError) and any(hrefs.values())  # of this item, not of all
+                if not is_absent and (row, href) not in told:
+                    told.add((row, href))
+                    bands = tuple(one for one in self.bands if hrefs.get(one, "") == href and not self._has(row, one))
+                    yield FileCheck(redact(href), self.collection.runtime.ids[row], bands, "not indexed", str(error))
                 continue
             if source.href in known:
                 continue
@@ -192,15 +193,17 @@ class _Checked:
             waiting.setdefault(source.href, []).append(source)
         yield from self._batch(list(waiting.values()), progress)
 
-    def _has_file(self, row: int) -> bool:
-        """Whether the item has a file in any band."""
-        assets = self.collection.value(row, "assets") or {}
-        return any(asset and asset.get("href") for asset in assets.values())
+    def _has(self, row: int, band: str) -> bool:
+        """Whether the index has a header there."""
+        try:
+            return bool(self.collection.runtime.source(row, band))
+        except RasteretTorchError:
+            return False
 
-    def _not_indexed(self, row: int, band: str, error: RasteretTorchError) -> FileCheck:
+    def _hrefs(self, row: int) -> dict[str, str]:
+        """The file of each asset of an item, "" where it has none."""
         assets = self.collection.value(row, "assets") or {}
-        href = redact((assets.get(band) or {}).get("href") or "")
-        return FileCheck(href, self.collection.runtime.ids[row], (band,), "not indexed", str(error))
+        return {band: (asset or {}).get("href") or "" for band, asset in assets.items()}
 
     def _batch(self, files: list[list[Source]], progress: bool) -> Iterator[FileCheck]:
         outcomes = read_headers(

@@ -107,6 +107,13 @@ def test_splits_are_written_and_audited(folder, capsys):
     assert main(["split", str(index), "--times", "train=2020", "val=2021.."]) == 0
     assert rt.load(index).to_table(["split"]).column("split").to_pylist() == ["train", "train"]
     assert main(["split", str(index), "--blocks-m", "5000", "--fractions", "train=1"]) == 0
+    assert main(["split", str(index), "--by", "year", "--map", "2020=test"]) == 0  # a number, where others are text
+    assert rt.load(index).to_table(["split"]).column("split").to_pylist() == ["test", "test"]
+    capsys.readouterr()
+    assert main(["split", str(index), "--by", "year", "--map", "2019=test"]) == 2
+    assert "'year' holds none of ['2019']" in capsys.readouterr().err
+    assert main(["split", str(index), "--by", "assets", "--map", "2019=test"]) == 2
+    assert main(["split", str(index), "--by", "nope", "--map", "2019=test"]) == 2
     capsys.readouterr()
     assert main(["split", str(index), "--fractions", "train=most"]) == 2
     assert "train=0.8" in capsys.readouterr().err
@@ -207,6 +214,8 @@ def test_splits_that_cannot_be_made_are_not_written(folder, capsys):
 
 
 def test_some_samples_of_files(folder, capsys):
+    assert build(folder, "--bands", "red") == 2
+    assert "--bands red=0" in capsys.readouterr().err
     assert build(folder, "--bands", "green=1") == 0
     (item,) = rt.load(folder.parent / "idx").head(1).to_table(["assets"]).column(0).to_pylist()
     assert item["green"]["band_index"] == 1

@@ -160,6 +160,28 @@ def test_what_decides_the_pixels_is_told_in_each_row(name: str, rows: int) -> No
         read_back(column, 0)
     if rows == 1:
         assert as_tuple(read_back(column, 1)) == as_tuple(TiffHeader((layout,), (None,)))
+    known = [field for field in whole.type if field.name != name]
+    if name in ("predictor", "samples_per_pixel", "planar_configuration", "photometric", "extra_samples"):
+        return  # rasteret has these
+    without = pa.array(
+        whole.to_pylist(), pa.struct(known)
+    )  # of an older version: fields that are not there are as usual
+    assert read_back(pa.chunked_array([without]), 0).image.width == 8
+
+
+@pytest.mark.parametrize("name", ["tile_offsets", "tile_byte_counts"])
+def test_a_null_in_a_tile_table_concerns_its_row_alone(name: str) -> None:
+    """It made numbers of the whole column floats, and other places of them."""
+    layout = Layout(8, 8, 4, 4, 1, 8, 1, np.dtype("uint8"), 1, np.arange(4, dtype=np.uint64), np.ones(4, np.uint64))
+    whole = header_array([TiffHeader((layout,), (None,))] * 3)
+    records = [
+        {**record, name: [5, None, 7, 8]} if row == 1 else record for row, record in enumerate(whole.to_pylist())
+    ]
+    column = pa.chunked_array([pa.array(records, whole.type)])
+    for row in (0, 2):
+        assert as_tuple(read_back(column, row)) == as_tuple(TiffHeader((layout,), (None,)))
+    with pytest.raises(IndexCorruptError, match="holds a null"):
+        read_back(column, 1)
 
 
 def test_an_overview_that_is_null_is_typed() -> None:

@@ -116,7 +116,17 @@ def test_assets_without_a_header_are_named(folder):
     index = rt.as_collection(table.set_column(place, table.schema.field(place), emptied))
     report = index.check("B1")
     assert [one.status for one in report.files] == ["not indexed", "ok", "ok"]
+    assert [one.bands for one in index.check().files] == [("B1",), ("B2",), ("B1", "B2"), ("B1", "B2")]
     assert report.files[0].href.endswith("scene_20200101.tif")
+
+
+def test_a_file_that_could_not_be_indexed_is_one_line(folder):
+    (folder / "scene_20230101.tif").write_bytes(b"no TIFF")
+    with pytest.warns(UserWarning, match="1 of 4 files could not be indexed"):
+        index = build(folder)
+    assert [(one.bands, one.status) for one in index.check().files] == [
+        (("B1", "B2"), status) for status in ("not indexed", "ok", "ok", "ok")
+    ]
 
 
 def test_a_sample_is_bounded_and_repeats(naip):
