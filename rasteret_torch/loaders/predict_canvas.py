@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import math
 import os
 import sys
 from collections import OrderedDict
@@ -24,6 +25,7 @@ from rasteret_torch.index.disk import to_disk
 Blend = Literal["hann", "centre"]
 CHUNK_PX = 512
 _OPEN_CHUNKS = 16
+_HALF_PX = 1e-6  # so close to half a pixel is half a pixel: coordinates are not exact
 _SAME_SIZE = 1e-6  # pixel sizes that differ by less, relatively, are equal
 Floats = NDArray[np.float32]
 
@@ -78,7 +80,7 @@ class Sheet:
         return Affine(*self.transform)
 
     def offset(self, transform: Affine) -> tuple[int, int]:
-        """(row, column) of the pixel grid of a chip, to the nearest pixel.
+        """(row, column) of the pixel grid of a chip, to the nearest pixel; half-way, always to the one that follows.
 
         Raises:
             InputError: its pixels have another size.
@@ -92,7 +94,8 @@ class Sheet:
                 "on one resolution, see res="
             )
         col, row = ~own @ (transform.c, transform.f)
-        return round(row), round(col)
+        # Not round(): of neighbouring chips half a pixel off, it would move one up and the next one down.
+        return math.floor(row + 0.5 + _HALF_PX), math.floor(col + 0.5 + _HALF_PX)
 
     def grown(self, window: Window, times: tuple[float, float]) -> Sheet:
         """With one more chip."""

@@ -331,6 +331,16 @@ def test_canvases_of_several_processes_are_one_map(tmp_path):
                 np.testing.assert_allclose(found[:, there], expected[:, there], atol=1e-5)
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-9])
+def test_neighbours_half_a_pixel_off_leave_no_gap(noise):
+    """Chips of an item whose grid lies between the pixels of the map, by odd steps, as near as coordinates are."""
+    rng = np.random.default_rng(4)
+    first = sheet((None, None, Affine(10, 0, 600_000, 0, -10, 5_000_000)), "hann")
+    starts = 600_005 + 150 * np.arange(-20, 20) + rng.uniform(-noise, noise, 40)
+    cols = [first.offset(Affine(10, 0, start, 0, -10, 4_999_995))[1] for start in starts]
+    assert set(np.diff(cols).tolist()) == {15}
+
+
 def test_a_full_disk_is_named(tmp_path):
     chip = np.random.default_rng(0).random((2, 90, 120)), np.ones((90, 120), bool), Affine.scale(10, -10)
     canvas = Canvas(tmp_path / "part", sheet(chip, "centre"))
