@@ -192,10 +192,10 @@ def _header_of(record: Record, tables: TileTables) -> TiffHeader:
         transform=transform_of(record.get("transform")),
         crs=record.get("crs"),
         nodata=_nodata_of(record, levels[0].dtype),
-        scales=tuple(record.get("scales") or ()),
-        offsets=tuple(record.get("offsets") or ()),
+        scales=tuple(map(float, record.get("scales") or ())),
+        offsets=tuple(map(float, record.get("offsets") or ())),
         color_map=None if colors is None else np.asarray(colors, np.uint16).reshape(3, -1),
-        band_names=tuple(record.get("band_names") or ()),
+        band_names=tuple(name or "" for name in record.get("band_names") or ()),
         datetime=record.get("file_datetime"),
         gcps=tuple(GroundControlPoint(**point) for point in record.get("gcps") or ()),
         pixel_is_point=bool(record.get("pixel_is_point")),
@@ -207,19 +207,11 @@ def _header_of(record: Record, tables: TileTables) -> TiffHeader:
 
 
 def _layout_of(record: Record, tables: tuple[Table, Table]) -> Layout:
-    if None in [record[name] for name in TOLD if name in record]:
-        _check_told(record)
+    missing = [name for name in TOLD if name in record and record[name] is None]
+    if missing and record.get("bits_per_sample") is not None:  # rows of rasteret leave some of them open
+        raise ValueError(f"its {', '.join(missing)} is null")
     lists = [None if values is None else tuple(values) for values in map(record.get, _FORM_LISTS)]
     return _form_of(*map(record.get, _FORM_SCALARS), *lists).with_tables(*tables)
-
-
-def _check_told(record: Record) -> None:
-    """Refuses a null that would be taken for the usual value."""
-    needed: Sequence[str] = TOLD
-    if record.get("bits_per_sample") is None:  # a row of rasteret, which has some of the fields and leaves some open
-        needed = ("predictor",) if record["compression"] in PREDICTED else ()
-    if missing := [name for name in needed if name in record and record[name] is None]:
-        raise ValueError(f"its {', '.join(missing)} is null")
 
 
 @functools.lru_cache(maxsize=4096, typed=True)
@@ -235,13 +227,15 @@ def _form_of(*described: Any) -> Layout:
     dtype = stored.newbyteorder("=")
     order = record.get("byte_order") or (">" if stored.byteorder == ">" else "<")
     compression = int(record["compression"])
+    if compression in PREDICTED and "predictor" not in record:
+        raise ValueError("its predictor is null")
     if record.get("bits_per_sample") is None and compression == _JPEG:
         raise UnsupportedTiffError(
             "this index row was written without the JPEG tables of its file; build the index again with rasteret_torch"
         )
     samples = int(record.get("samples_per_pixel") or 1)
     planar = int(record.get("planar_configuration") or 1)
-    extra = tuple(record.get("extra_samples") or ())
+    extra = tuple(map(int, record.get("extra_samples") or ()))
     sampling = record.get("subsampling") or (1, 1)
     layout = Layout(
         width=int(record["image_width"]),
@@ -264,7 +258,7 @@ def _form_of(*described: Any) -> Layout:
         extra_samples=extra,
         subsampling=(int(sampling[0]), int(sampling[1])),
         jpeg_tables=_bytes_of(record.get("jpeg_tables")),
-        lerc_parameters=tuple(record.get("lerc_parameters") or ()),
+        lerc_parameters=tuple(map(int, record.get("lerc_parameters") or ())),
         leader=_or(record.get("leader"), 0),
     )
     if min(layout.width, layout.height, layout.tile_width, layout.tile_height, samples) < 1:

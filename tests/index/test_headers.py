@@ -169,6 +169,24 @@ def test_what_decides_the_pixels_is_told_in_each_row(name: str, rows: int) -> No
     assert read_back(pa.chunked_array([without]), 0).image.width == 8
 
 
+@pytest.mark.parametrize("name", ["extra_samples", "subsampling", "lerc_parameters", "scales", "offsets", "color_map"])
+def test_nulls_in_lists_are_typed(name: str) -> None:
+    layout = Layout(8, 8, 8, 8, 1, 16, 1, np.dtype("uint16"), 1, np.ones(1, np.uint64), np.ones(1, np.uint64))
+    whole = header_array([TiffHeader((layout,), (None,))])
+    damaged = pa.array([{**whole[0].as_py(), name: [None, None]}], whole.type)
+    with pytest.raises(IndexCorruptError, match="build the index again"):
+        read_back(pa.chunked_array([damaged]), 0)
+
+
+def test_a_header_column_without_predictors_is_refused_where_the_codec_has_some() -> None:
+    fields = [(name, s.HEADER.field(name).type) for name in rasteret_row() if name != "predictor"]
+    rows = [{**rasteret_row(compression=compression)} for compression in (8, 1)]
+    column = pa.chunked_array([pa.array(rows, pa.struct(fields))])
+    with pytest.raises(IndexCorruptError, match="predictor"):
+        read_back(column, 0)
+    assert read_back(column, 1).image.predictor == 1
+
+
 @pytest.mark.parametrize("name", ["tile_offsets", "tile_byte_counts"])
 def test_a_null_in_a_tile_table_concerns_its_row_alone(name: str) -> None:
     """It made numbers of the whole column floats, and other places of them."""
@@ -212,6 +230,9 @@ def test_a_row_of_rasteret_names_the_predictor_of_a_codec_that_has_one(compressi
         {"transform": [10.0, 5.0, -10.0, 7.0] * 2},
         {"transform": [10.0, float("nan"), -10.0, 0.0]},
         {"transform": [1.0, 2.0, 0.0, 2.0, 4.0, 0.0]},
+        {"transform": [1.0, None, 1.0, 2.0]},
+        {"extra_samples": [None]},
+        {"predictor": None},
     ],
 )
 def test_damaged_rows_are_typed(damage):
