@@ -20,7 +20,7 @@ from rasteret_torch.index.arrow import struct_of
 from rasteret_torch.index.disk import to_disk
 from rasteret_torch.ingest.journal import GOES_ON, Journal
 from rasteret_torch.ingest.stac_rows import as_text
-from rasteret_torch.ingest.turns import take_turn
+from rasteret_torch.ingest.turns import locked, take_turn
 
 _SUFFIX = ".arrow"
 _BATCH_ROWS = 4096
@@ -71,6 +71,19 @@ class Shards:
             return os.stat(file).st_ino == os.fstat(self._lock).st_ino
         except FileNotFoundError:
             return False
+
+    @staticmethod
+    def sweep(folder: Path) -> None:
+        """Removes what a build left that was killed when all was saved; of one that is under way, nothing."""
+        try:
+            handle = os.open(folder / "lock", os.O_RDWR)
+        except OSError:  # there is nothing, or not to be written by this user
+            return
+        try:
+            if locked(handle):
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(handle)
 
     def clear(self) -> None:
         """Removes the folder; the build is finished."""

@@ -29,7 +29,7 @@ def take_turn(handle: int, folder: Path) -> bool:
         DeadlineExceededError: that builder has written nothing into the folder for `SILENCE_S`.
     """
     began, said = time.monotonic(), -_SAY_EVERY_S
-    while not _locked(handle):
+    while not locked(handle):
         holder, silent_s, waited_s = _holder(handle), _silent_s(folder), time.monotonic() - began
         if silent_s > SILENCE_S:
             raise DeadlineExceededError(
@@ -44,7 +44,8 @@ def take_turn(handle: int, folder: Path) -> bool:
     return said >= 0
 
 
-def _locked(handle: int) -> bool:
+def locked(handle: int) -> bool:
+    """Locks an open lock file at once, or says that another has it."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

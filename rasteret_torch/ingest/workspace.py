@@ -54,11 +54,13 @@ def built(
     if workspace_dir is None:
         return build(None)
     path = locate.absolute(workspace_dir) / check_name(name)
+    checkpoints = path.parent / f".{name}.{build_hash[:12]}.shards"
     before = snapshot.writing(path)
     if not force and (known := _known(path, build_hash)) is not None:
+        Shards.sweep(checkpoints)  # else a rebuild would take them for its own, files changed or not
         return known
     snapshot.check_free(path)
-    with Shards(path.parent / f".{name}.{build_hash[:12]}.shards") as shards:
+    with Shards(checkpoints) as shards:
         is_new = snapshot.writing(path) != before
         if shards.has_waited and is_new and (known := _known(path, build_hash)) is not None:
             shards.clear()

@@ -21,6 +21,7 @@ from stac_api import StacApi
 
 import rasteret_torch as rt
 from rasteret_torch.errors import InputError
+from rasteret_torch.index import snapshot
 from rasteret_torch.ingest import shards
 
 COUNT, KILLS = 48, 20
@@ -219,3 +220,17 @@ def test_shards_of_different_columns_are_one_table(served: StacApi) -> None:
     assert collection.bands == ["red", "extra"]
     assert rows[0]["assets"]["extra"] is None
     assert rows[40]["extra_metadata"]["image_width"] == 64
+
+
+def test_what_a_kill_after_the_save_leaves_is_swept(served: StacApi, tmp_path: Path) -> None:
+    """A rebuild (force=True) would take it for rows that it has read itself."""
+    build(served, tmp_path)
+    manifest = snapshot.read_manifest(tmp_path / "test")
+    assert manifest is not None
+    left = tmp_path / f".test.{manifest.build_hash[:12]}.shards"
+    with shards.Shards(left) as under_way:
+        under_way.add(0, pa.table({"id": ["stale"]}))
+        assert len(build(served, tmp_path)) == COUNT
+        assert list(left.glob("*.arrow"))  # another builder's
+    assert len(build(served, tmp_path)) == COUNT
+    assert [entry.name for entry in tmp_path.iterdir()] == ["test"]
