@@ -127,7 +127,7 @@ def remember_template(
     end = max([ifd.offset + ifd.nbytes for ifd in ifds] + [entry.offset + entry.nbytes for entry in entries])
     places = {id(layout): place for ifd, layout in sources if (place := _image_at(preamble, ifd, layout)) is not None}
     fixed = tuple(_fixed(head, preamble, ifds))
-    is_usual = len(places) == len([one for one in (*images.levels, *images.masks) if one is not None])
+    is_usual = set(places) == {id(one) for one in (*images.levels, *images.masks) if one is not None}
     if end > len(head) or not is_usual or sum(len(data) for _, data in fixed) > _MOST_NBYTES:
         return
     first = ifds[0]

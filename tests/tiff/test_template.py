@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
 import struct
 from typing import Any
 
@@ -55,6 +57,17 @@ def alike(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
                 target.write(np.full((size, size), seed, np.uint8), compression="lzw", metadata=None, **options)
         found += [path.read_bytes() for path in (cog, big, strips, below)]
     return Files(found)
+
+
+def test_an_image_that_is_left_out_beside_one_that_is_odd_makes_no_template(alike: list[bytes]) -> None:
+    """Their numbers were once compared, not which they were: a KeyError."""
+    with tifffile.TiffFile(io.BytesIO(alike[0])) as tiff:
+        places = [page.tags[257].valueoffset for page in tiff.pages]  # type: ignore[union-attr]
+    for place, height in itertools.product(places, range(1, 400, 3)):
+        data = bytearray(alike[0])
+        struct.pack_into("<H", data, place, height)
+        with contextlib.suppress(TiffError):
+            parse(bytes(data))
 
 
 def test_files_that_look_alike_share_a_template(alike: list[bytes]) -> None:
