@@ -14,7 +14,7 @@ from rasteret_torch.chips.layouts import Ground, Pixels2
 from rasteret_torch.chips.mixing import Numbers
 from rasteret_torch.errors import CRSMismatchError, InputError
 from rasteret_torch.geo import Bounds, Grid, parse_crs, pixel_of, same_crs
-from rasteret_torch.geo.crs import TURNS_DEG
+from rasteret_torch.geo.crs import TURNS_DEG, turns_of
 from rasteret_torch.index.boxes import BoxIndex
 from rasteret_torch.index.runtime import RuntimeIndex
 
@@ -38,23 +38,20 @@ class Survey:
     @functools.cached_property
     def bounds(self) -> NDArray[np.float64]:
         """[N, 4] of every row; nan where it has no place."""
-        bounds = item_bounds(self.runtime, self.crs, self.bands[0]).copy()
-        bounds[bounds[:, 0] > bounds[:, 2], 2] += 360.0  # across the antimeridian
-        return bounds
+        return unfolded(item_bounds(self.runtime, self.crs, self.bands[0]))
 
     @functools.cached_property
     def _boxes(self) -> BoxIndex:
         return BoxIndex(item_bounds(self.runtime, self.crs, self.bands[0]))
 
     @functools.cached_property
-    def _counts_on(self) -> bool:
-        """Whether longitudes go on beyond 180 degrees, so that a place may have two."""
-        return bool((self.bounds[:, 0] < -180.0).any() or (self.bounds[:, 2] > 180.0).any())
+    def _reach(self) -> tuple[float, float]:
+        """Where the westernmost row begins, and the easternmost ends."""
+        return float(np.fmin.reduce(self.bounds[:, 0])), float(np.fmax.reduce(self.bounds[:, 2]))
 
     def rows_at(self, box: Bounds, start_us: int, end_us: int, first: int | None = None) -> Numbers:
         """Rows that overlap a box and a time, ascending, except that `first` comes first."""
-        turns = TURNS_DEG if self._counts_on or not -180.0 <= box[0] <= box[2] <= 180.0 else TURNS_DEG[:1]
-        turns = turns if self.crs.is_geographic else TURNS_DEG[:1]
+        turns = turns_of(self.crs, min(box[0], self._reach[0]), max(box[2], self._reach[1]))
         found = [self._boxes.touching((box[0] + turn, box[1], box[2] + turn, box[3])) for turn in turns]
         rows = found[0] if len(found) == 1 else np.unique(np.concatenate(found))
         if first is not None and len(rows) <= 1:
@@ -113,6 +110,13 @@ def item_bounds(runtime: RuntimeIndex, crs: CRS | None, band: str) -> NDArray[np
     bounds = runtime.bounds(crs, band=band)
     lost = np.isnan(bounds).any(axis=1) & runtime.has_asset(band)
     return np.where(lost[:, None], runtime.bounds(crs), bounds) if lost.any() else bounds
+
+
+def unfolded(bounds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same [N, 4] boxes; those across the antimeridian, whose east is less than their west, end beyond 180."""
+    out = bounds.copy()
+    out[out[:, 0] > out[:, 2], 2] += TURNS_DEG[1]
+    return out
 
 
 def survey(

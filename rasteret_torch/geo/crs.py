@@ -21,6 +21,16 @@ _MOST_PAIRS = 1024
 TURNS_DEG = (0.0, 360.0, -360.0)  # longitudes so far apart are of one place
 
 
+def turns_of(crs: CRS, west: float, east: float) -> tuple[float, ...]:
+    """What added to longitudes finds a place however it is counted: all turns where any go on beyond 180 degrees.
+
+    Args:
+        crs: of the coordinates; only lon/lat goes round.
+        west, east: how far the coordinates reach, of what is looked for and of what is looked through.
+    """
+    return TURNS_DEG if (west < -180.0 or east > 180.0) and crs.is_geographic else TURNS_DEG[:1]
+
+
 def parse_crs(value: Any) -> CRS:
     """A `pyproj.CRS` from an EPSG number, an authority label, WKT, PROJJSON, or another library's CRS.
 

@@ -255,8 +255,9 @@ def _empty_file(schema: pa.Schema) -> pa.Buffer:
         if len(schema) > 1:
             for column in schema:
                 _empty_file(pa.schema([column]))
+            raise  # none of them alone: not a matter of their types
         raise InputError(
-            f"column {schema.names[-1]!r} of type {str(schema.types[-1])[:80]} cannot be stored as Parquet ({error}); "
+            f"column {schema.names[0]!r} of type {str(schema.types[0])[:80]} cannot be stored as Parquet ({error}); "
             "leave it out, or cast it to another type"
         ) from error
     return sink.getvalue()

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from pyproj import CRS
 from shapely.geometry.base import BaseGeometry
 
-from rasteret_torch.chips.survey import item_bounds
+from rasteret_torch.chips.survey import item_bounds, unfolded
 from rasteret_torch.errors import EmptySelectionError, InputError
 from rasteret_torch.geo import Grid, parse_crs, same_crs
-from rasteret_torch.geo.crs import CRS84, TURNS_DEG
+from rasteret_torch.geo.crs import CRS84, turns_of
 from rasteret_torch.index.areas import Areas, areas_in
 from rasteret_torch.index.projected import project_shape, whole
 from rasteret_torch.index.runtime import RuntimeIndex
@@ -61,9 +61,8 @@ def frame_of(runtime: RuntimeIndex, crs: CRS, band: str) -> gpd.GeoDataFrame:
     intervals = pd.IntervalIndex.from_arrays(left, right, closed="both", name="datetime")
     ids = list(runtime.ids) if len(rows) == runtime.count else [runtime.ids[row] for row in rows]
     data = dict(zip(COLUMNS, (ids, rows), strict=True))
-    bounds = item_bounds(runtime, crs, band)[rows]
-    bounds[bounds[:, 0] > bounds[:, 2], 2] += 360.0  # across the antimeridian
-    return gpd.GeoDataFrame(data, index=intervals, geometry=shapely.box(*bounds.T), crs=crs)
+    boxes = shapely.box(*unfolded(item_bounds(runtime, crs, band)[rows]).T)
+    return gpd.GeoDataFrame(data, index=intervals, geometry=boxes, crs=crs)
 
 
 def restricted(frame: gpd.GeoDataFrame, geometries: Any) -> gpd.GeoDataFrame:
@@ -96,8 +95,8 @@ def _ground(areas: Areas, frame: gpd.GeoDataFrame) -> BaseGeometry:
     if not own.is_geographic:
         return shapely.union_all(moved)
     ground = shapely.union_all(moved if same_crs(areas.crs, own) else [whole(shape) for shape in moved])
-    sides = np.array([*ground.bounds[::2], *frame.total_bounds[::2]])
-    turns = TURNS_DEG if (np.abs(sides) > 180.0).any() else TURNS_DEG[:1]
+    (west, _, east, _), (first, _, last, _) = ground.bounds, frame.total_bounds
+    turns = turns_of(own, min(first, west), max(last, east))
     return shapely.union_all([shapely.affinity.translate(ground, turn) for turn in turns])
 
 
@@ -164,8 +163,7 @@ class FrameLookup:
         """
         start, stop = (int(moment.as_unit("ns").value) for moment in (t.start, t.stop))
         west, east = min(x.start, x.stop), max(x.start, x.stop)
-        counts_on = min(west, self.bounds[0]) < -180.0 or max(east, self.bounds[2]) > 180.0
-        turns = np.array(TURNS_DEG if counts_on and self.frame.crs.is_geographic else TURNS_DEG[:1])
+        turns = np.array(turns_of(self.frame.crs, min(west, self.bounds[0]), max(east, self.bounds[2])))
         boxes = shapely.box(west + turns, min(y.start, y.stop), east + turns, max(y.start, y.stop))
         hits = np.unique(self.tree.query(boxes, predicate="intersects")[1])
         if t.step is None or t.step == 1:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from rasteret_torch.errors import CRSMismatchError, DatasetNotFoundError, InputError
 from rasteret_torch.geo import Bounds, Grid, parse_crs, project_bounds, same_crs
-from rasteret_torch.geo.crs import CRS84, TURNS_DEG
+from rasteret_torch.geo.crs import CRS84, turns_of
 from rasteret_torch.index.areas import Areas, as_areas
 from rasteret_torch.index.arrow import is_text
 from rasteret_torch.index.projected import project_shape, whole
@@ -34,6 +34,7 @@ from rasteret_torch.read.burn import paint
 PARQUET, GEOJSON, IPC = (".parquet", ".geoparquet"), (".geojson", ".json"), (".arrow", ".feather")
 _POINTS = (shapely.GeometryType.POINT, shapely.GeometryType.MULTIPOINT)
 _BINARY_VALUE = 1  # written by shapes without an attribute
+Placed = tuple[NDArray[np.object_], shapely.STRtree, NDArray[np.float64]]  # shapes, their tree, their total bounds
 
 
 class VectorTarget:
@@ -150,9 +151,10 @@ class VectorTarget:
 
     def _around(self, grid: Grid) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
         """The shapes near a chip: their numbers, ascending, and where they lie; longitudes as the chip has them."""
-        shapes, tree = self._placed(grid.crs)
-        turns = TURNS_DEG if grid.crs is not None and grid.crs.is_geographic else TURNS_DEG[:1]
+        shapes, tree, (first, _, last, _) = self._placed(grid.crs)
+        assert grid.crs is not None
         west, south, east, north = grid.bounds
+        turns = turns_of(grid.crs, min(west, first), max(east, last))
         turn, near = tree.query([shapely.box(west + turn, south, east + turn, north) for turn in turns])
         order = np.argsort(near, kind="stable")
         turn, near = turn[order], near[order]
@@ -161,7 +163,7 @@ class VectorTarget:
             found[at] = shapely.affinity.translate(found[at], -turns[turn[at]])
         return near, found
 
-    def _placed(self, crs: CRS | None) -> tuple[NDArray[np.object_], shapely.STRtree]:
+    def _placed(self, crs: CRS | None) -> Placed:
         """The shapes in the CRS of a chip."""
         if crs is None:
             raise CRSMismatchError("chips without a CRS have no place for shapes; pass crs= to the dataset")
@@ -171,11 +173,11 @@ class VectorTarget:
             if not same_crs(self._areas.crs, crs):
                 moved = [project_shape(shape, self._areas.crs, crs) for shape in shapes]
                 shapes = np.array([whole(shape) for shape in moved] if crs.is_geographic else moved, object)
-            self._by_crs[key] = shapes, shapely.STRtree(shapes)
+            self._by_crs[key] = shapes, shapely.STRtree(shapes), shapely.total_bounds(shapes)
         return self._by_crs[key]
 
     @functools.cached_property
-    def _by_crs(self) -> dict[str, tuple[NDArray[np.object_], shapely.STRtree]]:
+    def _by_crs(self) -> dict[str, Placed]:
         return {}
 
     def __getstate__(self) -> dict[str, Any]:

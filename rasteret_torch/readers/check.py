@@ -196,9 +196,10 @@ class _Checked:
     def _has(self, row: int, band: str) -> bool:
         """Whether the index has a header there."""
         try:
-            return bool(self.collection.runtime.source(row, band))
-        except RasteretTorchError:
+            self.collection.runtime.source(row, band)
+        except RasteretTorchError:  # which the caller tells of
             return False
+        return True
 
     def _hrefs(self, row: int) -> dict[str, str]:
         """The file of each asset of an item, "" where it has none."""

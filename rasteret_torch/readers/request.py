@@ -15,7 +15,7 @@ from pyproj import CRS
 
 from rasteret_torch.errors import CRSMismatchError, EmptySelectionError, InputError, RasteretTorchError
 from rasteret_torch.geo import Bounds, likely_mistake, parse_crs, project_bounds
-from rasteret_torch.geo.crs import CRS84, TURNS_DEG
+from rasteret_torch.geo.crs import CRS84, turns_of
 from rasteret_torch.index import Collection
 from rasteret_torch.index.areas import Areas, as_areas
 from rasteret_torch.read import Pipeline, Resampling, pipeline
@@ -87,8 +87,8 @@ class Request:
         west, south, east, north = np.array(bounds) + np.array([-self.slack, -self.slack, self.slack, self.slack])
         box = wrapped((west, south, east, north), crs)
         rows = runtime.find(box, crs=crs)
-        if self._counts_on:  # such boxes are looked for where they are, too
-            turned = [runtime.find((west + turn, south, east + turn, north), crs=crs) for turn in TURNS_DEG]
+        if len(self._turns) > 1:  # boxes are looked for where they are, too
+            turned = [runtime.find((west + turn, south, east + turn, north), crs=crs) for turn in self._turns]
             rows = np.unique(np.concatenate([rows, *turned]))
         if len(self._unplaced):
             unplaced = self._unplaced_in(box)
@@ -98,12 +98,11 @@ class Request:
         return rows[np.argsort(runtime.start_us[rows], kind="stable")]
 
     @functools.cached_property
-    def _counts_on(self) -> bool:
-        """Whether longitudes of items go beyond 180 degrees, as those of grids that begin at 0."""
-        if not self.areas.crs.is_geographic:
-            return False
+    def _turns(self) -> tuple[float, ...]:
+        """Several where longitudes of items go beyond 180 degrees, as those of grids that begin at 0."""
         boxes = self.collection.runtime.bounds(self.areas.crs)
-        return bool((boxes[:, 0] < -180.0).any() or (boxes[:, 2] > 180.0).any())
+        west, east = np.fmin.reduce(boxes[:, 0], initial=0.0), np.fmax.reduce(boxes[:, 2], initial=0.0)
+        return turns_of(self.areas.crs, west, east)
 
     @functools.cached_property
     def slack(self) -> float:
