@@ -29,6 +29,11 @@ def struct_of(
     return pa.StructArray.from_arrays(list(children.values()), fields=plain if fields is None else fields, mask=mask)
 
 
+def empty_table(schema: pa.Schema) -> pa.Table:
+    """No rows; unlike Arrow's own, also of columns that hold extension types within others."""
+    return pa.Table.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
+
+
 def in_types(rows: Any, schema: pa.Schema) -> Any:
     """A table or batch in the types, and with the metadata, of a schema; those that have theirs stay.
 

@@ -83,7 +83,7 @@ def compacted_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def compacted_schema(schema: pa.Schema) -> pa.Schema:
     """The schema that `compacted_batch` gives."""
-    empty = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
+    empty = pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
     return compacted_batch(empty).schema
 
 

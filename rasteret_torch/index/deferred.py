@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from rasteret_torch.errors import IndexCorruptError
 from rasteret_torch.index import canonical, compact, mapped
 from rasteret_torch.index import schema as s
-from rasteret_torch.index.arrow import in_types
+from rasteret_torch.index.arrow import empty_table, in_types
 from rasteret_torch.index.stored import HeaderColumn
 
 
@@ -51,7 +51,7 @@ class StoredLayer:
         self._origin, self._local, self._shared = origin, local, shared
         self._files = [pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=True) for file in files]
         stored = self._files[0].schema_arrow
-        self.schema: pa.Schema = canonical.canonical(stored.empty_table()).schema
+        self.schema: pa.Schema = canonical.canonical(empty_table(stored)).schema
         self.deferred = frozenset(field.name for field in self.schema if s.is_header_field(field))
         self._groups = [
             Group(file, number)

@@ -15,7 +15,7 @@ from pyarrow.fs import LocalFileSystem
 from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, InputError, RasteretTorchError
 from rasteret_torch.index import canonical, geometries, locate, mapped, pruning, snapshot, trust
 from rasteret_torch.index import schema as s
-from rasteret_torch.index.arrow import in_types
+from rasteret_torch.index.arrow import empty_table, in_types
 from rasteret_torch.index.deferred import StoredLayer
 from rasteret_torch.index.remote import Remote, hub_errors, remote
 from rasteret_torch.store.location import is_local
@@ -230,7 +230,7 @@ def _deferred(
 def _is_like_ours(dataset: ds.FileSystemDataset) -> bool:
     """Whether each column of a table of other makers can be read by itself, and row group by row group."""
     stored = dataset.schema
-    plain = canonical.canonical(stored.empty_table()).schema.names == stored.names
+    plain = canonical.canonical(empty_table(stored)).schema.names == stored.names
     if not plain or not geometries.is_lonlat(stored) or not any(map(s.is_header_field, stored)):
         return False
     parts = list(dataset.get_fragments())
@@ -280,7 +280,7 @@ def _layer(opened: Opened) -> mapped.Layer:
 
 def streamed(batches: Iterable[pa.RecordBatch], schema: pa.Schema, opened: Opened | None = None) -> mapped.Layer:
     """Batches in our types, written to an Arrow file as they come and mapped from it."""
-    wanted = canonical.canonical(schema.empty_table()).schema
+    wanted = canonical.canonical(empty_table(schema)).schema
 
     def converted() -> Iterator[pa.RecordBatch]:
         for batch in batches:

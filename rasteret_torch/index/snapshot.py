@@ -242,8 +242,8 @@ def _writer(file: Path, schema: pa.Schema, options: dict[str, Any]) -> pq.Parque
     )
 
 
-def _empty_file(schema: pa.Schema) -> pa.Buffer:
-    """A Parquet file without rows.
+def _stored(schema: pa.Schema) -> pq.ParquetSchema:
+    """How Parquet stores the columns: what comes back of a file without rows.
 
     Raises:
         InputError: naming a column that Parquet has no type for.
@@ -251,21 +251,21 @@ def _empty_file(schema: pa.Schema) -> pa.Buffer:
     sink = pa.BufferOutputStream()
     try:
         pq.ParquetWriter(sink, schema).close()
-    except (pa.ArrowNotImplementedError, AttributeError) as error:  # AttributeError: pyarrow of its own UUIDs
+        return pq.ParquetFile(sink.getvalue()).schema
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
         if len(schema) > 1:
             for column in schema:
-                _empty_file(pa.schema([column]))
+                _stored(pa.schema([column]))
             raise  # none of them alone: not a matter of their types
         raise InputError(
             f"column {schema.names[0]!r} of type {str(schema.types[0])[:80]} cannot be stored as Parquet ({error}); "
             "leave it out, or cast it to another type"
         ) from error
-    return sink.getvalue()
 
 
 def _encodings(schema: pa.Schema) -> dict[str, Any]:
     """Tile tables as differences, packed to the bits they need; everything else by dictionary."""
-    stored = pq.ParquetFile(_empty_file(schema)).schema
+    stored = _stored(schema)
     paths = [stored.column(number).path for number in range(len(stored))]
     packed = [path for path in paths if set(path.split(".")) & _PACKED and path.split(".")[0] in _headers(schema)]
     return {

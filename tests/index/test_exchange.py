@@ -105,15 +105,20 @@ def test_a_mistake_in_a_stream_of_ones_own_comes_as_it_is(dated):
         as_collection(stream)
 
 
+def _uuids() -> pa.Array:
+    return pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"sixteen bytes id"] * 3, pa.binary(16)))
+
+
 @pytest.mark.parametrize(
     "values",
     [
         [[{"a": 1, "b": None}, {"a": 2, "b": None}]] * 3,
         [{"bands": [{"nodata": None}, {"nodata": None}]}] * 3,
         [[None, None]] * 3,
-        pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"sixteen bytes id"] * 3, pa.binary(16))),
+        _uuids(),
+        pa.ListArray.from_arrays(pa.array(range(4), pa.int32()), _uuids()),
     ],
-    ids=["lists of structs", "nested", "lists", "uuid"],
+    ids=["lists of structs", "nested", "lists", "uuid", "lists of uuids"],
 )
 def test_columns_of_others_are_kept_whatever_their_type(dated, values, tmp_path):
     """Of fields that are null everywhere, Arrow's casts lose values; UUIDs lack methods of other extensions."""
@@ -126,10 +131,16 @@ def test_columns_of_others_are_kept_whatever_their_type(dated, values, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "kind", [pa.month_day_nano_interval(), pa.struct([]), pa.run_end_encoded(pa.int32(), pa.int8())]
+    "kind",
+    [
+        pa.month_day_nano_interval(),
+        pa.struct([]),
+        pa.run_end_encoded(pa.int32(), pa.int8()),
+        pa.dictionary(pa.int8(), pa.uuid()),
+    ],
 )
 def test_columns_that_parquet_has_no_type_for_are_named(dated, kind, tmp_path):
-    c = dated.with_column("theirs", pa.array([None] * 3, kind) if kind.num_fields == 0 else _runs())
+    c = dated.with_column("theirs", _runs() if pa.types.is_run_end_encoded(kind) else pa.nulls(3, kind))
     with pytest.raises(InputError, match=r"column 'theirs' of type .* cannot be stored as Parquet"):
         c.save(tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
