@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -20,6 +21,14 @@ from urllib.parse import quote, unquote
 
 LAST_MODIFIED = "Thu, 01 Jan 2026 00:00:00 GMT"
 START_PATIENCE_S = 20.0
+
+
+def wait_for(condition: Callable[[], bool], patience_s: float = 20.0) -> None:
+    """Until a server in a thread of its own has seen something."""
+    until = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < until, "it did not come"
+        time.sleep(0.01)
 
 
 def free_ports(count: int) -> list[int]:

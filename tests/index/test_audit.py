@@ -148,9 +148,9 @@ def test_files_of_one_grid_are_compared_exactly(dated):
 
 def test_many_items_take_seconds():
     tiles = tiled_collection(160, 160, 500.0).assign_splits(seed=2)
-    began = time.perf_counter()
+    began = time.process_time()
     audit = tiles.audit_splits()
-    assert time.perf_counter() - began < 20  # 1 s on an idle core; a loop over pairs takes many minutes
+    assert time.process_time() - began < 20  # 1 s on an idle core; a loop over pairs takes many minutes
     assert sum(part.items for part in audit.parts) == 25_600
     assert audit.ok
 

@@ -216,18 +216,18 @@ def test_a_hundred_thousand_items(dated):
     table = one.take(pa.array(np.zeros(count, np.int64)))
     table = table.set_column(0, "id", pa.array([f"item{number}" for number in range(count)]))
     large = as_collection(table)
-    start = time.perf_counter()
+    start = time.process_time()
     runtime = large.runtime
     runtime.source(0, "red")
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     rows = np.random.default_rng(0).permutation(count)[:300].tolist()
     for row in rows:
         assert runtime.source(row, "nir").item_id == f"item{row}"
-    start = time.perf_counter()
+    start = time.process_time()
     for row in rows:
         runtime.source(row, "red")
-    assert (time.perf_counter() - start) / len(rows) < 3e-3  # a tenth of that on an idle machine
-    start = time.perf_counter()
+    assert (time.process_time() - start) / len(rows) < 3e-3  # a tenth of that on an idle machine
+    start = time.process_time()
     for row in rows:
         runtime.source(row, "red")
-    assert (time.perf_counter() - start) / len(rows) < 5e-5
+    assert (time.process_time() - start) / len(rows) < 5e-5

@@ -31,7 +31,7 @@ def test_a_builder_that_is_stuck_is_not_waited_for(tmp_path, monkeypatch):
             DeadlineExceededError, match=rf"process {os.getpid()} on .*without any progress.*build again"
         ):
             Shards(tmp_path / "shards").__enter__()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 60
         assert not first.has_waited
     with Shards(tmp_path / "shards") as third:
         assert not third.has_waited

@@ -9,7 +9,7 @@ import textwrap
 import threading
 
 import pytest
-from servers import RangeServer
+from servers import RangeServer, wait_for
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.store import runtime
@@ -54,7 +54,7 @@ def test_errors_reach_the_caller() -> None:
         runtime.run(fail())
 
 
-def run_python(code: str, timeout_s: float = 20.0) -> subprocess.CompletedProcess[str]:
+def run_python(code: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(code)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
 
@@ -77,7 +77,7 @@ FORK = """
             outcome = "read" if len(read()) == 4 else "short"
         except ForkSafetyError as error:
             outcome = "forkserver" if "forkserver" in str(error) else "no cure"
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
         print(outcome, flush=True)
         os._exit(0)
     os.wait()
@@ -105,7 +105,7 @@ def test_exit_with_requests_under_way_is_quick_and_quiet(range_server: RangeServ
         pending = [runtime.submit(fetcher().get({range_server.url("f.bin")!r}, 0, 4)) for _ in range(8)]
         time.sleep(0.3)
     """
-    done = run_python(code, timeout_s=10)
+    done = run_python(code, timeout_s=25)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -120,11 +120,11 @@ def test_interrupt_cancels_and_is_raised(range_server: RangeServer) -> None:
             runtime.run(fetcher().get({range_server.url("f.bin")!r}, 0, 4))
         except KeyboardInterrupt:
             time.sleep(0.3)
-            print(time.monotonic() - began < 5)
+            print(time.monotonic() - began < 20)
     """
-    done = run_python(code, timeout_s=10)
+    done = run_python(code, timeout_s=25)
     assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr
-    assert range_server.aborted == 1
+    wait_for(lambda: range_server.aborted == 1)
 
 
 def test_reading_while_the_process_ends_is_refused(range_server: RangeServer) -> None:
@@ -142,6 +142,6 @@ def test_reading_while_the_process_ends_is_refused(range_server: RangeServer) ->
         from rasteret_torch.store import fetcher, runtime
         read()
     """
-    done = run_python(code, timeout_s=10)
+    done = run_python(code, timeout_s=25)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("b'0123'\nThe process is ending")

@@ -73,7 +73,7 @@ def test_hostile_files_are_cheap(shared_data: Path, read_image: ReadImage) -> No
     assert rows
     for row in rows:
         path = shared_data / row["path"]
-        start = time.perf_counter()
+        start = time.process_time()
         tracemalloc.start()
         try:
             image = read_image(path) if row["width"] not in ("2100000000", "50000") else None
@@ -82,7 +82,7 @@ def test_hostile_files_are_cheap(shared_data: Path, read_image: ReadImage) -> No
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 64 * 2**20, path
-        assert time.perf_counter() - start < 1, path
+        assert time.process_time() - start < 1, path
         if image is not None:
             assert row["rasterio_full_read"] == "ok", path
             assert is_same(row, path, image), path
