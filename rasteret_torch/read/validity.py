@@ -76,8 +76,25 @@ def _like(value: np.floating[Any]) -> tuple[np.floating[Any], np.floating[Any]]:
         if size > largest / 2
         else (size / share, size * share)
     )
-    least, most = (value.dtype.type(math.copysign(end, value)) for end in ends)
-    return min(least, most), max(least, most)
+    least, most = sorted(value.dtype.type(math.copysign(end, value)) for end in ends)
+    return _last_alike(value, least, -math.inf), _last_alike(value, most, math.inf)
+
+
+def _last_alike(value: np.floating[Any], end: np.floating[Any], away: float) -> np.floating[Any]:
+    """The last number, from `value` towards `away`, that GDAL's sum calls equal: `end`, give or take roundings."""
+    outward = value.dtype.type(away)
+    while not _alike(value, end):
+        end = np.nextafter(end, value)
+    with np.errstate(over="ignore"):  # beyond the largest number lies infinity
+        while np.isfinite(beyond := np.nextafter(end, outward)) and _alike(value, beyond):
+            end = beyond
+    return end
+
+
+def _alike(one: np.floating[Any], other: np.floating[Any]) -> bool:
+    """In the arithmetic of their type, as GDAL: a double's sum of two float32 rounds elsewhere."""
+    with np.errstate(over="ignore"):
+        return bool(one == other or abs(one - other) < one.dtype.type(_EPSILON) * abs(one + other) * 2)
 
 
 def set_apart(data: NDArray[Any], valid: NDArray[np.bool_], nodata: float | int | None) -> None:

@@ -45,6 +45,28 @@ def test_nodata_as_rasterio(tmp_path: Path, dtype: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("text", ["100000000", "1000003", "-1.54024e-30", "0.02701404", "3530910"])
+def test_the_last_numbers_like_nodata_are_those_of_rasterio(tmp_path: Path, dtype: str, text: str) -> None:
+    value = np.array(float(text), dtype)
+    ends = [(value * share).astype(dtype) for share in (1 - 4.7683737e-07, 1 + 4.7683737e-07)]
+    around = [value, value - value / 16, value / 16]
+    for end in ends:
+        for toward in (-np.inf, np.inf):
+            one = end
+            for _ in range(40):
+                around.append(one)
+                one = np.nextafter(one, one.dtype.type(toward))
+    path = tmp_path / "a.tif"
+    data = np.array([around], dtype)
+    tifffile.imwrite(path, data, extratags=[(42113, 2, 0, text, True)], metadata=None, photometric="minisblack")
+    with rasterio.open(path) as source:
+        expected = source.read_masks() != 0
+    assert np.array_equal(rt.read_tiff(path).valid, expected)
+    assert 0 < expected.sum() < expected.size
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize("dtype", ["int64", "uint64"])
 def test_nodata_of_64_bits_as_rasterio(tmp_path: Path, dtype: str) -> None:
     limits, path, hidden = np.iinfo(dtype), tmp_path / "a.tif", 0
