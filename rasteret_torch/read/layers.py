@@ -36,7 +36,7 @@ class StepCanvas:
     @property
     def done(self) -> bool:
         """Nothing more can change: all pixels are valid, or no item is left."""
-        return self.taken == len(self.items) or (self.taken > 0 and bool(self.valid.all()))
+        return self.taken == len(self.items) or (self.taken > 0 and not self._missing().any())
 
     def next_jobs(self) -> list[LayerJob]:
         """The layers to read now: the next items, until their rectangles cover what is still missing.
@@ -50,16 +50,23 @@ class StepCanvas:
                 self.taken = 1
                 return [LayerJob(layer, self, direct=True) for layer in first]
             self.clear()
-        missing = np.ones(self.valid.shape[1:], bool) if self.taken == 0 else ~self.valid.all(axis=0)
+        missing = self._missing()
         jobs: list[LayerJob] = []
         while self.taken < len(self.items):
             for layer in self.items[self.taken].layers:
-                jobs.append(LayerJob(layer, self, direct=False))
-                missing[layer.placement.target.slices()] = False
+                target = layer.placement.target.slices()
+                if self.plan.wanted is None or self.plan.wanted[target].any():
+                    jobs.append(LayerJob(layer, self, direct=False))
+                missing[target] = False
             self.taken += 1
             if not missing.any():
                 break
         return jobs
+
+    def _missing(self) -> NDArray[np.bool_]:
+        """(row, col), the pixels that are wanted and not valid in every band."""
+        missing = ~self.valid.all(axis=0)
+        return missing if self.plan.wanted is None else missing & self.plan.wanted
 
     def _fills_alone(self, layers: tuple[LayerPlan, ...]) -> bool:
         """Whether these layers write every pixel of every band: then tiles are pasted straight into the canvas."""
@@ -97,6 +104,9 @@ class LayerJob:
         self.canvas = canvas
         self.error: RasteretTorchError | None = None
         self.absent: list[tuple[int | None, Paste]] = []
+        wanted = canvas.plan.wanted
+        # (row, col) of the window; resampled pixels take others from around, all of which are read.
+        self.wanted = wanted[plan.placement.target.slices()] if wanted is not None and plan.placement.is_copy else None
         height, width = plan.window.shape
         self._positions: dict[int | None, list[int]] = {None: list(range(len(plan.samples)))}
         for position, sample in enumerate(plan.samples):
@@ -138,7 +148,7 @@ class LayerJob:
             self.opaque[position, at.to_rows, at.to_cols] = part[..., sample] != 0
 
     def paste_absent(self, ref: TileRef) -> None:
-        """A tile that the file does not store: fill values, not valid."""
+        """A tile that the file does not store, or that nobody wants: fill values, not valid."""
         fill = fill_value(self.plan.layout.dtype, self.plan.header.nodata)
         at = ref.paste
         for position in self._positions.get(ref.plane_sample, ()):

@@ -11,7 +11,7 @@ from rasteret_torch.errors import CorruptTileError, RasteretTorchError
 from rasteret_torch.read.cache import TileKey
 from rasteret_torch.read.layers import LayerJob
 from rasteret_torch.read.stats import ReadStats
-from rasteret_torch.read.tiles import TileRef, tiles_of
+from rasteret_torch.read.tiles import TileRef, split, tiles_of
 from rasteret_torch.store import DiskCache, ObjectStamp, local_path, pread_span, redact
 from rasteret_torch.tiff import Tile, inflate_tile, prefix_nbytes, tile_span
 from rasteret_torch.tiff.model import Layout
@@ -96,7 +96,7 @@ def _add_tiles(
     """Adds the tiles of one image of a layer."""
     plan, header = job.plan, job.plan.header
     form = hash((header.file_size, header.etag, header.last_modified, layout.form))
-    for ref in tiles_of(layout, plan.window, samples):
+    for ref in _wanted(job, tiles_of(layout, plan.window, samples), is_mask):
         version = hash((form, layout.offsets.item(ref.index)))
         key = TileKey(plan.href, plan.level, is_mask, ref.index, version)
         need = needs.get(key) or _stored(key, layout, job, ref)
@@ -104,6 +104,17 @@ def _add_tiles(
             needs[key] = need
             need.rows = ref.rows if job.canvas.plan.whole_tiles else max(need.rows, ref.paste.rows.stop)
             need.pastes.append((job, ref))
+
+
+def _wanted(job: LayerJob, refs: Sequence[TileRef], is_mask: bool) -> Iterable[TileRef]:
+    """What of the tiles is read; the rest counts as not stored."""
+    if job.wanted is None or len(refs) == 1:  # of a single tile a window takes what its outermost pixels need
+        return refs
+    parts = [split(ref, job.wanted) for ref in refs]
+    for _, left in parts:
+        if left is not None and not is_mask:
+            job.paste_absent(left)
+    return [read for read, _ in parts if read is not None]
 
 
 def _stored(key: TileKey, layout: Layout, job: LayerJob, ref: TileRef) -> TileNeed | None:

@@ -18,6 +18,7 @@ from rasteret_torch.errors import BandNotFoundError, InputError
 from rasteret_torch.geo import Grid, Window, parse_crs
 from rasteret_torch.index.source import Source
 from rasteret_torch.read.axis import Axis, Resampling
+from rasteret_torch.read.burn import Mask
 from rasteret_torch.read.options import LevelChoice
 from rasteret_torch.read.place import ground, place
 from rasteret_torch.read.placement import Aligned, Placement
@@ -112,6 +113,8 @@ class ChipPlan:
         steps: time step -> items.
         blank: pixels that a mask or alpha hides are set to the fill; otherwise they keep what the file stores.
         whole_tiles: tiles are decoded to their end, not only down to the last row needed, for chips that follow.
+        wanted: (row, col), the pixels that anyone looks at, such as those of a geometry; the others need not be read,
+            and hold anything. None wants all.
     """
 
     grid: Grid
@@ -120,6 +123,7 @@ class ChipPlan:
     steps: tuple[tuple[ItemPlan, ...], ...]
     blank: bool = True
     whole_tiles: bool = False
+    wanted: Mask | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rasteret_torch.geo import Window
+from rasteret_torch.read.burn import Mask
 from rasteret_torch.tiff.model import Layout
 
 
@@ -49,6 +50,27 @@ def tiles_of(layout: Layout, window: Window, samples: Sequence[int]) -> tuple[Ti
             _known.clear()
         found = _known[key] = _refs(layout, window, planes)
     return found
+
+
+def split(ref: TileRef, wanted: Mask) -> tuple[TileRef | None, TileRef | None]:
+    """What of a tile is read where only some pixels are wanted: all down to the last of them.
+
+    Args:
+        ref: the tile.
+        wanted: (row, col) of the window.
+
+    Returns:
+        The upper part, and what lies under it; None for what has no pixels.
+    """
+    at = ref.paste
+    held = wanted[at.to_rows, at.to_cols].any(axis=1).nonzero()[0]
+    count = int(held[-1]) + 1 if len(held) else 0
+    if count == at.rows.stop - at.rows.start:
+        return ref, None
+    edge, to_edge = at.rows.start + count, at.to_rows.start + count
+    upper = Paste(slice(at.rows.start, edge), at.cols, slice(at.to_rows.start, to_edge), at.to_cols)
+    lower = Paste(slice(edge, at.rows.stop), at.cols, slice(to_edge, at.to_rows.stop), at.to_cols)
+    return (replace(ref, paste=upper) if count else None), replace(ref, paste=lower)
 
 
 def _refs(layout: Layout, window: Window, planes: tuple[int | None, ...]) -> tuple[TileRef, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,8 @@ class AreaRead:
             BandNotFoundError, InputError, TiffError: an item does not have what is asked for.
         """
         source = request.collection.runtime.source
-        return [
+        wanted = None if self.mask.all() else self.mask
+        plans = [
             plan_chip(
                 self.grid,
                 [[[source(row, band) for band in names] for row in step] for step in self.steps],
@@ -68,6 +69,7 @@ class AreaRead:
             )
             for names, pixels in zip(self.bands, self.formats, strict=True)
         ]
+        return [replace(plan, wanted=wanted) for plan in plans]
 
 
 def area_read(
