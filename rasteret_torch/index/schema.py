@@ -77,7 +77,7 @@ FILE_FIELDS: tuple[tuple[str, pa.DataType], ...] = (
     ("status", pa.list_(pa.string())),
     ("error", pa.string()),  # "ErrorType: sentence" where the header could not be read; all else is null then
 )
-_RASTERET_ORDER = (
+RASTERET_FIELDS = (
     "image_width", "image_height", "tile_width", "tile_height", "dtype", "transform", "predictor", "compression",
     "tile_offsets", "tile_byte_counts", "pixel_scale", "tiepoint", "nodata", "samples_per_pixel",
     "planar_configuration", "photometric", "extra_samples",
@@ -86,8 +86,8 @@ _RASTERET_ORDER = (
 
 def _header_type() -> pa.DataType:
     types = dict(LAYOUT_FIELDS + FILE_FIELDS)
-    ours = [name for name in types if name not in _RASTERET_ORDER]
-    return pa.struct([(name, types[name]) for name in (*_RASTERET_ORDER, *ours)])
+    ours = [name for name in types if name not in RASTERET_FIELDS]
+    return pa.struct([(name, types[name]) for name in (*RASTERET_FIELDS, *ours)])
 
 
 HEADER = _header_type()

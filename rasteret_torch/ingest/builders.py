@@ -104,19 +104,17 @@ class StacCollectionBuilder(CollectionBuilder):
         query: Query | None = None,
         **options: Any,
     ) -> Collection:
-        """The items of a place and a time; see `build_from_stac`."""
-        return build_from_stac(
-            name=self.name or (self.stac_collection or "items").replace("/", "-"),
-            stac_api=self.stac_api,
-            collection=self.stac_collection,
-            bbox=bbox,
-            date_range=date_range,
-            query=query,
-            data_source=self.data_source,
-            static_catalog=self.static_catalog,
-            workspace_dir=self.workspace_dir,
-            **{**self.options, **options},
-        )
+        """The items of a place and a time; any argument of `build_from_stac` may differ from build to build."""
+        own: dict[str, Any] = {
+            "name": self.name or (self.stac_collection or "items").replace("/", "-"),
+            "stac_api": self.stac_api,
+            "collection": self.stac_collection,
+            "data_source": self.data_source,
+            "static_catalog": self.static_catalog,
+            "workspace_dir": self.workspace_dir,
+        }
+        place = {"bbox": bbox, "date_range": date_range, "query": query}
+        return build_from_stac(**{**own, **self.options, **place, **options})
 
 
 class RecordTableBuilder(CollectionBuilder):
@@ -135,11 +133,6 @@ class RecordTableBuilder(CollectionBuilder):
         self.path = path
 
     def build(self, **options: Any) -> Collection:
-        """The collection; see `build_from_table`."""
-        return build_from_table(
-            self.path,
-            name=self.name,
-            data_source=self.data_source,
-            workspace_dir=self.workspace_dir,
-            **{**self.options, **options},
-        )
+        """The collection; any argument of `build_from_table` may differ from build to build."""
+        own = {"name": self.name, "data_source": self.data_source, "workspace_dir": self.workspace_dir}
+        return build_from_table(self.path, **{**own, **self.options, **options})

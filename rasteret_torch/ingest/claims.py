@@ -58,9 +58,10 @@ def claim_of(entry: Record, properties: Record) -> Claim:
 
 def claims_of_table(table: pa.Table, bands: Sequence[str]) -> dict[str, Claim]:
     """What a table of STAC items says of the files of some bands, by href."""
-    kinds = table.schema.field("assets").type
+    kinds = table.schema.field("assets").type if "assets" in table.column_names else pa.struct([])
     told = {*_PLACE, *_PIXELS}
-    bands = [band for band in bands if told & {field.name for field in kinds.field(band).type}]
+    known = [band for band in bands if kinds.get_field_index(band) >= 0]
+    bands = [band for band in known if told & {field.name for field in kinds.field(band).type}]
     if not bands:
         return {}
     names = [name for name in (*_PLACE, *_APPLIED) if name in table.column_names]

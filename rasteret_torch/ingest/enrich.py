@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rasteret_torch.errors import InputError
+from rasteret_torch.index import schema as s
 from rasteret_torch.index.headers import header_columns
 from rasteret_torch.ingest import assemble
 from rasteret_torch.ingest.assemble import Asset
@@ -17,6 +20,7 @@ from rasteret_torch.ingest.normalize import bands_with_assets
 from rasteret_torch.store import StorageBackend
 from rasteret_torch.tiff.model import TiffHeader
 
+Record = Mapping[str, Any]
 UrlIndex = Mapping[str, Mapping[str, Asset]]
 
 
@@ -42,26 +46,50 @@ def build_url_index_from_assets(
 
 
 def add_band_metadata_columns(
-    table: pa.Table, band_codes: Sequence[str], headers: Mapping[str, Mapping[str, Outcome]]
+    table: pa.Table, band_codes: Sequence[str], headers: Mapping[str, Mapping[str, Outcome]] | Sequence[Record]
 ) -> pa.Table:
     """The table with a `{band}_metadata` column for each band.
 
     Args:
         table: with `id`.
         band_codes: bands to add.
-        headers: by id, then band: the header, or the error that reading it met. Missing ones become null.
+        headers: by id, then band: the header, or the error that reading it met. Missing ones become null. Or records
+            like those of rasteret, one for each id and band: `record_id`, `band`, and the fields of a header by their
+            names (size also as `width` and `height`).
+
+    Raises:
+        InputError: records that are none of headers.
     """
     ids = table.column("id").to_pylist()
-    found = {band: [headers.get(item, {}).get(band) for item in ids] for band in band_codes}
-    for name, column in header_columns(found).items():
+    if isinstance(headers, Mapping):
+        columns = header_columns({band: [headers.get(item, {}).get(band) for item in ids] for band in band_codes})
+    else:
+        columns = _described_columns(ids, band_codes, headers)
+    for name, column in columns.items():
         place = table.schema.get_field_index(name)
         table = table.append_column(name, column) if place < 0 else table.set_column(place, name, column)
     return table
 
 
+def _described_columns(
+    ids: Sequence[str], bands: Sequence[str], records: Sequence[Record]
+) -> dict[str, pa.StructArray]:
+    """The `{band}_metadata` columns of headers that are told field by field."""
+    told: dict[tuple[str, str], Record] = {}
+    for record in records:
+        if not isinstance(record, Mapping) or not {"record_id", "band"} <= set(record):
+            raise InputError(f"{str(record)[:200]} is no record of a header; it must have record_id and band")
+        fields = {name: record.get(name, record.get(name.removeprefix("image_"))) for name in s.RASTERET_FIELDS}
+        told[record["record_id"], record["band"]] = fields
+    try:
+        return {s.header_column(band): pa.array([told.get((item, band)) for item in ids], s.HEADER) for band in bands}
+    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError) as error:
+        raise InputError(f"the records of headers have values of other types than their fields: {error}") from error
+
+
 def enrich_table_with_cog_metadata(
     table: pa.Table,
-    url_index: UrlIndex | None = None,
+    url_index: Mapping[str, Mapping[str, Asset | Record | str]] | None = None,
     band_codes: Sequence[str] | None = None,
     *,
     max_concurrent: int = 64,
@@ -74,18 +102,46 @@ def enrich_table_with_cog_metadata(
     `status` becomes "error" and `error` the reason; so does an item without any file.
 
     Args:
-        table: with `id` and `assets`.
-        url_index: which file each band of each item has; default what `assets` says.
+        table: with `id`, and with `assets` where there is no `url_index`.
+        url_index: by id, then band, the file: an `Asset`, a path or URL, or a mapping with `url` (or `href`) and, where
+            the file has several samples, `band_index`; default what `assets` says.
         band_codes: bands to add; default all.
         max_concurrent: headers in flight.
         backend: byte source.
         progress: shows a progress bar.
+
+    Raises:
+        InputError: a file in `url_index` that is none of these.
     """
-    bands = bands_with_assets(table, band_codes)
-    index = build_url_index_from_assets(table, bands) if url_index is None else url_index
+    if url_index is None:
+        bands = bands_with_assets(table, band_codes)
+        index = build_url_index_from_assets(table, bands)
+    else:
+        named = [band_codes] if isinstance(band_codes, str) else band_codes
+        bands = list(named or dict.fromkeys(band for files in url_index.values() for band in files))
+        index = _as_assets(url_index, bands)
     hrefs = list(dict.fromkeys(asset.href for assets in index.values() for asset in assets.values()))
     read = read_headers(hrefs, backend=backend, max_concurrent=max_concurrent, progress=progress)
     return enriched(table, index, bands, with_claims(dict(zip(hrefs, read, strict=True)), table, bands))
+
+
+def _as_assets(
+    index: Mapping[str, Mapping[str, Asset | Record | str]], bands: Sequence[str]
+) -> dict[str, dict[str, Asset]]:
+    return {
+        item: {band: _as_asset(files[band], item, band) for band in bands if band in files}
+        for item, files in index.items()
+    }
+
+
+def _as_asset(value: Asset | Record | str, item: str, band: str) -> Asset:
+    if isinstance(value, Asset):
+        return value
+    named: Record = value if isinstance(value, Mapping) else {"url": value}
+    href = named.get("url") or named.get("href")
+    if not isinstance(href, str):
+        raise InputError(f"url_index has {value!r} for item {item!r}, band {band!r}, which names no file; pass its URL")
+    return Asset(href, named.get("band_index"))
 
 
 def with_claims(outcomes: Mapping[str, Outcome], table: pa.Table, bands: Sequence[str]) -> dict[str, Outcome]:

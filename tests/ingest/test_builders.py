@@ -31,6 +31,7 @@ def test_stac(stac_api: StacApi, range_server: RangeServer, tmp_path: Path) -> N
     assert len(builder.build(date_range=("2024-06-01", "2024-06-02"))) == 2
     assert (tmp_path / "test").is_dir()
     assert len(builder.build(force=True)) == 3
+    assert builder.build(name="again", workspace_dir=tmp_path / "work").path == tmp_path / "work" / "again"
 
 
 def test_tables(tmp_path: Path) -> None:
@@ -41,6 +42,8 @@ def test_tables(tmp_path: Path) -> None:
         enrich_cog=True, name="table", progress=False,
     )  # fmt: skip
     assert builder.build().bands == ["B"]
+    saved = builder.build(name="other", workspace_dir=tmp_path / "work", data_source="mine")
+    assert (saved.name, saved.data_source, saved.path) == ("other", "mine", tmp_path / "work" / "other")
 
 
 def test_builders_of_users() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import duckdb
 import geopandas as gpd
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +17,7 @@ import pytest
 import shapely
 from scenes import write_dated, write_tiff
 
+import rasteret_torch as rt
 from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, InputError, NotATiffError
 from rasteret_torch.index import Collection
 from rasteret_torch.index import schema as s
@@ -210,6 +212,35 @@ def test_the_steps_by_themselves(records):
     enriched = enrich_table_with_cog_metadata(bare, band_codes=["nir"])
     assert enriched.column("proj:epsg").to_pylist() == [32632] * 3
     assert "red_metadata" not in enriched.column_names
+
+
+def test_files_and_headers_as_rasteret_tells_them(records):
+    bare = build_collection_from_table(records, **MAPPED).to_table()
+    paths = dict(zip(bare.column("id").to_pylist(), records.column("path").to_pylist(), strict=True))
+    told = {item: {"red": {"url": path, "band_index": 0}, "nir": path} for item, path in paths.items()}
+    enriched = enrich_table_with_cog_metadata(bare, told, ["red"])
+    ours = enrich_table_with_cog_metadata(bare, None, ["red"])
+    assert enriched.column("red_metadata").equals(ours.column("red_metadata"))
+    alone = enrich_table_with_cog_metadata(bare.select(["id"]), told)
+    assert alone.column("red_metadata").equals(ours.column("red_metadata"))
+    assert {"red_metadata", "nir_metadata", "geometry", "proj:epsg"} <= set(alone.column_names)
+    further = enrich_table_with_cog_metadata(bare, {"a": {"further": paths["a"]}})
+    assert [value is None for value in further.column("further_metadata").to_pylist()] == [False, True, True]
+    with pytest.raises(InputError, match=r"item 'a', band 'red', which names no file"):
+        enrich_table_with_cog_metadata(bare, {"a": {"red": {"band_index": 0}}}, ["red"])
+
+    one = ours.column("red_metadata")[0].as_py()
+    fields = {name.removeprefix("image_"): one[name] for name in s.RASTERET_FIELDS}
+    described = add_band_metadata_columns(bare, ["red"], [{"record_id": "a", "band": "red", "crs": 32632, **fields}])
+    assert [value is None for value in described.column("red_metadata").to_pylist()] == [False, True, True]
+    kept = rt.as_collection(described).head(1)
+    bounds = kept.runtime.grid(0, "red").bounds
+    expected = rt.as_collection(ours).read_window("a", bounds, 10.0, ["red"])
+    assert np.array_equal(kept.read_window("a", bounds, 10.0, ["red"]).data, expected.data)
+    with pytest.raises(InputError, match="record_id and band"):
+        add_band_metadata_columns(bare, ["red"], [fields])
+    with pytest.raises(InputError, match="other types"):
+        add_band_metadata_columns(bare, ["red"], [{"record_id": "a", "band": "red", "width": "wide"}])
 
 
 def test_single_band_assets(tmp_path):
