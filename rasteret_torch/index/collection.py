@@ -272,6 +272,8 @@ class Collection(Endings):
     def with_stats(self, measured: CollectionStats | None) -> Collection:
         """The same items with the result of `stats()` in the metadata, which `save` writes and filters keep.
 
+        Those of a split are dropped, with a warning, when its column is replaced.
+
         Args:
             measured: what `stored_stats` then gives; None removes it.
         """
@@ -390,7 +392,8 @@ class Collection(Endings):
         return self._view.select(self._named(names) if names else self._view.root.light_names)
 
     def _with(self, columns: pa.Table) -> Collection:
-        return Collection(self._view.with_columns(columns), self._about)
+        about = replace(self._about, stats=stats.outliving(self._about.stats, columns.column_names))
+        return Collection(self._view.with_columns(columns), about)
 
 
 def _restored(recipe: mapped.Recipe, rows: bytes | None, about: About) -> Collection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -186,6 +187,25 @@ def parsed(text: str) -> CollectionStats | None:
     except (ValueError, RecursionError) as error:
         raise IndexCorruptError(f"the stored statistics are not JSON ({error}); measure them again") from error
     return CollectionStats.from_dict(record)
+
+
+def outliving(text: str, replaced: Sequence[str]) -> str:
+    """The statistics that are still true when these columns are new: those of a split are not, where it is one of them.
+
+    Else a model would be normalised by items that may since belong to its test split.
+    """
+    try:
+        known = parsed(text)
+    except IndexCorruptError:  # said where they are asked for
+        return text
+    if known is None or known.split is None or known.split_column not in replaced:
+        return text
+    warnings.warn(
+        f"the statistics of split {known.split!r} are dropped, since column {known.split_column!r} is replaced; "
+        "measure them again with stats()",
+        stacklevel=4,
+    )
+    return ""
 
 
 def stamped(schema: pa.Schema, text: str) -> pa.Schema:

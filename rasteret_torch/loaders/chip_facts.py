@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection, load
-from rasteret_torch.loaders.device import Scaling, Statistic
+from rasteret_torch.loaders.device import Scaling, Statistic, labelled
 from rasteret_torch.loaders.evaluation import SurveyDataset
 from rasteret_torch.loaders.iterable import RasteretIterableDataset
 from rasteret_torch.loaders.labels import class_count, label_counts
@@ -47,13 +47,13 @@ class ChipFacts(abc.ABC):
 
     @property
     def mean(self) -> Tensor:
-        """Subtracted from `image`: (C,), or (1,) for one number."""
-        return self._scale.mean
+        """Subtracted from `image`: (C,) float32, or (1,) for one number."""
+        return self._scale.mean.float()
 
     @property
     def std(self) -> Tensor:
-        """What `image` is divided by: (C,), or (1,) for one number."""
-        return self._scale.std
+        """What `image` is divided by: (C,) float32, or (1,) for one number."""
+        return self._scale.std.float()
 
     @property
     def in_channels(self) -> int:
@@ -104,7 +104,8 @@ class ChipFacts(abc.ABC):
         length = CHIPS if self.sampler == "random" else None  # there are as many rows as there are
         wanted = {"length": length, "batch_size": CHIPS_A_BATCH, "drop_last": False, "locality": None}
         stream = self._stream(SurveyDataset, "train", **wanted)
-        return measured(itertools.islice(stream, CHIPS // CHIPS_A_BATCH), self.ignore_index)
+        seen = (labelled(batch, self.ignore_index) for batch in itertools.islice(stream, CHIPS // CHIPS_A_BATCH))
+        return measured(seen, self.ignore_index)
 
     @property
     def _scale(self) -> Scaling:
@@ -127,7 +128,7 @@ class ChipFacts(abc.ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Mean and std, for the checkpoint."""
-        return {"mean": self.mean, "std": self.std}
+        return {"mean": self._scale.mean, "std": self._scale.std}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes mean and std from a checkpoint, so that a model meets the numbers it was trained with."""

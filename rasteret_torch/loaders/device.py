@@ -16,6 +16,7 @@ from rasteret_torch.loaders.tensors import Sample
 
 Transform = Callable[[Sample], Sample]
 Statistic = Literal["collection", "none"] | float | list[float]
+_BEYOND_FLOAT32 = (torch.int32, torch.uint32, torch.int64, torch.uint64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,7 @@ class Scaling:
     """(image - mean) / std.
 
     Attributes:
-        mean, std: (C,), or (1,) for one number.
+        mean, std: (C,) float64, or (1,) for one number.
     """
 
     mean: Tensor
@@ -57,10 +58,13 @@ class Scaling:
                 f"mean has {self.mean.numel()} and std {self.std.numel()} numbers, but images have {image.shape[-3]} "
                 "channels (after transforms=); give one number a channel"
             )
-        # uint16 has no arithmetic on most devices, so the cast comes first.
-        image = image if image.dtype == torch.float64 else image.float()
+        # uint16 has no arithmetic on most devices, so the cast comes first; numbers that float32 cannot tell apart
+        # are cast when they are near 0 (but on a device without float64).
+        wide = image.dtype in _BEYOND_FLOAT32 and image.device.type != "mps"
+        kind = image.dtype if image.dtype == torch.float64 else torch.float32
+        image = image.double() if wide else image.to(kind)
         mean, std = (part.to(image)[:, None, None] for part in (self.mean, self.std))
-        image = (image - mean) / std
+        image = ((image - mean) / std).to(kind)
         return image if valid is None else image.masked_fill(valid.unsqueeze(-3) == 0, 0.0)
 
     def undo(self, image: Tensor) -> Tensor:
@@ -73,8 +77,8 @@ def _numbers(setting: Statistic, measured: Tensor | None, absent: float) -> Tens
     if setting == "collection" and measured is not None:
         return measured
     if isinstance(setting, str):
-        return torch.full((1,), absent)
-    return torch.as_tensor(setting, dtype=torch.float32).reshape(-1)
+        return torch.full((1,), absent, dtype=torch.float64)
+    return torch.as_tensor(setting, dtype=torch.float64).reshape(-1)
 
 
 def check_statistics(mean: Statistic, std: Statistic) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 
@@ -19,7 +20,8 @@ class Measured(NamedTuple):
     """What was found.
 
     Attributes:
-        mean, std: (C,) float32 over the valid pixels; a constant channel has std 1, so that one can divide by it.
+        mean, std: (C,) float64 over the valid pixels that are finite; a constant channel has std 1, so that one can
+            divide by it.
         classes: (K,) int64, pixels of class 0, 1, ... in `mask` up to the largest that was met; empty without an
             integer mask.
     """
@@ -31,7 +33,7 @@ class Measured(NamedTuple):
     @classmethod
     def of(cls, means: Sequence[float], stds: Sequence[float]) -> Self:
         """Known numbers."""
-        mean, std = (torch.tensor(part, dtype=torch.float32) for part in (means, stds))
+        mean, std = (torch.tensor(part, dtype=torch.float64) for part in (means, stds))
         return cls(mean, std, torch.zeros(0, dtype=torch.int64))
 
 
@@ -39,24 +41,60 @@ def measured(batches: Iterable[Sample], ignore_index: int | None = None) -> Meas
     """Looks at batches of `image` [B, ..., C, H, W], `mask_valid` [B, ..., H, W] and perhaps `mask`.
 
     Raises:
-        EmptySelectionError: no pixel is valid.
+        EmptySelectionError: a channel has no pixel that is valid and finite.
     """
-    count, total, squares = 0, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    moments: list[_Moments] = []
     classes = torch.zeros(0, dtype=torch.int64)
     for batch in batches:
         for image, valid in zip(batch["image"], batch["mask_valid"], strict=True):
             pixels = image.to(torch.float64).movedim(-3, 0)[:, valid != 0]
-            count, total = count + pixels.shape[1], total + pixels.sum(dim=1)
-            squares = squares + pixels.square().sum(dim=1)
+            moments = moments or [_Moments()] * len(pixels)
+            moments = [one.joined(channel[channel.isfinite()]) for one, channel in zip(moments, pixels, strict=True)]
         if "mask" in batch and not batch["mask"].is_floating_point():
             classes = _sum(classes, class_counts(batch["mask"], ignore_index))
-    if count == 0:
+    if not moments or any(one.numbers == 0 for one in moments):
         raise EmptySelectionError(
             "no pixel of the sampled chips is valid, so mean and std cannot be measured; give numbers"
         )
-    mean = total / count
-    std = (squares / count - mean.square()).clamp(min=0).sqrt()
-    return Measured(mean.float(), torch.where(std > 0, std, 1.0).float(), classes)
+    found = Measured.of([one.mean for one in moments], [one.std or 1.0 for one in moments])
+    return found._replace(classes=classes)
+
+
+class _Moments(NamedTuple):
+    """Of some numbers, without the difference of large squares, in which small spreads far from 0 are lost.
+
+    Attributes:
+        numbers: how many.
+        origin: the first of them, from which the others are counted, so that equal ones have no spread at all.
+        offset: of their mean from it.
+        squares: of their distances from the mean, added up.
+    """
+
+    numbers: int = 0
+    origin: float = 0.0
+    offset: float = 0.0
+    squares: float = 0.0
+
+    def joined(self, more: Tensor) -> _Moments:
+        """With these numbers too."""
+        if not more.numel():
+            return self
+        numbers, origin = self.numbers + more.numel(), self.origin if self.numbers else float(more[0])
+        near = more - origin
+        offset = float(near.mean())
+        away = offset - self.offset
+        squares = float((near - offset).square().sum()) + away**2 * self.numbers * more.numel() / numbers
+        return _Moments(numbers, origin, self.offset + away * more.numel() / numbers, self.squares + squares)
+
+    @property
+    def mean(self) -> float:
+        """Of all numbers."""
+        return self.origin + self.offset
+
+    @property
+    def std(self) -> float:
+        """Population standard deviation."""
+        return math.sqrt(self.squares / self.numbers)
 
 
 def class_counts(labels: Tensor, ignore_index: int | None = None) -> Tensor:

@@ -147,9 +147,11 @@ class CountedTally(_Seen):
         """All values that occur."""
         places = np.flatnonzero(self._counts)
         values, weights = places + self._first, self._counts[places] * self._scale
-        mean = float(np.average(values, weights=weights))
-        std = math.sqrt(float(np.average((values - mean) ** 2, weights=weights)))
-        return Distribution(values, weights, mean, std, float(values[0]), float(values[-1]), whole=True)
+        near = values - values[0]  # one value has no spread at all
+        offset = float(np.average(near, weights=weights))
+        std = math.sqrt(float(np.average((near - offset) ** 2, weights=weights)))
+        least, most = float(values[0]), float(values[-1])
+        return Distribution(values, weights, least + offset, std, least, most, whole=True)
 
     def classes(self) -> tuple[tuple[int, float], ...]:
         """(value, share) where they are few."""
@@ -166,7 +168,8 @@ class SampledTally(_Seen):
     def __init__(self, dtype: np.dtype[Any], share: float, seed: int) -> None:
         super().__init__(dtype)
         self._share, self._random = share, np.random.default_rng(seed)
-        self._mean, self._squares = 0.0, 0.0
+        self._origin: float | None = None  # the first value: counted from it, equal ones have no spread at all
+        self._offset, self._squares = 0.0, 0.0
         self._least, self._most = math.inf, -math.inf
         self._kept: list[tuple[NDArray[Any], float]] = []
         self._classes: dict[int, float] | None = {} if dtype.kind in "iu" else None
@@ -180,12 +183,13 @@ class SampledTally(_Seen):
         self._see(data.size, len(values), weight)
         if not len(values):
             return
-        exact = values.astype(np.float64)
-        mean, gained = float(exact.mean()), weight * len(values)
-        away = mean - self._mean
-        self._mean += away * gained / (before + gained)
-        self._squares += weight * float(np.square(exact - mean).sum()) + away**2 * before * gained / (before + gained)
-        self._least, self._most = min(self._least, float(exact.min())), max(self._most, float(exact.max()))
+        self._origin = float(values[0]) if self._origin is None else self._origin
+        near = values.astype(np.float64) - self._origin
+        offset, gained = float(near.mean()), weight * len(values)
+        away = offset - self._offset
+        self._offset += away * gained / (before + gained)
+        self._squares += weight * float(np.square(near - offset).sum()) + away**2 * before * gained / (before + gained)
+        self._least, self._most = min(self._least, float(values.min())), max(self._most, float(values.max()))
         keep = max(1, round(self._share * len(values)))
         kept = values if keep >= len(values) else self._random.choice(values, keep, replace=False)
         self._kept.append((kept, weight * len(values) / keep))
@@ -206,7 +210,7 @@ class SampledTally(_Seen):
         weights = np.concatenate([np.full(len(kept), weight) for kept, weight in self._kept]) * self._scale
         order = np.argsort(values, kind="stable")
         std = math.sqrt(self._squares / self._valid)
-        moments = self._mean, std, self._least, self._most
+        moments = (self._origin or 0.0) + self._offset, std, self._least, self._most
         return Distribution(values[order], weights[order], *moments, whole=False)
 
     def classes(self) -> tuple[tuple[int, float], ...]:

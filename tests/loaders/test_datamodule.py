@@ -349,6 +349,56 @@ def test_constant_channels_can_be_divided_by(tmp_path):
     assert (data.mean.item(), data.std.item()) == (5.0, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "middle"), [("float64", 1e8), ("float64", 1e12), ("int32", 2**31 - 99), ("uint32", 4e9)]
+)
+def test_small_spreads_far_from_zero_are_measured_and_kept(tmp_path, dtype, middle):
+    near = np.random.default_rng(0).normal(0, 4, (1, 128, 128)).round()
+    write_tiff(tmp_path / "far_20200101.tif", (middle + near).astype(dtype))
+    far = rt.build_from_files(tmp_path, filename_regex=r"far_(?P<date>\d{8})\.tif", progress=False)
+    data = rt.RasteretDataModule(far.with_column("split", ["train"]), val=None, patch_size=128, batch_size=1, length=1)
+    assert data.std.item() == pytest.approx(near.std(), rel=1e-6)
+    data.setup("fit")
+    fresh = rt.RasteretDataModule(far, val=None, patch_size=128)
+    fresh.load_state_dict(data.state_dict())
+    (batch,) = data.train_dataloader()
+    for module in (data, fresh):
+        image = module.normalise(batch["image"], batch["mask_valid"])
+        assert image.dtype == (torch.float64 if dtype == "float64" else torch.float32)
+        np.testing.assert_allclose(image[0].numpy(), (near - near.mean()) / near.std(), rtol=1e-4, atol=1e-4)
+
+
+def test_numbers_that_are_not_finite_do_not_count(tmp_path):
+    image = np.random.default_rng(0).normal(3, 2, (2, 64, 64)).astype("float32")
+    image[0, :5], image[1, 7, 7] = np.nan, np.inf
+    write_tiff(tmp_path / "odd_20200101.tif", image)
+    odd = rt.build_from_files(tmp_path, filename_regex=r"odd_(?P<date>\d{8})\.tif", progress=False)
+    data = rt.RasteretDataModule(odd.with_column("split", ["train"]), val=None, patch_size=64, length=1)
+    expected = [band[np.isfinite(band)].astype(float) for band in image]
+    assert data.mean.tolist() == pytest.approx([band.mean() for band in expected])
+    assert data.std.tolist() == pytest.approx([band.std() for band in expected])
+
+
+def test_classes_are_weighed_where_the_image_is_valid(tmp_path):
+    for name, pixels, nodata in (
+        ("image", np.ones((1, 64, 64), "uint8"), 0),
+        ("label", np.zeros((1, 64, 64), "uint8"), None),
+    ):
+        (tmp_path / name).mkdir()
+        pixels[0, :16] = 1 - pixels[0, 0, 0]  # the quarter without an image has class 1, and another quarter, too
+        if name == "label":
+            pixels[0, 48:] = 1
+        write_tiff(tmp_path / name / "a_20200101.tif", pixels, nodata=nodata)
+    images, labels = (
+        rt.build_from_files(tmp_path / name, filename_regex=r"a_(?P<date>\d{8})\.tif", progress=False)
+        for name in ("image", "label")
+    )
+    targets = rt.RasterTargets(labels, classes=(0, 1))
+    settings = {"val": None, "patch_size": 64, "length": 1, "targets": targets}
+    data = rt.RasteretDataModule(images.with_column("split", ["train"]), ignore_index=255, **settings)
+    assert data.class_weights.tolist() == pytest.approx([48 / (2 * 32), 48 / (2 * 16)])
+
+
 @pytest.mark.parametrize("iterable", [True, False])
 def test_scaled_chips_and_their_mean(tmp_path, iterable):
     path = write_tiff(tmp_path / "hot_20200101.tif", np.full((1, 64, 64), 300, "uint16"))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import rasterio
 from scenes import DATED, write_tiff
+from tiffs import write_tiff as write_pixels
 
 import rasteret_torch as rt
 from rasteret_torch.errors import BandNotFoundError, EmptySelectionError, IndexCorruptError, InputError
@@ -205,3 +206,29 @@ def test_refusals(dated_splits, tmp_path):
     write_tiff(tmp_path / "complex" / "scene_20200101.tif", dtype="complex64")
     with pytest.raises(InputError, match="complex"):
         build(tmp_path / "complex").stats()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"), [("float64", 0.1), ("float64", 1e8 + 0.3), ("float32", 0.1), ("int16", -7)]
+)
+def test_a_constant_band_has_no_spread(tmp_path, dtype, value):
+    for day in (1, 2, 3):
+        write_pixels(tmp_path / f"scene_2020010{day}.tif", np.full((1, 70, 30 + day), value, dtype))
+    found = build(tmp_path).stats()
+    (one,) = found.bands
+    assert (one.mean, one.std) == (np.array(value, dtype), 0.0)
+    assert found.stds() == [1.0]
+
+
+def test_statistics_of_a_split_do_not_outlive_its_column(tmp_path):
+    for day in (1, 2):
+        write_pixels(tmp_path / f"scene_2020010{day}.tif", np.full((1, 20, 20), 10 * day, "uint8"))
+    items = build(tmp_path).with_column("split", ["train", "test"])
+    measured = items.with_stats(items.stats(split="train"))
+    assert measured.with_column("note", ["a", "b"]).stored_stats == measured.stored_stats
+    with pytest.warns(UserWarning, match="column 'split' is replaced; measure them again"):
+        assert measured.with_column("split", ["test", "train"]).stored_stats is None
+    with pytest.warns(UserWarning, match="'train' are dropped"):
+        assert measured.assign_splits(fractions={"train": 1.0}).stored_stats is None
+    of_all = items.with_stats(items.stats())
+    assert of_all.with_column("split", ["test", "train"]).stored_stats == of_all.stored_stats
