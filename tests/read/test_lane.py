@@ -1,10 +1,17 @@
 """Results of decode threads come back to the loop, all of them, in whatever order they end."""
 
 import asyncio
+import gc
+import subprocess
+import sys
+import textwrap
 import threading
 import time
+import weakref
+from pathlib import Path
 
 import pytest
+from servers import wait_for
 
 from rasteret_torch.read.lane import Lane
 from rasteret_torch.store import runtime
@@ -80,3 +87,55 @@ def test_what_is_cancelled_before_it_begins_is_not_done() -> None:
     runtime.run(cancelled())
     assert done == [2]
     lane.close()
+
+
+def test_what_has_not_begun_is_cancelled_at_the_end() -> None:
+    """And what comes later, too: whoever waits hears of it."""
+
+    async def closed() -> tuple[int, list[bool]]:
+        began = lane.run(_slow, 1, 0.2)
+        waiting = [lane.run(_slow, number, 0.0) for number in range(5)]
+        await lane.finish(_slow, 1, 0.0)
+        lane.close()
+        late = lane.finish(_slow, 1, 0.0)
+        await asyncio.wait_for(asyncio.gather(*waiting, late, return_exceptions=True), 20)
+        return await began, [one.cancelled() for one in (*waiting, late)]
+
+    lane = Lane(1)
+    assert runtime.run(closed()) == (1, [True] * 6)
+
+
+def test_a_result_is_forgotten_by_its_thread() -> None:
+    """A thread that waits for its next job holds no pixels of the last."""
+
+    class Pixels:
+        pass
+
+    async def made() -> weakref.ref[Pixels]:
+        return weakref.ref(await lane.run(Pixels))
+
+    lane = Lane(1)
+    pixels = runtime.run(made())
+    gc.collect()
+    wait_for(lambda: pixels() is None)
+    lane.close()
+
+
+def test_the_process_ends_after_the_job_that_its_threads_are_at(tmp_path: Path) -> None:
+    code = f"""
+        import time
+        from pathlib import Path
+        from rasteret_torch.read.lane import Lane
+        from rasteret_torch.store import runtime
+        def write(number):
+            time.sleep(0.3)
+            Path({str(tmp_path)!r}, str(number)).touch()
+        async def many():
+            return [lane.run(write, number) for number in range(50)]
+        lane = Lane(1)
+        runtime.run(many())
+        time.sleep(0.1)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert 1 <= len(list(tmp_path.iterdir())) < 20
