@@ -43,12 +43,13 @@ TOLD = (
     "predictor", "samples_per_pixel", "planar_configuration", "photometric", "sample_format", "byte_order",
     "fill_order", "tiled", "extra_samples",
 )  # fmt: skip
+_NAN = "nan"
 _NO_TABLE = np.empty(0, np.uint64)
 _described = attrgetter(*(_OWN_NAMES.get(name, name) for name, _ in _LAYOUT_TYPES))
 _FILE_VALUES: dict[str, Callable[[TiffHeader], Any]] = {
     "transform": lambda one: None if one.transform is None else _transform_list(one.transform),
     "nodata": lambda one: None if one.nodata is None else _as_double(one.nodata),
-    "nodata_exact": lambda one: str(one.nodata) if isinstance(one.nodata, int) else None,
+    "nodata_exact": lambda one: _exactly(one.nodata),
     "crs": lambda one: one.crs,
     "scales": lambda one: one.scales,
     "offsets": lambda one: one.offsets,
@@ -332,10 +333,17 @@ def _as_double(value: float) -> float | None:
         return None
 
 
+def _exactly(nodata: float | int | None) -> str | None:
+    """A nodata value that a double does not hold, or that pandas, to which NaN is null, would lose."""
+    if isinstance(nodata, int):
+        return str(nodata)
+    return _NAN if nodata is not None and math.isnan(nodata) else None
+
+
 def _nodata_of(record: Record, dtype: np.dtype[Any]) -> float | int | None:
     exact = record.get("nodata_exact")
     if exact is not None:
-        return int(exact)
+        return math.nan if exact == _NAN else int(exact)
     value = record.get("nodata")
     # rasteret writes every nodata as a double; an integer file's is an integer here.
     foreign = record.get("bits_per_sample") is None

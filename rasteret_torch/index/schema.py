@@ -60,7 +60,7 @@ FILE_FIELDS: tuple[tuple[str, pa.DataType], ...] = (
     ("pixel_scale", _DOUBLES),
     ("tiepoint", _DOUBLES),
     ("nodata", pa.float64()),
-    ("nodata_exact", pa.string()),  # decimal digits where nodata is an integer: a double is exact only to 2**53
+    ("nodata_exact", pa.string()),  # digits of an integer, of which a double is exact only to 2**53; "nan"
     ("crs", pa.string()),
     ("overviews", pa.list_(LAYOUT)),
     ("masks", pa.list_(LAYOUT)),  # one entry a level, null where a level has none

@@ -188,6 +188,20 @@ def test_files_that_others_opened(dated, tmp_path):
             assert again.to_table(["nir_metadata"]).equals(collection.to_table(["nir_metadata"]))
 
 
+def test_nodata_of_nan_is_not_forgotten_by_pandas(tmp_path):
+    path = write_tiff(tmp_path / "scene_20200101.tif", dtype="float32", nodata=float("nan"))
+    with rasterio.open(path, "r+") as file:
+        pixels = file.read()
+        pixels[0, 3:9, 5:20] = float("nan")
+        file.write(pixels)
+        place = tuple(file.bounds), file.res, pixels == pixels
+    bounds, res, valid = place
+    index = build_from_files(path, bands=["nir"], filename_regex=DATED, progress=False)
+    for table in (index.to_table().to_pandas(), gpd.GeoDataFrame.from_arrow(index), index.to_table().to_pylist()):
+        again = as_collection(table)
+        assert (again.read_window("scene_20200101", bounds, res, ["nir"]).valid == valid).all()
+
+
 def test_geoparquet_metadata(dated, tmp_path):
     geo = json.loads(pq.read_schema(dated.save(tmp_path / "saved") / "part-00000.parquet").metadata[b"geo"])
     column = geo["columns"]["geometry"]
