@@ -39,6 +39,7 @@ _LAYOUT = (
     "tile_width",
     "tile_height",
     "samples",
+    "bits",
     "compression",
     "predictor",
     "planar",
@@ -288,6 +289,8 @@ def _differences(indexed: TiffHeader, found: TiffHeader) -> Iterator[str]:
                 yield f"{name}{where} is {getattr(other, name)}, the index says {getattr(one, name)}"
         if not _same_tiles(one, other):
             yield f"the tiles{where} lie elsewhere than the index says"
+    if found.masks[0] is not None and indexed.masks[0] is None:
+        yield "it has a mask, of which the index does not know"
     if indexed.transform and found.transform and not indexed.transform.almost_equals(found.transform, 1e-9):
         yield f"transform {tuple(found.transform)[:6]}, the index says {tuple(indexed.transform)[:6]}"
 

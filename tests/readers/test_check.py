@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ from scenes import DATED, write_dated, write_tiff
 
 import rasteret_torch as rt
 from rasteret_torch.errors import BandNotFoundError, InputError
+from rasteret_torch.index.schema import RASTERET_FIELDS
 
 
 @pytest.fixture
@@ -159,3 +161,25 @@ def test_refusals(folder):
         index.check(sample=0)
     with pytest.raises(InputError, match="'header' or 'tile'"):
         index.check(depth="pixels")
+
+
+def test_what_rasteret_did_not_write_down_is_told(tmp_path):
+    """Its rows know nothing of bit depths, byte orders and masks, so that other pixels would be read than there are."""
+    odd = {"twelve": {"nbits": 12}, "turned": {"endianness": "BIG"}, "masked": {}, "plain": {}}
+    paths = [write_tiff(tmp_path / name / "scene_20200219.tif", **options) for name, options in odd.items()]
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(paths[2], "r+") as file:
+        file.write_mask(np.eye(40, 50, dtype=bool))
+    index = rt.build_from_files(paths, filename_regex=DATED, progress=False)
+    table = index.to_table()
+    number = table.schema.get_field_index("B1_metadata")
+    column = table.column(number).combine_chunks()
+    kept = pa.StructArray.from_arrays([column.field(name) for name in RASTERET_FIELDS], list(RASTERET_FIELDS))
+    report = rt.as_collection(table.set_column(number, "B1_metadata", kept)).check()
+    told = {Path(one.href).parent.name: one.detail for one in report.files}
+    assert told == {
+        "twelve": "bits is 12, the index says 16",
+        "turned": "byte_order is >, the index says <",
+        "masked": "it has a mask, of which the index does not know",
+        "plain": "",
+    }
+    assert index.check().ok
