@@ -24,6 +24,7 @@ _ELSEWHERE = {
     "return_neighbourhood": "pass window_pixels= for the pixels around each point",
     "crs": "pass geometry_crs= (of the geometries) or target_crs= (of the result)",
     "resolution": "pass res=",
+    "record_ids": "pass item_ids=, or the ids first",
 }
 
 
@@ -136,8 +137,18 @@ def takes_area_options[**P, R](reader: Callable[P, R]) -> Callable[P, R]:
         for parameter in inspect.signature(AreaOptions).parameters.values()
     ]
     kept = [one for one in own.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
-    known = [one.name for one in (*kept, *shared)]
+    checked = _checked(reader, [one.name for one in (*kept, *shared)])
+    cast(Any, checked).__signature__ = own.replace(parameters=[*kept, *shared])
+    checked.__doc__ = _spelled_out(reader.__doc__)
+    return checked
 
+
+def says_what_it_takes[**P, R](reader: Callable[P, R]) -> Callable[P, R]:
+    """For a keyword that is not in its signature, a function raises `UnknownKeywordError`: what to write instead."""
+    return _checked(reader, list(inspect.signature(reader).parameters))
+
+
+def _checked[**P, R](reader: Callable[P, R], known: Sequence[str]) -> Callable[P, R]:
     @functools.wraps(reader)
     def checked(*arguments: P.args, **keywords: P.kwargs) -> R:
         for name in keywords:
@@ -145,8 +156,6 @@ def takes_area_options[**P, R](reader: Callable[P, R]) -> Callable[P, R]:
                 raise UnknownKeywordError(f"{reader.__name__}() takes no {name!r}; {_instead(name, known)}")
         return reader(*arguments, **keywords)
 
-    cast(Any, checked).__signature__ = own.replace(parameters=[*kept, *shared])
-    checked.__doc__ = _spelled_out(reader.__doc__)
     return checked
 
 

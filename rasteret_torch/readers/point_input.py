@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from rasteret_torch.geo import parse_crs
 from rasteret_torch.geo.crs import CRS84
 from rasteret_torch.index.areas import Areas, as_areas, as_table, pandas_columns, resolve_crs
 from rasteret_torch.index.arrow_shapes import geometry_name
-from rasteret_torch.index.foreign import collected
+from rasteret_torch.index.foreign import collected, table_of
 
 _LONLAT_NAMES = (("lon", "lat"), ("longitude", "latitude"), ("lng", "lat"))
 _POINT = 0  # shapely's type id
@@ -25,7 +25,7 @@ def as_points(value: Any, *, crs: Any = None, column: str | None = None, names: 
 
     Args:
         value: one (x, y) or many, an array [N, 2], or anything that `as_areas` takes and that holds points; or a table
-            with two columns of coordinates.
+            (or a mapping of columns) with two columns of coordinates.
         crs: of the coordinates, as for `as_areas`; plain coordinates, and columns called lon and lat, are in lon/lat.
         column: the geometry column of a table.
         names: of the columns with x and with y; None finds them (x, y; lon, lat; longitude, latitude; in any case).
@@ -33,7 +33,7 @@ def as_points(value: Any, *, crs: Any = None, column: str | None = None, names: 
     Raises:
         InputError: geometries that are no points, coordinates that are not finite, or no CRS.
     """
-    value = collected(value)
+    value = table_of(value) if _is_columns(value) else collected(value)
     pairs = _plain(value)
     if pairs is not None:
         return _checked(pairs, resolve_crs(None, crs, assume_lonlat=True), None)
@@ -53,6 +53,12 @@ def as_points(value: Any, *, crs: Any = None, column: str | None = None, names: 
         kind = areas.shapes[wrong[0]].geom_type
         raise InputError(f"geometry {wrong[0]} is a {kind}, not a point; pass points, such as geometry.centroid")
     return areas
+
+
+def _is_columns(value: Any) -> bool:
+    """Whether it maps names to columns; GeoJSON maps some to text."""
+    lists = list | tuple | np.ndarray | pa.Array | pa.ChunkedArray
+    return isinstance(value, Mapping) and bool(value) and all(isinstance(one, lists) for one in value.values())
 
 
 def _plain(value: Any) -> np.ndarray[Any, np.dtype[np.float64]] | None:

@@ -32,7 +32,7 @@ from rasteret_torch.read.access import backend_for
 from rasteret_torch.read.axis import check_resampling
 from rasteret_torch.read.plan import WholeItem
 from rasteret_torch.read.steps import GroupBy, steps_of
-from rasteret_torch.readers.options import check_read
+from rasteret_torch.readers.options import check_read, says_what_it_takes
 from rasteret_torch.readers.request import default_resampling
 from rasteret_torch.readers.stream import check_fits
 from rasteret_torch.store import CloudConfig, StorageBackend
@@ -40,6 +40,7 @@ from rasteret_torch.store import CloudConfig, StorageBackend
 _rows_by_id: WeakKeyDictionary[RuntimeIndex, Mapping[str, int]] = WeakKeyDictionary()
 
 
+@says_what_it_takes
 def read_window(
     collection: Collection,
     item_ids: str | Iterable[str] | pa.Array | pa.ChunkedArray,

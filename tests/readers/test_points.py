@@ -103,6 +103,16 @@ def test_the_input_keeps_its_columns(naip):
     np.testing.assert_allclose(table.column("point_x").to_numpy(), [-99.17, -99.16])
 
 
+def test_columns_by_name_are_a_table(naip):
+    columns = {"place": ["a", "b"], "lon": [-99.17, -99.16], "lat": np.array([47.02, 47.02])}
+    told = naip.sample_points(columns, "R", date_range="2012")
+    assert told.equals(naip.sample_points(pa.table(columns), "R", date_range="2012"))
+    turned = {"east": columns["lon"], "north": columns["lat"], "place": columns["place"]}
+    named = naip.sample_points(turned, "R", x_column="east", y_column="north", geometry_crs=4326, date_range="2012")
+    assert named.column("value").equals(told.column("value"))
+    assert named.column("place").to_pylist() == ["a", "b"]
+
+
 def test_points_without_columns(naip):
     points = gpd.GeoDataFrame(geometry=gpd.points_from_xy([-99.17], [47.02]), crs=4326)
     assert naip.sample_points(points, "R", date_range="2012").column_names == list(COLUMNS)

@@ -6,7 +6,13 @@ import rasterio
 from rasterio.windows import from_bounds
 
 import rasteret_torch as rt
-from rasteret_torch.errors import BandNotFoundError, CRSMismatchError, EmptySelectionError, InputError
+from rasteret_torch.errors import (
+    BandNotFoundError,
+    CRSMismatchError,
+    EmptySelectionError,
+    InputError,
+    UnknownKeywordError,
+)
 
 
 def test_one_item_equals_rasterio(dated):
@@ -64,6 +70,18 @@ def test_wrong_arguments(dated, words, error, message):
     right = {"item_ids": "scene_20200101", "bounds": dated.runtime.grid(0, "B1").bounds, "res": 10, "bands": "B1"}
     with pytest.raises(error, match=message):
         dated.read_window(**right | words)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"record_ids": ["scene_20200219"]}, r"read_window\(\) takes no 'record_ids'; pass item_ids="),
+        ({"item_ids": ["scene_20200219"], "max_concurrent": 8}, r"takes no 'max_concurrent'; pass read=rt.ReadOptions"),
+    ],
+)
+def test_words_of_others_are_answered_with_ours(dated, words, message):
+    with pytest.raises(UnknownKeywordError, match=message):
+        dated.read_window(bounds=dated.runtime.grid(0, "B1").bounds, res=10, bands="B1", **words)
 
 
 def test_filters_leave_items_out(dated):
