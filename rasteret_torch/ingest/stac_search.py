@@ -110,6 +110,8 @@ def conditions_of(query: Query | None) -> dict[str, Any]:
     if isinstance(query, Mapping):
         if set(query) == {"op", "args"}:
             return {"filter": dict(query), "filter-lang": "cql2-json"}
+        if "max_items" in query:  # where rasteret takes it
+            raise InputError("max_items in query would be a property of items; pass max_items= beside it")
         parts = {key: value if isinstance(value, Mapping) else {"eq": value} for key, value in query.items()}
         return {"query": parts}
     compared: dict[str, dict[str, Any]] = {}

@@ -67,6 +67,12 @@ def test_pixels_and_headers_are_those_of_the_files(served: StacApi, range_server
             assert np.array_equal(raster.data[place], file.read(1))
 
 
+def test_a_number_of_items_is_no_condition(served: StacApi) -> None:
+    with pytest.raises(InputError, match="pass max_items= beside it"):
+        build(served, query={"eo:cloud_cover": {"lt": 25}, "max_items": 2})
+    assert len(build(served, query={"eo:cloud_cover": {"lt": 25}}, max_items=2)) == 2
+
+
 def test_filters_reach_the_api(served: StacApi) -> None:
     found = build(served, query={"eo:cloud_cover": {"lt": 25}}, date_range=("2024-06-02", "2024-06-03"))
     assert found.to_table()["id"].to_pylist() == ["scene1", "scene2"]
