@@ -134,7 +134,7 @@ class FileTally:
     Attributes:
         count: of files.
         failures: their errors.
-        lost: errors of items that have no row, since they have no id.
+        lost: errors of items that have no row, since they have no id, or are linked but not there.
         bare: ids of rows without any file.
         undated: ids of rows that state no time.
     """

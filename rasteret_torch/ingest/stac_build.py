@@ -15,7 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from rasteret_torch.errors import EmptySelectionError, FetchError, InputError, UntrustedUriError
+from rasteret_torch.errors import (
+    EmptySelectionError,
+    FetchError,
+    InputError,
+    ObjectNotFoundError,
+    UntrustedUriError,
+)
 from rasteret_torch.index import Collection
 from rasteret_torch.index import schema as s
 from rasteret_torch.ingest.assemble import FileTally, check_fraction
@@ -150,7 +156,8 @@ def _items(work: Work, run: _Run, bar: Any) -> Iterator[StacItem]:
     for page, total in work.listing.pages(work.backend):
         items = _sound(page, work.bands, run.tally)
         if is_first and items:
-            check_bands(items, [feature for _, feature in page], work.bands)
+            found = [feature for _, feature in page if not isinstance(feature, ObjectNotFoundError)]
+            check_bands(items, found, work.bands)
             bar.total = total if work.listing.max_items is None else min(total or 0, work.listing.max_items) or None
             is_first = False
         for item in items:
@@ -169,9 +176,12 @@ def _items(work: Work, run: _Run, bar: Any) -> Iterator[StacItem]:
 
 
 def _sound(page: Page, bands: Bands, tally: FileTally) -> list[StacItem]:
-    """The items of a page; features that are none are counted as lost."""
+    """The items of a page; features that are none, or are not there, are counted as lost."""
     items = []
     for base, feature in page:
+        if isinstance(feature, ObjectNotFoundError):
+            tally.lost.append(feature)
+            continue
         try:
             items.append(item_of(feature, base, bands))
         except FetchError as error:

@@ -17,7 +17,7 @@ from rasteret_torch.ingest.stac_static import Documents, static_items
 from rasteret_torch.store import StorageBackend, is_local, local_path, redact
 
 Feature = Mapping[str, Any]
-Page = list[tuple[str, Feature]]  # (where it stands, item)
+Page = list[tuple[str, Feature | ObjectNotFoundError]]  # (where it stands, item)
 _STATIC_PAGE = 64
 
 

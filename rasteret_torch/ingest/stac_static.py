@@ -17,7 +17,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from rasteret_torch.errors import FetchError, InputError, UntrustedUriError
+from rasteret_torch.errors import FetchError, InputError, ObjectNotFoundError, UntrustedUriError
 from rasteret_torch.geo import Bounds
 from rasteret_torch.index import dates, locate
 from rasteret_torch.ingest.stac_http import Ask, JsonClient
@@ -92,10 +92,11 @@ def resolve(href: str, base: str) -> str:
     return os.path.normpath(os.path.join(os.path.dirname(local_path(base)), href))
 
 
-def static_items(documents: Documents, root: str, search: Search) -> Iterator[tuple[str, Record]]:
+def static_items(documents: Documents, root: str, search: Search) -> Iterator[tuple[str, Record | ObjectNotFoundError]]:
     """(href, item) of every item below a catalog, collection or item document that the search asks for.
 
-    Documents of one catalog are read at once, and given in the order of its links.
+    Documents of one catalog are read at once, and given in the order of its links. An item that is linked but not there
+    comes as the error, since it may be one that is asked for.
 
     Raises:
         RasteretTorchError: a document cannot be read.
@@ -109,7 +110,7 @@ def static_items(documents: Documents, root: str, search: Search) -> Iterator[tu
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         walk = _Walk(documents, pool, set())
         for href, item in walk.items(start, documents.read(start), "", 0):
-            if wanted(item, search):
+            if isinstance(item, ObjectNotFoundError) or wanted(item, search):
                 yield href, item
 
 
@@ -119,7 +120,9 @@ class _Walk:
     pool: ThreadPoolExecutor
     seen: set[str]
 
-    def items(self, href: str, document: Record, collection: str, depth: int) -> Iterator[tuple[str, Record]]:
+    def items(
+        self, href: str, document: Record, collection: str, depth: int
+    ) -> Iterator[tuple[str, Record | ObjectNotFoundError]]:
         """Items of a document and of what it links to; `collection` is the id of the nearest one above."""
         kind = document.get("type")
         self.seen.add(href)
@@ -133,11 +136,23 @@ class _Walk:
             raise FetchError(f"{redact(href)} lies more than {_MAX_DEPTH} catalogs deep; point stac_api at a lower one")
         if kind == "Collection" or "extent" in document:
             collection = str(document.get("id", ""))
-        hrefs = [one for one in _linked(document, href) if one not in self.seen]
+        hrefs = [one for one in _linked(document, href, "child", "item") if one not in self.seen]
+        catalogs = set(_linked(document, href, "child"))
         for start in range(0, len(hrefs), 4 * _AT_ONCE):
             some = hrefs[start : start + 4 * _AT_ONCE]
-            for below, found in zip(some, self.pool.map(self.documents.read, some), strict=True):
-                yield from self.items(below, found, collection, depth + 1)
+            for below, found in zip(some, self.pool.map(self._looked_up, some), strict=True):
+                if not isinstance(found, ObjectNotFoundError):
+                    yield from self.items(below, found, collection, depth + 1)
+                elif below in catalogs:  # any number of items
+                    raise found
+                else:
+                    yield below, found
+
+    def _looked_up(self, href: str) -> Record | ObjectNotFoundError:
+        try:
+            return self.documents.read(href)
+        except ObjectNotFoundError as error:
+            return error
 
 
 def _collected(item: Record, collection: str) -> Record:
@@ -145,8 +160,8 @@ def _collected(item: Record, collection: str) -> Record:
     return item if item.get("collection") else {**item, "collection": collection or None}
 
 
-def _linked(document: Record, href: str) -> list[str]:
-    below = [resolve(link["href"], href) for link in links(document, "child", "item")]
+def _linked(document: Record, href: str, *relations: str) -> list[str]:
+    below = [resolve(link["href"], href) for link in links(document, *relations)]
     return list(dict.fromkeys(below))
 
 

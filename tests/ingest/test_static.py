@@ -16,6 +16,7 @@ from servers import RangeServer
 import rasteret_torch as rt
 from rasteret_torch.errors import (
     EmptySelectionError,
+    ErrorBudgetExceededError,
     FetchError,
     InputError,
     ObjectNotFoundError,
@@ -142,9 +143,30 @@ def test_broken_catalogs(tmp_path: Path) -> None:
     (tmp_path / "odd" / "scene3.json").write_text("{")
     with pytest.raises(FetchError, match=r"scene3\.json is no JSON"):
         build(root)
-    (tmp_path / "odd" / "scene3.json").unlink()
-    with pytest.raises(ObjectNotFoundError, match="scene3"):
+    (tmp_path / "odd" / "collection.json").unlink()
+    with pytest.raises(ObjectNotFoundError, match=r"odd.collection\.json"):  # who knows how many items are missing
         build(root)
+
+
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_an_item_that_is_linked_but_not_there_is_left_out_and_named(
+    tmp_path: Path, range_server: RangeServer, is_remote: bool
+) -> None:
+    folder = range_server.folder / "linked" if is_remote else tmp_path
+    root = str(write_catalog(folder))
+    (folder / "odd" / "scene3.json").unlink()
+    root = range_server.url("linked/catalog.json") if is_remote else root
+    with pytest.warns(UserWarning, match=r"1 items were left out: .*scene3\.json"):
+        assert ids(build(root)) == ["scene0", "scene2", "scene1"]
+    with (
+        pytest.warns(UserWarning, match="1 items were left out"),
+        pytest.raises(ErrorBudgetExceededError, match=r"scene3\.json"),
+    ):
+        build(root, force=True, max_error_fraction=0.1)
+    for name in ("even/scene0", "even/scene2", "odd/scene1"):
+        (folder / f"{name}.json").unlink()
+    with pytest.raises(ObjectNotFoundError, match=r"scene0\.json"):
+        build(root, force=True)
 
 
 def test_broken_features_of_a_saved_search_are_no_failed_build(tmp_path: Path) -> None:
