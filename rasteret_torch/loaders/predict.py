@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +14,8 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from numpy.typing import NDArray
 
 from rasteret_torch.errors import InputError
-from rasteret_torch.geo import parse_crs
-from rasteret_torch.loaders.predict_batch import Places, predicted
+from rasteret_torch.geo import parse_crs, same_crs
+from rasteret_torch.loaders.predict_batch import Places, predicted, told
 from rasteret_torch.loaders.predict_canvas import Blend, Canvas, Merged, Sheet
 from rasteret_torch.loaders.predict_map import MapStyle, Output, checked_names, class_of, write_map
 from rasteret_torch.loaders.save_chips import crs_of_dataset
@@ -33,7 +34,7 @@ class RasteretPredictionWriter(BasePredictionWriter):  # type: ignore[misc]
     TorchGeo's tasks do): [B, K, H, W] or [B, H, W], as high and wide as the chips. Where a chip lies is taken from
     `transform` and `bounds` of the batch. Chips are blended on disk, so memory does not grow with the area; call
     `trainer.predict(..., return_predictions=False)`, as Lightning keeps all predictions otherwise. Pixels that no chip
-    covers, or whose input was not valid (`mask_valid`), are nodata.
+    covers, whose input was not valid (`mask_valid`), or for which the model says NaN, are nodata.
 
     In a distributed run every rank writes its part into a folder beside the result, which all ranks must see, and rank
     0 joins them; a chip that several ranks show counts once.
@@ -65,7 +66,7 @@ class RasteretPredictionWriter(BasePredictionWriter):  # type: ignore[misc]
                 numbers already, else "hann".
             per: "date" makes one map for each UTC date of acquisition; "all" one of all chips, whatever their dates.
             names: of the classes, or of the bands of values.
-            crs: of the chips; None takes that of the dataset.
+            crs: of the chips; None takes that of their dataset, which is one for all chips of a map.
 
         Raises:
             InputError: a setting that makes no sense.
@@ -86,14 +87,15 @@ class RasteretPredictionWriter(BasePredictionWriter):  # type: ignore[misc]
         self._canvases: dict[str, Canvas] = {}
         self._seen: set[bytes] = set()
         self._classes = 1
-        self._dataset_crs = ""
+        self._blend: Blend = "hann"
+        self._crs_of_loaders: list[str] = []
 
     # Lightning's hooks ---------------------------------------------------------------------------------------------
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Makes place for the parts."""
         self._canvases, self._seen, self._classes, self.paths = {}, set(), 1, []
-        self._dataset_crs = self.crs if self.crs is not None else _crs_of(trainer)
+        self._crs_of_loaders = _crs_of_loaders(trainer, self.crs)
         if trainer.is_global_zero:
             shutil.rmtree(self._parts, ignore_errors=True)
             self._parts.mkdir(parents=True)
@@ -126,13 +128,15 @@ class RasteretPredictionWriter(BasePredictionWriter):  # type: ignore[misc]
         Raises:
             InputError: predictions or places that do not fit together.
         """
-        values = self._stored(predicted(prediction))
+        found = predicted(prediction)
+        values = self._stored(found)
         places = Places.of(prediction, batch, values.shape)
+        shown = places.valid & told(found, in_full=self.output == "class")
         for number in range(len(values)):
             if self._claimed(places.keys[number], trainer.world_size):
-                canvas = self._canvas(number, values, places, trainer)
+                canvas = self._canvas(number, values, places, trainer, self._crs_of_loaders[dataloader_idx])
                 chip = places.transform(number)
-                canvas.draw(values[number], places.valid[number], chip, places.times(number))
+                canvas.draw(values[number], shown[number], chip, places.times(number))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Joins the parts of all ranks and writes the maps."""
@@ -164,6 +168,7 @@ class RasteretPredictionWriter(BasePredictionWriter):  # type: ignore[misc]
         whole = values.dtype.kind in "iub"
         if whole and self.blend == "hann":
             raise InputError("class numbers have no mean: use blend='centre', or let predict_step return probabilities")
+        self._blend = self.blend or ("centre" if whole else "hann")
         if self.output == "value":
             return values.astype(np.float32)
         if not whole:
@@ -176,15 +181,23 @@ class RasteretPredictionWriter(BasePredictionWriter):  # type: ignore[misc]
         self._classes = max(self._classes, int(values.max()) + 1 if values.size else 1)
         return values.astype(np.uint16)
 
-    def _canvas(self, number: int, values: NDArray[Any], places: Places, trainer: Trainer) -> Canvas:
-        """The map that a chip of a batch belongs to: that of its date, and of its CRS where chips have their own."""
+    def _canvas(self, number: int, values: NDArray[Any], places: Places, trainer: Trainer, loader_crs: str) -> Canvas:
+        """The map that a chip of a batch belongs to: that of its date, and of its CRS where chips have their own.
+
+        Raises:
+            InputError: the chips of a map come in several CRSs.
+        """
         words = [places.date(number) if self.per == "date" else "", places.code(number)]
         name = "_".join(word for word in words if word) or "all"
-        if name not in self._canvases:
+        crs = parse_crs(int(words[1])).to_wkt() if words[1] else loader_crs
+        if name in self._canvases:
+            known = self._canvases[name].sheet.crs
+            if known != crs and not same_crs(parse_crs(known), parse_crs(crs)):
+                names = " and ".join(parse_crs(one).name for one in (known, crs))
+                raise InputError(f"chips of one map come in {names}; give their datasets the same crs=")
+        else:
             transform = places.transform(number)
-            blend: Blend = self.blend or ("hann" if values.dtype.kind == "f" else "centre")
-            crs = parse_crs(int(words[1])).to_wkt() if words[1] else self._dataset_crs
-            sheet = Sheet(tuple(transform)[:6], values.shape[1], values.dtype.name, blend, crs)
+            sheet = Sheet(tuple(transform)[:6], values.shape[1], values.dtype.name, self._blend, crs)
             self._canvases[name] = Canvas(self._parts / name / str(trainer.global_rank), sheet)
         return self._canvases[name]
 
@@ -195,7 +208,7 @@ class RasteretPredictionWriter(BasePredictionWriter):  # type: ignore[misc]
         self._seen.add(key)
         if world_size == 1:
             return True
-        name = key.hex()
+        name = hashlib.blake2b(key, digest_size=16).hexdigest()
         claim = self._parts / "claims" / name[-2:] / name
         claim.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -221,15 +234,17 @@ class RasteretPredictionWriter(BasePredictionWriter):  # type: ignore[misc]
         return found
 
 
-def _crs_of(trainer: Trainer) -> str:
-    """The CRS of the dataset that is predicted on, as WKT.
+def _crs_of_loaders(trainer: Trainer, chosen: str | None) -> list[str]:
+    """The CRS of the dataset behind each loader, as WKT.
 
     Raises:
-        InputError: it is not known.
+        InputError: one is not known.
     """
     loaders = trainer.predict_dataloaders
+    found = []
     for loader in loaders if isinstance(loaders, Sequence) else [loaders]:
-        crs = crs_of_dataset(loader)
-        if crs is not None:
-            return str(crs.to_wkt())
-    raise InputError("the CRS of the chips is not known from the dataset; pass crs=")
+        crs = crs_of_dataset(loader) if chosen is None else parse_crs(chosen)
+        if crs is None:
+            raise InputError("the CRS of the chips is not known from the dataset; pass crs=")
+        found.append(str(crs.to_wkt()))
+    return found

@@ -42,6 +42,14 @@ def predicted(prediction: Any) -> NDArray[Any]:
     return found
 
 
+def told(values: NDArray[Any], *, in_full: bool) -> NDArray[np.bool_]:
+    """[B, row, col]: where predictions [B, K, row, col] are numbers: in all channels, or in some."""
+    if values.dtype.kind != "f":
+        return np.ones((len(values), *values.shape[2:]), bool)
+    known: NDArray[np.bool_] = ~np.isnan(values)
+    return known.all(axis=1) if in_full else known.any(axis=1)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Places:
     """Where the chips of a batch lie.
@@ -49,7 +57,7 @@ class Places:
     Attributes:
         transforms: [B, 6 or more] a, b, c, d, e, f of the pixels of each.
         bounds: [B, 9] as samples have them; None where they are not known.
-        keys: what tells each chip from all others: its number, or its place and time.
+        keys: what tells each chip from all others: its number, if it has one, its place and time.
         valid: [B, row, col], where there is something to predict on.
         epsg: [B] where chips have CRSs of their own; else None.
     """
@@ -87,8 +95,8 @@ class Places:
             )
         if epsg is not None and (epsg == 0).any():
             raise InputError("chips in a CRS without an EPSG code; choose one for the dataset with crs=")
-        told = index if index is not None else bounds if bounds is not None else transforms
-        keys = tuple(np.ascontiguousarray(told[number]).tobytes() for number in range(count))
+        facts = [part for part in (index, transforms, bounds) if part is not None]  # each loader counts from 0
+        keys = tuple(b"".join(np.ascontiguousarray(one[number]).tobytes() for one in facts) for number in range(count))
         shown = np.ones((count, height, width), bool) if valid is None else valid.astype(bool)
         shown = shown.any(axis=1) if shown.ndim == 4 else shown  # time series: where any date is valid
         return cls(transforms, bounds, keys, shown, epsg)

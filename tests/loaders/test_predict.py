@@ -22,6 +22,7 @@ from torchgeo.samplers import GriddedPatchSampler
 import rasteret_torch as rt
 from rasteret_torch.cli.naip import build_index
 from rasteret_torch.errors import InputError, WriteError
+from rasteret_torch.loaders.iterable_loader import RasteretDataLoader
 from rasteret_torch.loaders.predict import RasteretPredictionWriter
 from rasteret_torch.loaders.predict_canvas import Canvas, Merged, Sheet, chip_weights
 from rasteret_torch.loaders.predict_map import MapStyle, write_map
@@ -297,6 +298,72 @@ def test_a_chip_that_comes_twice_counts_once(big, tmp_path):
         assert float(np.nanmax(file.read(1))) == pytest.approx(len(queries))
 
 
+def neighbours(tmp_path, crs=("EPSG:32632", "EPSG:32632")):
+    """Two loaders, each of one 64 px file, the second beside the first."""
+    for number, label in enumerate(crs):
+        pixels = np.full((1, 64, 64), 3 + number, "uint8")
+        write_tiff(
+            tmp_path / str(number) / "scene_20200101.tif", pixels, origin=(1000.0 + 640 * number, 5000.0), crs=label
+        )
+        found = rt.build_from_files(
+            tmp_path / str(number), filename_regex=r"scene_(?P<date>\d{8})\.tif", progress=False
+        )
+        yield RasteretDataLoader(rt.RasteretIterableDataset(found, sampler="grid", patch_size=32, batch_size=2))
+
+
+class Same(LightningModule):
+    def predict_step(self, batch, index, dataloader_idx=0):
+        return batch["image"][:, 0].long()
+
+
+def test_chips_of_all_loaders_are_drawn_although_each_numbers_them_from_0(tmp_path):
+    for number in (0, 1):
+        (tmp_path / str(number)).mkdir()
+    (path,) = run(tmp_path, list(neighbours(tmp_path)), Same())
+    with rasterio.open(path) as file:
+        np.testing.assert_array_equal(file.read(1), np.repeat([[3] * 64 + [4] * 64], 64, axis=0))
+
+
+def test_loaders_in_two_crs_do_not_share_a_map(tmp_path):
+    for number in (0, 1):
+        (tmp_path / str(number)).mkdir()
+    with pytest.raises(InputError, match="come in WGS 84 / UTM zone 32N and WGS 84 / UTM zone 33N; give"):
+        run(tmp_path, list(neighbours(tmp_path, ("EPSG:32632", "EPSG:32633"))), Same())
+
+
+def test_whole_numbers_are_not_averaged_where_chips_overlap(big, tmp_path):
+    class Counted(LightningModule):
+        count = 0
+
+        def predict_step(self, batch, index):
+            Counted.count += 2
+            return torch.full((len(batch["image"]), *batch["image"].shape[-2:]), Counted.count)
+
+    (path,) = run(tmp_path, overlapping(big, 64, 32), Counted(), output="value")
+    with rasterio.open(path) as file:
+        values = file.read(1)
+    assert set(np.unique(values[np.isfinite(values)]) % 2) == {0.0}
+
+
+@pytest.mark.parametrize(("output", "blend"), [("class", None), ("class", "centre"), ("value", None)])
+def test_where_the_model_says_nan_is_no_data(big, tmp_path, output, blend):
+    class Unsure(LightningModule):
+        def predict_step(self, batch, index):
+            out = torch.full((len(batch["image"]), 2, *batch["image"].shape[-2:]), 0.5)
+            out[:, 1, 1::2], out[..., 5] = torch.nan, torch.nan
+            return out
+
+    (path,) = run(tmp_path, overlapping(big, 64, 64), Unsure(), output=output, blend=blend)
+    with rasterio.open(path) as file:
+        first, shown = file.read(1)[:64, :64], file.read_masks(1)[:64, :64] > 0
+    assert not shown[:, 5].any()
+    if output == "value":  # the other band knows
+        assert np.allclose(first[:, :5], 0.5)
+    else:
+        assert not shown[1::2].any()
+        assert (first[::2, :5] == 0).all()
+
+
 def test_hann_weights_of_half_overlaps_add_up_to_a_constant():
     weights = chip_weights(64, 64, "hann")
     total = weights[:32, :32] + weights[32:, :32] + weights[:32, 32:] + weights[32:, 32:]
@@ -391,6 +458,7 @@ _TWO_RANKS = """
 import sys, torch
 from lightning.pytorch import LightningModule, Trainer
 import rasteret_torch as rt
+from rasteret_torch.loaders.iterable_loader import RasteretDataLoader
 from rasteret_torch.loaders.predict import RasteretPredictionWriter
 
 class Mean(LightningModule):
