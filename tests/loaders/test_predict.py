@@ -346,16 +346,19 @@ def test_whole_numbers_are_not_averaged_where_chips_overlap(big, tmp_path):
 
 
 @pytest.mark.parametrize(("output", "blend"), [("class", None), ("class", "centre"), ("value", None)])
-def test_where_the_model_says_nan_is_no_data(big, tmp_path, output, blend):
+def test_where_the_model_says_nan_is_no_data(tmp_path, output, blend):
+    for number in (0, 1):
+        (tmp_path / str(number)).mkdir()
+
     class Unsure(LightningModule):
         def predict_step(self, batch, index):
             out = torch.full((len(batch["image"]), 2, *batch["image"].shape[-2:]), 0.5)
             out[:, 1, 1::2], out[..., 5] = torch.nan, torch.nan
             return out
 
-    (path,) = run(tmp_path, overlapping(big, 64, 64), Unsure(), output=output, blend=blend)
+    (path,) = run(tmp_path, next(neighbours(tmp_path)), Unsure(), output=output, blend=blend)
     with rasterio.open(path) as file:
-        first, shown = file.read(1)[:64, :64], file.read_masks(1)[:64, :64] > 0
+        first, shown = file.read(1), file.read_masks(1) > 0
     assert not shown[:, 5].any()
     if output == "value":  # the other band knows
         assert np.allclose(first[:, :5], 0.5)
