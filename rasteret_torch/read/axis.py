@@ -22,6 +22,7 @@ Resampling = Literal["nearest", "bilinear", "cubic", "average", "mode"]
 
 SNAP_PX = 1e-6  # closer to a whole pixel than this is on it: decimal coordinates are not exact in binary
 AREA_EPSILON = 1e-9  # less of a pixel than this is rounding, not cover
+TOUCH_EPSILON = 1e-8  # of a pixel; GDAL's, of "mode"
 CENTRE_PX = 1e-10  # GDAL's nudge, so that a centre on a pixel edge falls into the pixel that follows
 
 
@@ -120,6 +121,18 @@ class Axis:
         weights = np.where((pixels >= 0) & (pixels < self.size), weights, 0.0)
         return first, weights / weights.sum(axis=1, keepdims=True)
 
+    def cover(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """First and last + 1 of the source pixels that each target pixel touches, at least one, as GDAL counts them."""
+        low, high = self._edges()
+        first = np.clip(np.floor(low + TOUCH_EPSILON), 0, self.size - 1).astype(np.intp)
+        stop = np.minimum(np.ceil(high - TOUCH_EPSILON), self.size).astype(np.intp)
+        return first, np.maximum(stop, first + 1)
+
+    def _edges(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Least and greatest source coordinate of each target pixel."""
+        edges = self.origin + (self.skipped + np.arange(self.count + 1)) * self.step
+        return np.minimum(edges[:-1], edges[1:]), np.maximum(edges[:-1], edges[1:])
+
     def _convolution(self, resampling: Resampling) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         kernel, radius = KERNELS[resampling]
         stretch = max(1.0, abs(self.step))
@@ -132,8 +145,7 @@ class Axis:
 
     def _overlaps(self) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """Weights are the share of each source pixel that the target pixel covers."""
-        edges = self.origin + (self.skipped + np.arange(self.count + 1)) * self.step
-        low, high = np.minimum(edges[:-1], edges[1:]), np.maximum(edges[:-1], edges[1:])
+        low, high = self._edges()
         first = np.floor(low + SNAP_PX).astype(np.intp)
         taps = int(np.max(np.ceil(high - SNAP_PX).astype(np.intp) - first))
         pixels = first[:, None] + np.arange(max(taps, 1))
@@ -144,9 +156,12 @@ class Axis:
         """[first, stop) of the source pixels that are needed."""
         if self.is_copy:
             return int(self.low), int(self.low) + self.count
-        if resampling in ("nearest", "mode"):
+        if resampling == "nearest":
             pixels = self.nearest()
             return int(pixels.min()), int(pixels.max()) + 1
+        if resampling == "mode":
+            touched, stop = self.cover()
+            return int(touched.min()), int(stop.max())
         first, weights = self.taps(resampling)
         return max(0, int(first.min())), min(self.size, int(first.max()) + weights.shape[1])
 

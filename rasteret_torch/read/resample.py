@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rasteret_torch.read.axis import AREA_EPSILON, Axis, Resampling
 
 Pixels = tuple[NDArray[Any], NDArray[np.bool_]]
+_MODE_PIXELS = 2**20  # source pixels that are sorted together
 
 
 def resample(pixels: Pixels, origin: tuple[int, int], axes: tuple[Axis, Axis], resampling: Resampling) -> Pixels:
@@ -27,7 +28,9 @@ def resample(pixels: Pixels, origin: tuple[int, int], axes: tuple[Axis, Axis], r
     """
     rows, cols = axes
     data, valid = pixels
-    if resampling in ("nearest", "mode") or data.dtype.kind in "bc":
+    if resampling == "mode" and data.dtype.kind not in "bc":
+        return _most_frequent(pixels, origin, axes)
+    if resampling == "nearest" or data.dtype.kind in "bc":
         at = np.ix_(rows.nearest() - origin[0], cols.nearest() - origin[1])
         return data[:, *at], valid[:, *at]
     if resampling == "average" and not valid.all():
@@ -68,6 +71,51 @@ def _along(
         mass += used
     counted = mass > 0
     return np.divide(total, mass, out=np.zeros_like(total), where=counted), counted
+
+
+def _most_frequent(pixels: Pixels, origin: tuple[int, int], axes: tuple[Axis, Axis]) -> Pixels:
+    """The value that most of the valid source pixels have that a target pixel touches.
+
+    Of several the one that, going row by row, had so many first. All is as in GDAL's raster reads.
+    """
+    (top, bottom), (left, right) = (axis.cover() for axis in axes)
+    size = int((bottom - top).max()), int((right - left).max())
+    down, across = np.divmod(np.arange(size[0] * size[1]), size[1])
+    data, valid = (np.empty((len(part), axes[0].count, axes[1].count), part.dtype) for part in pixels)
+    together = max(1, _MODE_PIXELS // (len(down) * axes[1].count))
+    for start in range(0, axes[0].count, together):
+        part = slice(start, start + together)
+        rows, cols = top[part, None, None] + down, left[None, :, None] + across
+        touched = (rows < bottom[part, None, None]) & (cols < right[None, :, None])
+        at = (
+            np.where(touched, rows, top[part, None, None]) - origin[0],
+            np.where(touched, cols, left[:, None]) - origin[1],
+        )
+        for band, (values, counts) in enumerate(zip(*pixels, strict=True)):
+            data[band, part], valid[band, part] = _first_mode(values[at], counts[at] & touched)
+    return data, valid
+
+
+def _first_mode(values: NDArray[Any], counts: NDArray[np.bool_]) -> Pixels:
+    """For each (row, col) the most frequent of the values (row, col, k) that count, and whether any does."""
+    mode = values[..., 0].copy()
+    mixed = ~((values == values[..., :1]) & counts).all(axis=-1)
+    values, counts = values[mixed], counts[mixed]
+    order = np.argsort(values, axis=-1, kind="stable")
+    order = np.take_along_axis(
+        order, np.argsort(~np.take_along_axis(counts, order, -1), axis=-1, kind="stable"), -1
+    )  # those that count first, by value
+    values, known = np.take_along_axis(values, order, -1), np.take_along_axis(counts, order, -1)
+    places = np.arange(values.shape[-1])
+    begins = np.ones(values.shape, bool)
+    begins[:, 1:] = (values[:, 1:] != values[:, :-1]) | ~known[:, 1:]
+    met = np.where(known, places - np.maximum.accumulate(np.where(begins, places, 0), axis=-1) + 1, 0)
+    most = met.max(axis=-1, initial=0)
+    first = np.where(met == most[:, None], order, len(places)).argmin(axis=-1)
+    mode[mixed] = np.take_along_axis(values, first[:, None], -1)[:, 0]
+    valid = np.ones(mode.shape, bool)
+    valid[mixed] = most > 0
+    return mode, valid
 
 
 def _joint_average(pixels: Pixels, origin: tuple[int, int], axes: tuple[Axis, Axis]) -> Pixels:

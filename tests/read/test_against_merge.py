@@ -84,6 +84,15 @@ def test_bilinear_is_bit_exact(tmp_path, read_chip, dtype, factor, nodata):
         np.testing.assert_array_equal(data, merged([path], bounds, res, "bilinear"))
 
 
+@pytest.mark.parametrize("nodata", [None, 0])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+def test_mode_is_bit_exact(tmp_path, read_chip, dtype, nodata):
+    path = write_tiff(tmp_path / "a.tif", RNG.integers(0, 4, (2, 150, 170)).astype(dtype), nodata=nodata)
+    for bounds, res in queries(30):
+        data, _ = read_chip([path], bounds, res, "mode", (0, 1))
+        np.testing.assert_array_equal(data, merged([path], bounds, res, "mode"))
+
+
 @pytest.mark.parametrize("kernel", ["bilinear", "average", "cubic"])
 @pytest.mark.parametrize("dtype", ["int8", "int16", "int32"])
 def test_halves_of_negative_numbers_are_rounded_alike(tmp_path, read_chip, dtype, kernel):

@@ -43,6 +43,52 @@ def test_averages_know_nothing_of_pixels_beside(tmp_path, pixels):
     np.testing.assert_allclose(found[0], wanted, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+@pytest.mark.parametrize("nodata", [None, 2])
+@pytest.mark.parametrize("pixels", [(30, 28), (20, 14), (10, 7), (11, 9), (40, 50), (3, 1), (100, 70)])
+def test_the_most_frequent_value_is_that_of_gdal(tmp_path, dtype, nodata, pixels):
+    """Also of several that are as frequent, where target pixels cut through source pixels, and where they are finer."""
+    rng = np.random.default_rng(4)
+    data = rng.integers(0, 5, (60, 56)).astype(dtype)
+    data[10:30, 10:30] = 3  # all alike, as classes mostly are
+    data[40:50, :40] = 2
+    path = write_tiff(tmp_path / "a.tif", shape=data.shape, dtype=dtype, nodata=nodata)
+    with rasterio.open(path, "r+") as file:
+        file.write(data, 1)
+        options = {"out_shape": pixels, "resampling": Resampling.mode, "masked": True}
+        wanted, part = file.read(1, **options), file.read(1, window=((7, 51), (3, 50)), **options)
+    valid = np.ones((1, 60, 56), bool) if nodata is None else data[None] != nodata
+    for expected, (top, bottom), (left, right) in ((wanted, (0, 60), (0, 56)), (part, (7, 51), (3, 50))):
+        axes = place_axis(top, bottom, pixels[0], 60), place_axis(left, right, pixels[1], 56)
+        (first, stop), (start, end) = (axis.span("mode") for axis in axes)
+        window = np.s_[:, first:stop, start:end]
+        found, counted = resample((data[None][window], valid[window]), (first, start), axes, "mode")
+        assert found.dtype == dtype
+        seen = ~np.ma.getmaskarray(expected)
+        assert np.array_equal(counted[0], seen)
+        assert np.array_equal(found[0][seen], expected.data[seen])
+
+
+def test_the_most_frequent_value_in_parts_and_backwards():
+    """Of many pixels, sorted some rows at a time; a source that runs the other way is the same place."""
+    rng = np.random.default_rng(5)
+    data = rng.integers(0, 9, (2, 1200, 1100)).astype(np.uint16)
+    valid = rng.random(data.shape) < 0.9
+    axes = place_axis(0.0, 1200.0, 400, 1200), place_axis(0.0, 1100.0, 220, 1100)
+    found, counted = resample((data, valid), (0, 0), axes, "mode")
+    cells, seen = (part.reshape(2, 400, 3, 220, 5).swapaxes(2, 3).reshape(-1, 15) for part in (data, valid))
+    counts = np.array(
+        [np.bincount(one[shown], minlength=9) for one, shown in zip(cells[::97], seen[::97], strict=True)]
+    )
+    sole = np.sort(counts, axis=1)[:, -1] > np.sort(counts, axis=1)[:, -2]
+    assert sole.sum() > 500
+    assert counted.all()
+    assert np.array_equal(found.reshape(-1)[::97][sole], counts.argmax(axis=1)[sole])
+    back = place_axis(1200.0, 0.0, 400, 1200), axes[1]
+    turned = resample((data, valid), (0, 0), back, "mode")[0]
+    assert np.array_equal(turned[:, ::-1], found)
+
+
 def test_integers_are_rounded_half_up_and_clipped():
     values = np.array([-0.5, 0.5, 1.4999, 254.5, 255.4, 300, -3])
     assert cast_rounded(values, np.dtype(np.uint8)).tolist() == [0, 1, 1, 255, 255, 255, 0]
