@@ -47,6 +47,22 @@ def in_types(rows: Any, schema: pa.Schema) -> Any:
     return type(rows).from_arrays(cast, schema=schema)
 
 
+def common_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """The columns of all schemas, in the order in which they come, each in a type that holds all it has.
+
+    Types that none holds stay what they are first. Metadata is that of the first schema.
+    """
+    fields: dict[str, pa.Field] = {}
+    for field in (field for schema in schemas for field in schema):
+        try:
+            fields[field.name] = pa.unify_schemas(
+                [pa.schema([fields.get(field.name, field)]), pa.schema([field])], promote_options="permissive"
+            ).field(0)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            continue
+    return pa.schema(list(fields.values()), schemas[0].metadata)
+
+
 def is_text(kind: pa.DataType) -> bool:
     """Whether values are text, however it is laid out."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))

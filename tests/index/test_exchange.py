@@ -188,6 +188,33 @@ def test_files_that_others_opened(dated, tmp_path):
             assert again.to_table(["nir_metadata"]).equals(collection.to_table(["nir_metadata"]))
 
 
+def test_files_of_a_folder_have_columns_of_their_own(dated, tmp_path):
+    """Who adds a file a month has columns that begin later, are null at first, or turn out to be fractions."""
+    table = dated.to_table()
+    later = table.slice(1).append_column("further", pa.array([1, 2])).append_column("share", pa.array([0.5, 0.25]))
+    later = later.append_column("note", pa.array(["a", "b"]))
+    number = later.schema.get_field_index("assets")
+    assets = [{**one, "new": one["nir"]} for one in later.column("assets").to_pylist()]
+    later = later.set_column(number, "assets", pa.array(assets)).append_column("new_metadata", later["nir_metadata"])
+    first = table.slice(0, 1).append_column("share", pa.array([1])).append_column("note", pa.nulls(1))
+    for year, part in (("2020", first), ("2021", later)):
+        path = tmp_path / "months" / f"since={year}" / "part.parquet"
+        path.parent.mkdir(parents=True)
+        pq.write_table(part, path)
+    found = load(tmp_path / "months", root="/")
+    assert found.bands == ["red", "nir", "new"]
+    columns = found.to_table(["further", "share", "note", "since"]).to_pydict()
+    assert columns["further"] == [None, 1, 2]
+    assert columns["share"] == [1.0, 0.5, 0.25]
+    assert columns["note"] == [None, "a", "b"]
+    assert columns["since"] == [2020, 2021, 2021]
+    for row, band in ((2, "new"), (0, "nir")):
+        source, expected = found.runtime.source(row, band), dated.runtime.source(row, "nir")
+        assert (source.href, source.sample) == (expected.href, expected.sample)
+        assert source.header.image.offsets.tolist() == expected.header.image.offsets.tolist()
+    assert len(load(tmp_path / "months", root="/", date_range="2021")) == 1
+
+
 def test_nodata_of_nan_is_not_forgotten_by_pandas(tmp_path):
     path = write_tiff(tmp_path / "scene_20200101.tif", dtype="float32", nodata=float("nan"))
     with rasterio.open(path, "r+") as file:
