@@ -34,6 +34,7 @@ from rasteret_torch.loaders.iterable_loader import RasteretDataLoader
 from rasteret_torch.loaders.patches import (
     PatchSize,
     RandomPatches,
+    SamePatches,
     grid_patches,
     patch_loader,
     stack_chips,
@@ -288,7 +289,7 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
             loader.trainer = self.trainer
             return loader
         sampler = RandomPatches(dataset, self.patch_size, self.length, self.seed, self._epoch, self.time_series)
-        return patch_loader(dataset, sampler, self.batch_size, self.num_workers, drop_last=self.drop_last)
+        return self._patch_loader(dataset, sampler, drop_last=self.drop_last)
 
     def val_dataloader(self) -> Any:
         """All of the validation split, edge to edge: a DataLoader, or an empty list where `val=None`."""
@@ -303,13 +304,24 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
         return self._whole("predict")
 
     def _epoch(self) -> int:
-        return int(self.trainer.current_epoch) if self.trainer is not None else 0
+        return 0 if self.trainer is None or self._overfits else int(self.trainer.current_epoch)
+
+    @property
+    def _overfits(self) -> bool:
+        """Whether the same batches are to come in every epoch."""
+        return self.trainer is not None and self.trainer.overfit_batches > 0
 
     def _whole(self, role: str) -> DataLoader[Sample]:
         dataset = self._split(role)
         if isinstance(dataset, RasteretIterableDataset):
             return RasteretDataLoader(dataset, num_workers=self.num_workers)
-        return patch_loader(dataset, self._patches(dataset, role), self.batch_size, self.num_workers)
+        return self._patch_loader(dataset, self._patches(dataset, role))
+
+    def _patch_loader(
+        self, dataset: RasteretGeoDataset, sampler: Sampler[Any], drop_last: bool = False
+    ) -> DataLoader[Sample]:
+        taken = SamePatches(sampler) if self._overfits else sampler
+        return patch_loader(dataset, taken, self.batch_size, self.num_workers, drop_last)
 
     def _patches(self, dataset: RasteretGeoDataset, role: str = "val") -> Sampler[Any]:
         overlap = self.predict_overlap if role == "predict" else 0

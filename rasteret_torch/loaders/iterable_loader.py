@@ -13,7 +13,7 @@ from multiprocessing.context import BaseContext
 from typing import Any, NamedTuple, Self
 
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, SequentialSampler
 
 from rasteret_torch.chips.resume import Mark, State
 from rasteret_torch.chips.share import Cut
@@ -89,7 +89,8 @@ class RasteretDataLoader(DataLoader[Sample]):
     they were before the stop, and would end it too early where they have become larger; and a checkpoint that is saved
     in the midst of a training step, as one that failed or was interrupted, would go on behind its batch, which nobody
     was trained on. Say `loader.trainer = trainer` before `trainer.fit(model, loader)`, and they are counted anew, and
-    that batch comes again. `RasteretDataModule` does.
+    that batch comes again; and where it has `overfit_batches`, one epoch comes again and again. `RasteretDataModule`
+    does.
 
     Attributes:
         trainer: Lightning's, when it trains with this loader; None for other loops.
@@ -169,6 +170,13 @@ class RasteretDataLoader(DataLoader[Sample]):
         self.counts, self.bad_samples = LoaderCounts(), []
         object.__setattr__(self, "sampler", _EpochListener(self))  # DataLoader guards the name
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without workers and what listens for this very loader, as for trainers that start their ranks by spawn."""
+        return self.__dict__ | {"_iterator": None, "_reached": None, "sampler": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, sampler=_EpochListener(self))
+
     def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
         """The batches of the current epoch, from the resumed position on. Nothing starts before the first is asked for.
 
@@ -246,7 +254,12 @@ class RasteretDataLoader(DataLoader[Sample]):
     def _next_start(self) -> Mark:
         """Where the next iteration starts: as chosen on loader or dataset since the last one, else by itself."""
         mark = self.dataset.mark
-        return Mark(mark.epoch + self._is_finished) if mark == self._begun else mark
+        return Mark(mark.epoch + (self._is_finished and not self.repeats)) if mark == self._begun else mark
+
+    @property
+    def repeats(self) -> bool:
+        """Whether one epoch comes again and again, since the trainer is to overfit."""
+        return self.trainer is not None and self.trainer.overfit_batches > 0
 
     @property
     def epoch(self) -> int:
@@ -329,19 +342,22 @@ def _tell_to_end(done: Any, queues: tuple[Any, ...]) -> None:
             queue.put(None)
 
 
-class _EpochListener(Sampler[None]):
-    """Stands where a DataLoader has its sampler: Lightning tells it the epoch. It samples nothing, for ever."""
+class _EpochListener(SequentialSampler):
+    """Stands where a DataLoader has its sampler: Lightning tells it the epoch. It samples nothing, for ever.
+
+    Sequential, as a trainer that is to overfit makes loaders with others anew, without what they know of it.
+    """
 
     def __init__(self, loader: RasteretDataLoader) -> None:
         # Weak, as in a cycle the loader's queues may be collected before its workers are told to end: 5 s for each.
         self._loader = weakref.ref(loader)
 
-    def __iter__(self) -> Iterator[None]:
+    def __iter__(self) -> Iterator[Any]:
         while True:
             yield None
 
     def set_epoch(self, epoch: int) -> None:
         """Passes the epoch on."""
         loader = self._loader()
-        if loader is not None:
+        if loader is not None and not loader.repeats:
             loader.set_epoch(epoch)

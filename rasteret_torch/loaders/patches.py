@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from torchgeo.datasets import GeoDataset, stack_samples
 from torchgeo.samplers import (
     GriddedPatchSampler,
@@ -87,6 +87,22 @@ def grid_patches(dataset: GeoDataset, patch_size: PatchSize, all_times: bool = F
     space = GriddedPatchSampler(dataset, size=patch_size, stride=stride)
     patches: Sampler[Any] = space if all_times else space @ SequentialTimestampSampler(dataset)
     return patches
+
+
+class SamePatches(SequentialSampler):
+    """What a sampler draws now, again and again in that order.
+
+    A trainer that is to overfit puts item numbers, which are no queries, in the place of all but sequential samplers.
+    """
+
+    def __init__(self, sampler: Sampler[Any]) -> None:
+        """Draws."""
+        self.queries = list(sampler)
+        super().__init__(self.queries)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The queries that were drawn."""
+        return iter(self.queries)
 
 
 def stack_chips(samples: Sequence[Sample]) -> Sample:

@@ -127,6 +127,17 @@ def test_epochs_differ_and_repeat(split_scenes, tmp_path, iterable):
 
 
 @pytest.mark.parametrize("iterable", [True, False])
+@pytest.mark.parametrize("batches", [1, 1.0])
+def test_a_trainer_that_is_to_overfit_sees_the_same_batches_in_every_epoch(split_scenes, tmp_path, iterable, batches):
+    data, model = module_of(split_scenes, iterable=iterable), Pixelwise()
+    trainer_of(tmp_path, max_epochs=3, overfit_batches=batches).fit(model, data)
+    first, second, third = (torch.cat([chips for at, chips in model.train_bounds if at == epoch]) for epoch in range(3))
+    assert len(first) == (4 if batches == 1 and isinstance(batches, int) else 8)
+    assert torch.equal(first, second)
+    assert torch.equal(first, third)
+
+
+@pytest.mark.parametrize("iterable", [True, False])
 def test_each_training_chip_is_of_one_date_of_its_split(split_scenes, iterable):
     data = module_of(split_scenes, iterable=iterable)
     data.setup("fit")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
 import itertools
 import json
 import multiprocessing
 import os
+import pickle
 import re
 import select
 import signal
@@ -84,6 +86,20 @@ def test_epochs_follow_each_other(scenes):
     restarted = [batch["index"].tolist() for batch in loader]  # an iteration that was left starts over
     assert len(restarted) == len(loader)
     assert loader.state_dict() == rt.RasteretDataLoader(stream(scenes)).dataset.state_dict() | {"epoch": 6}
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda loader: pickle.loads(pickle.dumps(loader))])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_copies_of_loaders_go_their_own_way(scenes, again, workers):
+    loader = rt.RasteretDataLoader(stream(scenes), num_workers=workers)
+    epochs = [[batch["index"].tolist() for batch in loader] for _ in range(2)]
+    left = iter(loader)
+    next(left)
+    copied = again(loader)
+    copied.sampler.set_epoch(1)  # as Lightning does
+    assert loader.epoch == 2
+    assert [batch["index"].tolist() for batch in copied] == epochs[1]
+    assert len(list(left)) == len(loader) - 1
 
 
 def test_a_state_of_the_end(scenes):
