@@ -7,6 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from pyarrow.fs import LocalFileSystem
 
 
 def children_of(structs: pa.StructArray) -> dict[str, pa.Array]:
@@ -47,7 +49,21 @@ def in_types(rows: Any, schema: pa.Schema) -> Any:
     return type(rows).from_arrays(cast, schema=schema)
 
 
-def common_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
+def with_all_columns(dataset: ds.FileSystemDataset) -> ds.FileSystemDataset:
+    """With the columns of all files, in types that hold those of all, where Arrow goes by the first file.
+
+    Files elsewhere are left to Arrow, since a look at each of them is a request.
+    """
+    if not isinstance(dataset.filesystem, LocalFileSystem):
+        return dataset
+    parts = list(dataset.get_fragments())
+    stored = [part.physical_schema for part in parts]
+    if all(schema.equals(stored[0]) for schema in stored):
+        return dataset
+    return ds.FileSystemDataset(parts, _common_schema([dataset.schema, *stored]), dataset.format, dataset.filesystem)
+
+
+def _common_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
     """The columns of all schemas, in the order in which they come, each in a type that holds all it has.
 
     Types that none holds stay what they are first. Metadata is that of the first schema.

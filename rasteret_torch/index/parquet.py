@@ -15,7 +15,7 @@ from pyarrow.fs import LocalFileSystem
 from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, InputError, RasteretTorchError
 from rasteret_torch.index import canonical, geometries, locate, mapped, pruning, snapshot, trust
 from rasteret_torch.index import schema as s
-from rasteret_torch.index.arrow import common_schema, empty_table, in_types
+from rasteret_torch.index.arrow import empty_table, in_types, with_all_columns
 from rasteret_torch.index.deferred import StoredLayer
 from rasteret_torch.index.remote import Remote, hub_errors, remote
 from rasteret_torch.store.location import is_local
@@ -192,7 +192,7 @@ def _dataset(place: Place, manifest: snapshot.Manifest | None) -> ds.FileSystemD
             files: Any = place if manifest is None else [str(place / part.name) for part in manifest.files]
             hive = "hive" if manifest is None and place.is_dir() else None
             dataset = ds.dataset(files, format=_READ, partitioning=hive)
-            dataset = dataset if manifest is not None else _with_all_columns(dataset)
+            dataset = dataset if manifest is not None else with_all_columns(dataset)
         else:
             files = place.path if manifest is None else [place.child(part.name) for part in manifest.files]
             hive = "hive" if manifest is None and not place.is_file else None
@@ -204,15 +204,6 @@ def _dataset(place: Place, manifest: snapshot.Manifest | None) -> ds.FileSystemD
     if not dataset.files:
         raise DatasetNotFoundError(f"{place} holds no Parquet files; check the path")
     return dataset
-
-
-def _with_all_columns(dataset: ds.FileSystemDataset) -> ds.FileSystemDataset:
-    """With the columns of all files, in types that hold those of all: Arrow goes by the first file."""
-    parts = list(dataset.get_fragments())
-    stored = [part.physical_schema for part in parts]
-    if all(schema.equals(stored[0]) for schema in stored):
-        return dataset
-    return ds.FileSystemDataset(parts, common_schema([dataset.schema, *stored]), dataset.format, dataset.filesystem)
 
 
 def _unreadable(place: Place, error: Exception) -> RasteretTorchError:

@@ -16,7 +16,7 @@ from pyarrow.fs import FileSystem
 
 from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, InputError, RasteretTorchError
 from rasteret_torch.index import Collection, as_collection, locate, snapshot, table_of
-from rasteret_torch.index.arrow import in_types
+from rasteret_torch.index.arrow import in_types, with_all_columns
 from rasteret_torch.index.remote import hub_errors, remote
 from rasteret_torch.ingest import assemble, workspace
 from rasteret_torch.ingest.engine import Engine, EngineName, engine_of, in_order
@@ -339,7 +339,7 @@ def _open(source: Any, filesystem: FileSystem | None, backend: StorageBackend | 
 def _dataset(place: str | list[str], filesystem: FileSystem | None) -> tuple[ds.Dataset, Any]:
     shown = place if isinstance(place, str) else ", ".join(place[:3])
     try:
-        dataset = ds.dataset(place, filesystem=filesystem, format="parquet", partitioning="hive")
+        dataset = with_all_columns(ds.dataset(place, filesystem=filesystem, format="parquet", partitioning="hive"))
     except RasteretTorchError:
         raise
     except (pa.ArrowException, OSError) as error:

@@ -214,6 +214,22 @@ def test_the_steps_by_themselves(records):
     assert "red_metadata" not in enriched.column_names
 
 
+def test_a_folder_whose_files_have_columns_of_their_own(records, tmp_path):
+    """Months of an archive: assets and columns that begin later are those of the collection, too."""
+    whole = build_collection_from_table(records, **MAPPED).to_table().select(["id", "datetime", "assets"])
+    red = pa.array([{"red": one["red"]} for one in whole.column("assets").to_pylist()[:1]])
+    first = whole.slice(0, 1).set_column(2, "assets", red).append_column("cloud", pa.array([3]))
+    second = whole.slice(1).append_column("cloud", pa.array([0.5, 7.5])).append_column("note", pa.array(["x", "y"]))
+    (tmp_path / "months").mkdir()
+    pq.write_table(first, tmp_path / "months" / "2020.parquet")
+    pq.write_table(second, tmp_path / "months" / "2021.parquet")
+    found = build(tmp_path / "months", enrich_cog=True)
+    assert found.bands == ["red", "nir"]
+    assert found.to_table(["cloud", "note"]).to_pydict() == {"cloud": [3.0, 0.5, 7.5], "note": [None, "x", "y"]}
+    headers = found.to_table(["nir_metadata"]).column(0).to_pylist()
+    assert [header is None for header in headers] == [True, False, False]
+
+
 def test_files_and_headers_as_rasteret_tells_them(records):
     bare = build_collection_from_table(records, **MAPPED).to_table()
     paths = dict(zip(bare.column("id").to_pylist(), records.column("path").to_pylist(), strict=True))
