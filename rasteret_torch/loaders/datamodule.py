@@ -285,7 +285,7 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
         """Random chips of the training split."""
         dataset = self._split("train")
         if isinstance(dataset, RasteretIterableDataset):
-            loader = RasteretDataLoader(dataset, num_workers=self.num_workers)
+            loader = self._stream_loader(dataset)
             loader.trainer = self.trainer
             return loader
         sampler = RandomPatches(dataset, self.patch_size, self.length, self.seed, self._epoch, self.time_series)
@@ -314,8 +314,12 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
     def _whole(self, role: str) -> DataLoader[Sample]:
         dataset = self._split(role)
         if isinstance(dataset, RasteretIterableDataset):
-            return RasteretDataLoader(dataset, num_workers=self.num_workers)
+            return self._stream_loader(dataset)
         return self._patch_loader(dataset, self._patches(dataset, role))
+
+    def _stream_loader(self, dataset: RasteretIterableDataset) -> RasteretDataLoader:
+        dataset.batch_size = self.batch_size  # a Tuner tries one after the other
+        return RasteretDataLoader(dataset, num_workers=self.num_workers)
 
     def _patch_loader(
         self, dataset: RasteretGeoDataset, sampler: Sampler[Any], drop_last: bool = False

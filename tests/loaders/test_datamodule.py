@@ -11,6 +11,7 @@ import pytest
 import rasterio
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.tuner import Tuner
 from tiffs import write_tiff
 from torch import nn
 from torch.nn import functional
@@ -135,6 +136,19 @@ def test_a_trainer_that_is_to_overfit_sees_the_same_batches_in_every_epoch(split
     assert len(first) == (4 if batches == 1 and isinstance(batches, int) else 8)
     assert torch.equal(first, second)
     assert torch.equal(first, third)
+
+
+@pytest.mark.filterwarnings("ignore:Total length of `list` across ranks is zero")  # that is what val=None means
+def test_a_tuner_scales_batches(split_scenes, tmp_path):
+    data, model = module_of(split_scenes, val=None, length=64), Pixelwise()
+    tuner = Tuner(trainer := trainer_of(tmp_path))
+    tuner.scale_batch_size(model, data, init_val=2, max_trials=3, steps_per_trial=1)
+    assert data.batch_size == 8
+    assert [len(chips) for _, chips in model.train_bounds] == [4, 4, 8]  # Lightning tries what there is first
+    model.train_bounds.clear()
+    data.batch_size = 48
+    trainer.fit(model, data)
+    assert [len(chips) for _, chips in model.train_bounds] == [48, 16]
 
 
 @pytest.mark.parametrize("iterable", [True, False])
