@@ -129,11 +129,11 @@ class Collection(Endings):
         return self._view.root.column(self._named([name])[0])[self._view.root_row(row)].as_py()
 
     def distinct(self, name: str) -> list[Any]:
-        """Sorted values of a column, each once, over all rows that this collection was selected from.
+        """Sorted values of a column (or of its lists), each once, over all rows that this collection was selected from.
 
         A split has the same list as the whole.
         """
-        return sorted(pc.unique(self._view.root.column(self._named([name])[0])).drop_null().to_pylist())
+        return query.distinct(self._view.root.column(self._named([name])[0]))
 
     # -- filters ----------------------------------------------------------------------------------------------------
 

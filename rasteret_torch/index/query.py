@@ -241,6 +241,13 @@ def listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
 
 
+def distinct(column: pa.ChunkedArray) -> list[Any]:
+    """The sorted values of a column, or of the lists in it, each once; nulls left out."""
+    while pa.types.is_nested(column.type) and hasattr(column.type, "value_type"):
+        column = pc.list_flatten(column)
+    return sorted(pc.unique(column).drop_null().to_pylist())
+
+
 def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
     if name not in table.column_names:
         raise InputError(f"there is no column {name!r} to filter by; leave that filter out, or add it with join()")

@@ -14,6 +14,7 @@ from rasteret_torch.loaders.tensors import Sample
 
 CHIPS = 64  # looked at
 CHIPS_A_BATCH = 8
+MOST_CLASSES = 1 << 16  # larger whole numbers count or name something else
 
 
 class Measured(NamedTuple):
@@ -23,7 +24,7 @@ class Measured(NamedTuple):
         mean, std: (C,) float64 over the valid pixels that are finite; a constant channel has std 1, so that one can
             divide by it.
         classes: (K,) int64, pixels of class 0, 1, ... in `mask` up to the largest that was met; empty without an
-            integer mask.
+            integer mask, or where its numbers are too large for classes.
     """
 
     mean: Tensor
@@ -52,6 +53,8 @@ def measured(batches: Iterable[Sample], ignore_index: int | None = None) -> Meas
             moments = [one.joined(channel[channel.isfinite()]) for one, channel in zip(moments, pixels, strict=True)]
         if "mask" in batch and not batch["mask"].is_floating_point():
             classes = _sum(classes, class_counts(batch["mask"], ignore_index))
+    if len(classes) > MOST_CLASSES:
+        classes = classes[:0]
     if not moments or any(one.numbers == 0 for one in moments):
         raise EmptySelectionError(
             "no pixel of the sampled chips is valid, so mean and std cannot be measured; give numbers"
@@ -98,10 +101,14 @@ class _Moments(NamedTuple):
 
 
 def class_counts(labels: Tensor, ignore_index: int | None = None) -> Tensor:
-    """How often 0, 1, ... occur in integer labels; negative ones and `ignore_index` are left out."""
+    """How often 0, 1, ... occur in integer labels; negative ones and `ignore_index` are left out.
+
+    Those from `MOST_CLASSES` on count together.
+    """
     flat = labels.reshape(-1).long()
     flat = flat[flat >= 0]
-    return torch.bincount(flat if ignore_index is None else flat[flat != ignore_index])
+    flat = flat if ignore_index is None else flat[flat != ignore_index]
+    return torch.bincount(flat.clamp(max=MOST_CLASSES))
 
 
 def balancing_weights(counts: Tensor, num_classes: int) -> Tensor:

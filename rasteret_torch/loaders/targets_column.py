@@ -16,6 +16,8 @@ from rasteret_torch.index.arrow import is_text
 from rasteret_torch.loaders.targets import ChipPlace, Classes, ClassName, ColumnTargets
 from rasteret_torch.read import ChipPixels, ChipPlan
 
+_INT64_MAX = (1 << 63) - 1
+
 
 class ColumnTarget:
     """Labels from a column.
@@ -52,7 +54,7 @@ class ColumnTarget:
         spec, kind = self.spec, _value_type(cells.type)
         if spec.classes is None:
             if not is_text(kind):
-                _check_number(kind, spec.column)
+                _check_number(kind, cells, spec.column)
                 return None
             return Classes(self.collection.distinct(spec.column))
         classes = Classes(spec.classes)
@@ -107,8 +109,12 @@ def _value_type(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
-def _check_number(kind: pa.DataType, name: str) -> None:
+def _check_number(kind: pa.DataType, cells: pa.ChunkedArray, name: str) -> None:
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
         raise InputError(
             f"column {name!r} of type {kind} holds no labels; store numbers, lists of numbers, or names of classes"
+        )
+    if pa.types.is_uint64(kind) and (pc.max(cells).as_py() or 0) > _INT64_MAX:
+        raise InputError(
+            f"column {name!r} holds {pc.max(cells)}, more than an int64; pass classes= to number its values"
         )

@@ -21,6 +21,7 @@ from torchgeo.samplers import RandomPatchSampler
 import rasteret_torch as rt
 from rasteret_torch.errors import BandNotFoundError, DatasetNotFoundError, InputError, ObjectNotFoundError
 from rasteret_torch.geo import parse_crs, project_points
+from rasteret_torch.loaders.measure import MOST_CLASSES, class_counts, measured
 from rasteret_torch.loaders.targets import IGNORE_INDEX, TargetsLike
 
 CHIP = (slice(1100.0, 1420.0), slice(4000.0, 4320.0))  # 32 x 32 px of 10 m
@@ -69,7 +70,6 @@ def test_names_are_numbered_alike_in_every_split(scenes):
     table = scenes.with_column("crop", names).with_column("split", ["train", "val", "test"] * 2)
     for split, name in (("train", "wheat"), ("val", "rye"), ("test", "oats")):
         dataset = rt.RasteretGeoDataset(table, split=split, targets="crop")
-        assert dataset.classes == ("oats", "rye", "wheat")
         assert dataset[CHIP]["label"].tolist() == [sorted(names[:3]).index(name)]
         selected = table.select_split(split)  # chosen before the dataset sees it
         assert rt.RasteretGeoDataset(selected, targets="crop").classes == dataset.classes
@@ -100,6 +100,47 @@ def test_null_cells_are_ignored_and_columns_without_labels_refused(scenes):
 
 
 # Label rasters ------------------------------------------------------------------------------------------------------
+
+
+def test_lists_of_names_are_numbered(scenes):
+    cells = [["oats", "rye"], ["rye", "wheat"], None, *[["oats", None]] * (len(scenes) - 3)]
+    table = scenes.with_column("crops", cells)
+    dataset = rt.RasteretIterableDataset(table, label_field="crops", sampler="rows", patch_size=16, shuffle=False)
+    found = [sample["label"].tolist() for sample in dataset]
+    assert found[:4] == [[0, 1], [1, 2], [IGNORE_INDEX] * 2, [0, IGNORE_INDEX]]
+    data = rt.RasteretDataModule(table.with_column("split", ["train"] * len(table)), label_field="crops", patch_size=16)
+    assert data.num_classes == 3
+    with pytest.raises(InputError, match="weigh them yourself"):
+        _ = data.class_weights
+
+
+def test_numbers_too_large_for_classes_are_refused_instead_of_counted_one_by_one(scenes):
+    table = scenes.with_column("split", ["train"] * len(scenes)).with_column("parcel", [10**12] * len(scenes))
+    data = rt.RasteretDataModule(table, label_field="parcel", patch_size=16)
+    for wanted in ("num_classes", "class_weights"):
+        with pytest.raises(
+            InputError, match=r"'parcel' holds 1000000000000, which is no number of a class; pass classes="
+        ):
+            getattr(data, wanted)
+    counts = class_counts(torch.tensor([[0, 2, 2], [-1, 255, 10**12]]), ignore_index=255)
+    assert (counts[:3].tolist(), int(counts.sum()), len(counts)) == ([1, 0, 2], 4, MOST_CLASSES + 1)
+    batch = {"image": torch.ones(1, 1, 2, 2), "mask_valid": torch.ones(1, 2, 2), "mask": torch.full((1, 2, 2), 2**40)}
+    assert not len(measured([batch]).classes)
+
+
+def test_what_is_ignored_is_no_class(scenes):
+    table = scenes.with_column("split", ["train"] * len(scenes)).with_column(
+        "kind", [255, 1, 0, *[1] * (len(scenes) - 3)]
+    )
+    targets = rt.ColumnTargets("kind", ignore_index=255)
+    data = rt.RasteretDataModule(table, targets=targets, patch_size=16)
+    assert data.num_classes == len(data.class_weights) == 2
+
+
+def test_numbers_beyond_int64_are_refused_before_a_chip_is_read(scenes):
+    numbers = np.full(len(scenes), 2**63 + 5, np.uint64)
+    with pytest.raises(InputError, match="more than an int64; pass classes="):
+        rt.RasteretGeoDataset(scenes.with_column("n", numbers), label_field="n")
 
 
 def test_a_label_raster_equals_a_dataset_of_its_own(scenes, labels):
