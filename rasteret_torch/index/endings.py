@@ -40,6 +40,6 @@ class Endings:
     plot = Ending("rasteret_torch.readers.plot:plot")
     sample_points = Ending("rasteret_torch.readers.points:sample_points")
     read_window = Ending("rasteret_torch.readers.window:read_window")
-    to_torchgeo_dataset = Ending("rasteret_torch.loaders.geodataset:to_torchgeo_dataset")
+    to_torchgeo_dataset = Ending("rasteret_torch.loaders.as_dataset:to_torchgeo_dataset")
     to_iterable_dataset = Ending("rasteret_torch.loaders.iterable:to_iterable_dataset")
     to_datamodule = Ending("rasteret_torch.loaders.datamodule:to_datamodule")

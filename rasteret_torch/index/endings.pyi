@@ -5,9 +5,9 @@ from typing import Any
 
 from rasteret_torch.index.audit import audit_splits as _audit_splits
 from rasteret_torch.index.sorting import sorted_in_space as _sorted_in_space
+from rasteret_torch.loaders.as_dataset import to_torchgeo_dataset as _to_torchgeo_dataset
 from rasteret_torch.loaders.datamodule import to_datamodule as _to_datamodule
 from rasteret_torch.loaders.dry_run import plan as _plan
-from rasteret_torch.loaders.geodataset import to_torchgeo_dataset as _to_torchgeo_dataset
 from rasteret_torch.loaders.iterable import to_iterable_dataset as _to_iterable_dataset
 from rasteret_torch.readers.check import check as _check
 from rasteret_torch.readers.geodataframe import get_gdf as _get_gdf

@@ -2,8 +2,8 @@
 
 - Shared by all: `recipe` plans a sample and makes it of pixels (`tensors`: its dtypes), `reads` has it read, `ledger`
   keeps those that failed.
-- By query, as TorchGeo: `geodataset`, its `lookup`, `combined` datasets, `queries` and their substitutes; `samplers`
-  and `patches`; `tile_cache` for its scripts.
+- By query, as TorchGeo: `geodataset` (`as_dataset`, by a method), its `lookup`, `combined` ones, `queries` and their
+  substitutes; `samplers` and `patches`; `tile_cache` for its scripts.
 - As a stream: `iterable`, of `sources` (layouts, or `sampled` queries), read as `batches`; `evaluation` hands each
   chip out once, `sight` looks how much of one is valid; `iterable_loader` starts workers (`preload`, `orphans`;
   `crossing`: what they must be able to receive) and counts (`telemetry_counts`); `ranks`, `seeding`.

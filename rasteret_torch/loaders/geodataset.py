@@ -390,10 +390,3 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         twin._lookup, twin.bad_samples = None, []
         memo[id(self)] = twin
         return twin
-
-
-def to_torchgeo_dataset(
-    collection: Collection, bands: Sequence[str] | None = None, **options: Any
-) -> RasteretGeoDataset:
-    """The collection as a TorchGeo dataset; takes the arguments of `RasteretGeoDataset`."""
-    return RasteretGeoDataset(collection, bands, **options)

@@ -47,6 +47,7 @@ from rasteret_torch.errors import (
     ObjectNotFoundError,
     QueryOutsideError,
     SplitNotFoundError,
+    UnknownKeywordError,
 )
 
 REGEX = r"[a-z]+_(?P<date>\d{8})_(?P<band>B\d+)\.tif"
@@ -68,6 +69,21 @@ def test_a_sample_is_tensors_with_fixed_keys(dataset):
     assert sample["transform"].tolist() == [10.0, 0.0, 1100.0, 0.0, -10.0, 4320.0, 0.0, 0.0, 1.0]
     assert sample["mask_valid"].dtype == torch.uint8
     assert sample["mask_valid"].all()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"chip_size": 256}, r"takes no 'chip_size'; the sampler has the size of chips"),
+        ({"cloud_cover_lt": 20}, r"subset\(cloud_cover_lt=...\).to_torchgeo_dataset"),
+        ({"target_crs": 32632}, "pass crs="),
+    ],
+)
+def test_words_of_others_are_answered_with_ours(scenes, words, message):
+    with pytest.raises(UnknownKeywordError, match=message):
+        scenes.to_torchgeo_dataset(["B1"], **words)
+    with pytest.raises(TypeError, match="'bands_of'"):
+        scenes.to_torchgeo_dataset(["B1"], bands_of="all")
 
 
 def test_native_keeps_uint16_and_masks_are_squeezed_longs(scenes):
