@@ -18,7 +18,7 @@ from pathlib import Path
 from rasteret_torch.errors import InputError
 from rasteret_torch.store.policy import ObjectStamp
 
-_MAGIC = b"rtr1"
+_MAGIC = b"rtr2"
 _CRC_NBYTES = 4
 _SWEEP_SHARE = 16  # the folder is measured anew whenever this process has added a sixteenth of its limit
 
@@ -57,9 +57,9 @@ class DiskCache:
         except OSError:
             return None
         body = memoryview(stored)[len(_MAGIC) + _CRC_NBYTES :]
-        crc = zlib.crc32(body).to_bytes(_CRC_NBYTES, "little")
-        if len(body) != nbytes or stored[: len(_MAGIC) + _CRC_NBYTES] != _MAGIC + crc:
-            path.unlink(missing_ok=True)
+        if len(body) != nbytes or stored[: len(_MAGIC) + _CRC_NBYTES] != _head(path, body):
+            with contextlib.suppress(OSError):  # gone, or in a folder of another user
+                path.unlink()
             return None
         with contextlib.suppress(OSError):  # another process may just have dropped it
             os.utime(path)
@@ -73,7 +73,7 @@ class DiskCache:
         try:
             self._make_room(len(body))
             path.parent.mkdir(exist_ok=True)
-            _write_whole(path, [_MAGIC + zlib.crc32(body).to_bytes(_CRC_NBYTES, "little"), body])
+            _write_whole(path, [_head(path, body), body])
         except OSError as error:
             self._is_full = True
             warnings.warn(
@@ -104,6 +104,12 @@ class DiskCache:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
             total -= size
+
+
+def _head(path: Path, body: bytes | memoryview) -> bytes:
+    """What stands before a range: a checksum of it and of its name, as a body under another name would be no damage."""
+    crc = zlib.crc32(body, zlib.crc32(f"{path.parent.name}{path.name}".encode()))
+    return _MAGIC + crc.to_bytes(_CRC_NBYTES, "little")
 
 
 def _write_whole(path: Path, parts: list[bytes | memoryview]) -> None:

@@ -48,13 +48,38 @@ def test_objects_without_an_etag_are_not_kept(tmp_path):
     assert kept(tmp_path) == []
 
 
-@pytest.mark.parametrize("damage", [b"", b"rtr1", b"rtr1\0\0\0\0abcd"])
+@pytest.mark.parametrize("damage", [b"", b"rtr2", b"rtr2\0\0\0\0abcd"])
 def test_damage_is_a_miss(tmp_path, damage):
     cache = DiskCache(tmp_path, 2**20)
     cache.put(HREF, STAMP, 8, b"abcd")
     kept(tmp_path)[0].write_bytes(damage)
     assert cache.get(HREF, STAMP, 8, 4) is None
     assert kept(tmp_path) == []
+
+
+def test_a_range_under_the_name_of_another_is_damage(tmp_path):
+    cache = DiskCache(tmp_path, 2**20)
+    for offset, body in ((8, b"abcd"), (12, b"efgh")):
+        cache.put(HREF, STAMP, offset, body)
+    one, two = kept(tmp_path)
+    swapped = two.read_bytes(), one.read_bytes()
+    for path, stored in zip((one, two), swapped, strict=True):
+        path.write_bytes(stored)
+    assert (cache.get(HREF, STAMP, 8, 4), cache.get(HREF, STAMP, 12, 4)) == (None, None)
+
+
+def test_damage_that_cannot_be_removed_is_a_miss(tmp_path):
+    if os.geteuid() == 0:
+        pytest.skip("root may remove any file")
+    cache = DiskCache(tmp_path, 2**20)
+    cache.put(HREF, STAMP, 8, b"abcd")
+    (path,) = kept(tmp_path)
+    path.write_bytes(b"")
+    path.parent.chmod(0o555)  # as the folder of another user who shares the cache
+    try:
+        assert cache.get(HREF, STAMP, 8, 4) is None
+    finally:
+        path.parent.chmod(0o755)
 
 
 def test_what_was_not_used_for_longest_goes(tmp_path):
