@@ -227,11 +227,12 @@ def by_split(split: str | Iterable[str], column: str = "split") -> Filter:
             raise SplitNotFoundError(
                 f"there is no split column {column!r} among {table.column_names}; assign_splits() makes one"
             )
-        values = pc.unique(table.column(column)).drop_null().to_pylist()
+        splits = decoded(table.column(column))
+        values = pc.unique(splits).drop_null().to_pylist()
         unknown = [value for value in wanted if value not in values]
         if unknown:
             raise SplitNotFoundError(f"column {column!r} has no {unknown}; it has {sorted(map(str, values))[:20]}")
-        return _true(pc.is_in(table.column(column), value_set=pa.array(wanted, table.schema.field(column).type)))
+        return _true(pc.is_in(splits, value_set=pa.array(wanted, splits.type)))
 
     return Filter(f"{column} {' or '.join(map(str, wanted))}", keep, lambda _: "")
 
@@ -239,6 +240,11 @@ def by_split(split: str | Iterable[str], column: str = "split") -> Filter:
 def listed(value: Any) -> list[Any]:
     """One name or several, as a list; what is neither is left for the caller to refuse by name."""
     return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+
+
+def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The values of a column of categories (pandas, Polars, DuckDB's ENUM); other columns as they are."""
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
 def distinct(column: pa.ChunkedArray) -> list[Any]:

@@ -289,7 +289,8 @@ class RuntimeIndex:
 
     def _all_lie_in(self, crs: CRS, grids: Sequence[places.Grids]) -> bool:
         """Whether that is the CRS of them all."""
-        return bool(all((ids == 0).all() for *_, ids in grids) and self.count and same_crs(self.crs_list[0], crs))
+        alike = self.crs_list and self.count and all((ids == 0).all() for *_, ids in grids)
+        return bool(alike and same_crs(self.crs_list[0], crs))
 
     def res(self, band: str) -> tuple[float, float]:
         """Pixel size (x, y) of the first row that has the band, in units of its CRS.

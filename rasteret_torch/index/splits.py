@@ -35,6 +35,7 @@ def matched(keys: pa.ChunkedArray, table: pa.Table, on: str, taken: Sequence[str
         known = table.column(on).cast(keys.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(f"column {on!r} of the table holds no keys of type {keys.type}: {error}") from error
+    known, table = known.drop_null(), table.filter(known.is_valid())  # a null is no key
     if pc.count_distinct(known).as_py() != len(known):
         raise InputError(f"column {on!r} of the table names some keys twice; aggregate it to one row per key")
     rest = table.drop_columns([on])
@@ -73,28 +74,28 @@ def assigned(
         if fractions is not None or mapping is not None:
             raise InputError("TimeRanges names the splits itself; leave fractions= and mapping= out")
         names = list(by.ranges)
+        _check_names(names)
         return _named(by.places(*query.time_columns(table)), names, names)
     if mapping is not None:
         if not isinstance(by, str):
             raise InputError("mapping= goes with a column, blocks are drawn; leave it out")
         name = "id" if by == RANDOM else by
         _check_plain(table, name)
+        _check_names([split for split in mapping.values() if split is not None])
         found = pa.array([mapping.get(key) for key in table.column(name).to_pylist()], pa.string())
         if found.null_count == len(found):
             raise InputError(f"column {name!r} holds none of {list(mapping)[:5]}, so no item would get a split")
         return found
-    names, edges = _shares(fractions or DEFAULT_FRACTIONS)
-    wanted = [name for name, share in (fractions or DEFAULT_FRACTIONS).items() if share > 0]
+    wanted_shares = DEFAULT_FRACTIONS if fractions is None else fractions
+    names, edges = _shares(wanted_shares)
+    wanted = [name for name, share in wanted_shares.items() if share > 0]
     if isinstance(by, SpatialBlocks):
         return _named(_by_block(query.bbox_columns(table), by, edges, seed), names, wanted)
     if by == RANDOM:
         chances = np.array([_chance(key, seed) for key in table.column("id").to_pylist()])
         return _named(np.searchsorted(edges, chances, side="right"), names, wanted)
     _check_plain(table, by)
-    column = table.column(by)
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    encoded = query.decoded(table.column(by)).combine_chunks().dictionary_encode(null_encoding="encode")
     groups = encoded.indices.to_numpy()
     drawn = _drawn(encoded.dictionary.to_pylist(), np.bincount(groups), edges, seed)
     return _named(drawn[groups], names, wanted)
@@ -106,13 +107,23 @@ def _check_plain(table: pa.Table, name: str) -> None:
         raise InputError(f"column {name!r} is {str(kind)[:200]}; group by a column of text, numbers or dates")
 
 
+def _check_names(names: Sequence[Any]) -> None:
+    other = [name for name in names if not isinstance(name, str)]
+    if other:
+        raise InputError(f"a split is named {other[0]!r}; names are text, such as 'train'")
+
+
 def _shares(fractions: Mapping[str, float]) -> tuple[list[str], NDArray[np.float64]]:
     """Names, and where on [0, 1) the share of each but the last ends."""
     if not isinstance(fractions, Mapping):
         raise InputError(
             f"fractions={fractions!r} does not name the splits; pass a mapping such as {DEFAULT_FRACTIONS}"
         )
-    shares = np.array(list(fractions.values()), float)
+    _check_names(list(fractions))
+    try:
+        shares = np.array(list(fractions.values()), float)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"fractions {dict(fractions)} must be numbers that add up to 1") from error
     if not len(shares) or not (shares >= 0).all() or not math.isclose(shares.sum(), 1.0, abs_tol=1e-9):
         raise InputError(f"fractions {dict(fractions)} must not be negative and must add up to 1")
     return list(fractions), np.cumsum(shares)[:-1]

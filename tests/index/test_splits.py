@@ -3,13 +3,14 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import boxes_collection, tiled_collection
 
-from rasteret_torch.errors import InputError
+from rasteret_torch.errors import InputError, SplitNotFoundError
 from rasteret_torch.index.blocks import METRES_A_DEGREE, SpatialBlocks, TimeRanges
 from rasteret_torch.index.splits import assigned
 
@@ -72,6 +73,37 @@ def test_groups_of_categories_and_what_cannot_group(dated):
         lists.assign_splits("kind", fractions={"x": 1.0})
     with pytest.raises(InputError, match="one name a row"):
         lists.audit_splits("kind")
+
+
+def test_split_columns_of_categories(dated):
+    parts = dated.with_column("split", pd.Categorical(["val", "train", "val"]))
+    assert parts.select_split("val").column("id").to_pylist() == [dated.value(row, "id") for row in (0, 2)]
+    with pytest.raises(SplitNotFoundError, match="has no"):
+        parts.select_split("test")
+    found = parts.with_column("label", pd.Categorical(["a", "a", "b"])).audit_splits()
+    assert [part.labels for part in found.parts] == [{"a": 1, "b": 0}, {"a": 1, "b": 1}]
+
+
+def test_names_of_splits_are_text_and_shares_numbers(dated):
+    for wrong in ({"fractions": {1: 0.5, 2: 0.5}}, {"by": "id", "mapping": {dated.value(0, "id"): 0}}):
+        with pytest.raises(InputError, match="names are text"):
+            dated.assign_splits(**wrong)
+    with pytest.raises(InputError, match="add up to 1"):
+        dated.assign_splits(fractions={})
+    with pytest.raises(InputError, match="numbers that add up"):
+        dated.assign_splits(fractions={"train": "most"})
+
+
+def test_a_null_is_no_key(dated):
+    names = dated.column("id").to_pylist()
+    table = pa.table({"id": [None, names[1], None], "crop": ["rye", "oats", "wheat"]})
+    assert dated.join(table).column("crop").to_pylist() == [None, "oats", None]
+
+
+def test_items_without_headers_have_no_grids_to_find():
+    places = boxes_collection([(9.0, 45.0, 9.1, 45.1)])
+    assert len(places.find((9.0, 45.0, 9.2, 45.2))) == 1
+    assert not len(places.find((0.0, 0.0, 1.0, 1.0), crs=3857))
 
 
 def test_time_ranges(dated):
