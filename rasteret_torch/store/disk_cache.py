@@ -72,8 +72,10 @@ class DiskCache:
             return
         try:
             self._make_room(len(body))
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             _write_whole(path, [_head(path, body), body])
+        except FileNotFoundError:
+            return  # swept while it was written, or the folder was emptied: the next range may be kept
         except OSError as error:
             self._is_full = True
             warnings.warn(

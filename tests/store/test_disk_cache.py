@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -97,6 +99,22 @@ def test_what_was_not_used_for_longest_goes(tmp_path):
     assert cache.get(HREF, STAMP, 1, 1000) is None
 
 
+def test_an_emptied_folder_is_filled_again(tmp_path):
+    cache = DiskCache(tmp_path / "new", 2**20)
+    cache.put(HREF, STAMP, 8, b"abcd")
+    shutil.rmtree(tmp_path / "new")
+    cache.put(HREF, STAMP, 8, b"abcd")
+    assert cache.get(HREF, STAMP, 8, 4) == b"abcd"
+
+
+def test_what_is_swept_while_it_is_written_ends_nothing(tmp_path):
+    cache = DiskCache(tmp_path, 64)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda offset: cache.put(HREF, STAMP, offset, bytes(40)), range(1000)))
+    cache.put(HREF, STAMP, 2000, b"abcd")
+    assert cache.get(HREF, STAMP, 2000, 4) == b"abcd"
+
+
 def test_a_range_larger_than_all_is_not_kept(tmp_path):
     DiskCache(tmp_path, 100).put(HREF, STAMP, 0, bytes(101))
     assert kept(tmp_path) == []
@@ -111,6 +129,7 @@ def test_a_folder_that_cannot_be_is_an_error(tmp_path):
 def test_a_disk_that_fails_is_warned_of_once(tmp_path):
     cache = DiskCache(tmp_path / "folder", 2**20)
     (tmp_path / "folder").rmdir()
+    (tmp_path / "folder").touch()
     with pytest.warns(UserWarning, match="nothing more is kept"):
         cache.put(HREF, STAMP, 0, b"abcd")
     cache.put(HREF, STAMP, 0, b"abcd")
