@@ -46,8 +46,9 @@ def save_chips(chips: Iterable[Sample], output_dir: str | Path, *, prefix: str =
 
     Returns:
         A row a chip: index (its `index`, else counted from 0), image and mask (paths, null where there is none), start
-        and stop (UTC), valid_share, label. Images keep their dtype; the time steps of series follow each other as
-        bands; pixels that are not valid (at any time) are hidden by the mask of the file.
+        and stop (UTC), valid_share, label. Images keep their dtype, masks of int64 become int32 where that holds them;
+        the time steps of series follow each other as bands; pixels that are not valid (at any time) are hidden by the
+        mask of the file.
 
     Raises:
         InputError: samples without a place, or no CRS.
@@ -73,7 +74,9 @@ def save_chips(chips: Iterable[Sample], output_dir: str | Path, *, prefix: str =
             if name in chip:
                 path = folder / f"{prefix}{number:06d}_{name}.tif"
                 hidden = _hidden(chip) if name == "image" else None
-                _write(path, _bands(chip[name]), place, own, (names if name == "image" else [], hidden))
+                pixels = _bands(chip[name])
+                pixels = _narrowed(pixels) if name == "mask" else pixels
+                _write(path, pixels, place, own, (names if name == "image" else [], hidden))
                 row[name] = str(path)
         rows.append(row | _facts(chip))
     return pa.Table.from_pylist(rows, _SCHEMA)
@@ -113,9 +116,13 @@ def _crs_of_chip(chip: Sample, common: CRS | None) -> CRS:
 
 
 def _bands(raster: Tensor) -> NDArray[Any]:
-    """(band, row, col); int64, which few tools read, becomes int32 where that holds the numbers."""
+    """(band, row, col)."""
     pixels: NDArray[Any] = raster.detach().cpu().numpy()
-    pixels = pixels.reshape(-1, *pixels.shape[-2:])
+    return pixels.reshape(-1, *pixels.shape[-2:])
+
+
+def _narrowed(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Class numbers in int64, which few tools read, as int32 where that holds them."""
     limits = np.iinfo(np.int32)
     if pixels.dtype == np.int64 and limits.min <= pixels.min() and pixels.max() <= limits.max:
         return pixels.astype(np.int32)

@@ -9,6 +9,7 @@ import pytest
 import rasterio
 import torch
 from disks import full_at
+from tiffs import write_tiff
 
 import rasteret_torch as rt
 from rasteret_torch.errors import InputError, WriteError
@@ -39,6 +40,17 @@ def test_images_and_masks_lie_where_they_were(scenes, labels, tmp_path):
         assert row["valid_share"] == pytest.approx(valid.mean())
         assert row["start"].timestamp() == sample["bounds"][6].item()
     assert {path.name.split("_")[0] for path in (tmp_path / "new" / "chips").iterdir()} == {"west"}
+
+
+def test_images_of_wide_integers_keep_their_dtype(tmp_path):
+    write_tiff(tmp_path / "wide_20200101.tif", np.arange(64 * 64).reshape(1, 64, 64))
+    wide = rt.build_from_files(tmp_path, filename_regex=r"wide_(?P<date>\d{8})\.tif", progress=False)
+    (row,) = rt.save_chips(
+        rt.RasteretIterableDataset(wide, sampler="grid", patch_size=64), tmp_path / "out"
+    ).to_pylist()
+    with rasterio.open(row["image"]) as image:
+        assert image.dtypes == ("int64",)
+        np.testing.assert_array_equal(image.read(1).ravel(), np.arange(64 * 64))
 
 
 def test_series_labels_and_parts_of_streams(scenes, tmp_path):
