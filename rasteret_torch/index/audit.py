@@ -61,8 +61,8 @@ class SplitPair:
         overlapping_items: items of either that share ground with an item of the other.
         same_date_items: those among them that share ground with one of the same UTC date.
         same_dates: UTC dates on which both have items, wherever.
-        distance_m: between their nearest items; 0 where they touch. Great distances are approximate in collections
-            of several CRSs.
+        distance_m: between their nearest items; 0 where they touch. Without a projected CRS in common, what is
+            more than 100 km is approximate, and the far side of the world is looked at from one side only.
         examples: ids of items (of `one`, of `other`) that share ground, those of one date first.
     """
 

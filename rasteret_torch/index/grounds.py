@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _SIMPLER_BY_M = 1.0  # footprints have points along their edges; a metre matters to no split
 _SLIVER_SHARE = 1e-3
+_NEXT_TO_POLE = 89.9  # degrees, where longitudes still have a length
+_FAR_M = 100_000.0  # nobody asks for more between splits, and planes are no measure of it
+_AT_ONCE = 10_000
 
 Pairs = NDArray[np.int64]
 
@@ -63,10 +66,19 @@ class Grounds:
         """Metres between the nearest places of two sets; inf where one is empty."""
         if not len(one) or not len(other):
             return float("inf")
-        few, many = sorted((one, other), key=len)
-        tree = shapely.STRtree(self.shapes[many])
-        _, distances = tree.query_nearest(self.shapes[few], all_matches=False, return_distance=True)
-        return float(distances.min())
+        few, many = (self.shapes[places] for places in sorted((one, other), key=len))
+        tree = shapely.STRtree(many)
+        (mine, theirs), distances = tree.query_nearest(few, all_matches=False, return_distance=True)
+        if self.pixel_m is not None or not distances.min():
+            return float(distances.min())
+        least = float(_local_distances(few[mine], many[theirs]).min())
+        stretch = _stretch(self.shapes)
+        for start in range(0, len(few) if least < _FAR_M else 0, _AT_ONCE):
+            # What is nearer than that looks at most so much farther on a plane that shears.
+            some = few[start : start + _AT_ONCE]
+            mine, theirs = tree.query(some, predicate="dwithin", distance=least * stretch)
+            least = float(_local_distances(some[mine], many[theirs]).min(initial=least))
+        return least
 
 
 def grounds_of(collection: Collection) -> Grounds:
@@ -102,7 +114,7 @@ def _grid_boxes(collection: Collection) -> tuple[NDArray[np.float64], tuple[floa
 
 
 def _in_metres(shapes: NDArray[Any]) -> NDArray[Any]:
-    """Lon/lat shapes on an equal-area plane (sinusoidal) around their middle; distances grow inexact far from it."""
+    """Lon/lat shapes on an equal-area plane (sinusoidal) around their middle, which shears far from it."""
     if not len(shapes):
         return shapes
     parts, owner = shapely.get_parts(shapes, return_index=True)
@@ -118,6 +130,28 @@ def _in_metres(shapes: NDArray[Any]) -> NDArray[Any]:
     if len(parts) == len(shapes):
         return parts
     return np.array([shapely.union_all(parts[owner == number]) for number in range(len(shapes))], object)
+
+
+def _stretch(shapes: NDArray[Any]) -> float:
+    """How many times longer than on the ground a short distance may be on the plane, at most."""
+    x, y = shapely.get_coordinates(shapes).T / METRES_A_DEGREE
+    shear = np.abs(np.radians(x) * np.tan(np.radians(np.clip(y, -_NEXT_TO_POLE, _NEXT_TO_POLE)))).max()
+    return float(shear / 2 + np.sqrt(1 + shear**2 / 4))
+
+
+def _local_distances(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
+    """Metres between neighbours on the plane, pair by pair, each as on a plane of its own."""
+    boxes = shapely.bounds(one)
+    lat = np.clip(boxes[:, [1, 3]].mean(axis=1) / METRES_A_DEGREE, -_NEXT_TO_POLE, _NEXT_TO_POLE)
+    return np.asarray(shapely.distance(_unsheared(one, lat), _unsheared(other, lat)))
+
+
+def _unsheared(shapes: NDArray[Any], lat: NDArray[np.float64]) -> NDArray[Any]:
+    """Shapes of the plane with all longitudes as far apart as they are at one latitude, each at its own."""
+    points, owner = shapely.get_coordinates(shapes, return_index=True)
+    own = np.cos(np.radians(np.clip(points[:, 1] / METRES_A_DEGREE, -_NEXT_TO_POLE, _NEXT_TO_POLE)))
+    points[:, 0] *= np.cos(np.radians(lat))[owner] / own
+    return np.asarray(shapely.set_coordinates(shapes.copy(), points))
 
 
 def _overlap(one: NDArray[Any], other: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

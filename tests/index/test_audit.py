@@ -55,6 +55,23 @@ def test_partial_overlap_area_and_distance():
     assert [part.area_km2 for part in audit.parts] == pytest.approx([87.4] * 3, rel=0.01)
 
 
+def test_distances_far_from_the_middle_of_the_world_are_true():
+    """The plane shears there: what lies north of each other looks farther apart, others look nearer."""
+    side, north = 0.001, 1 / (METRES_A_DEGREE / 1000)  # of a kilometre
+    east = north / np.cos(np.radians(60.0))
+
+    def box(lon: float, lat: float) -> tuple[float, float, float, float]:
+        return lon, lat, lon + side, lat + side
+
+    middle = [box(float(lon), 0.0) for lon in range(-20, 20, 4)]
+    above = [box(140.0, 60.0), box(140.0, 60.0 + side + north)]  # 1 km apart, 2.3 on the plane
+    aslant = [box(141.0, 60.0), box(141.0 + side + 3.3 * east, 60.0 + side + 1.5 * north)]  # 3.6 km apart, there 1.5
+    for boxes, distance_m in ((above, 1000.0), (aslant, 3625.0), (above + aslant, 1000.0), (aslant + above, 1000.0)):
+        split = ["train"] * len(middle) + ["train", "val"] * (len(boxes) // 2)
+        (pair,) = boxes_collection([*middle, *boxes], split=split).audit_splits().pairs
+        assert pair.distance_m == pytest.approx(distance_m, rel=0.01)
+
+
 def test_neighbours_touch_without_leaking_until_a_distance_is_asked_for():
     tiles = tiled_collection(2, 1, 1000.0).with_column("split", ["train", "val"])
     audit = tiles.audit_splits()
