@@ -124,11 +124,18 @@ class _Job:
         self._way_back.note(self)
         return True
 
+    def drop(self) -> None:
+        """Instead of doing it. It goes the same way back, so that nobody counts on it to take others along."""
+        self._error = asyncio.CancelledError()
+        self._way_back.note(self)
+
     def tell(self) -> None:
         """On the loop, to whoever waits."""
         if self.result.cancelled():
             return
-        if self._error is not None:
+        if isinstance(self._error, asyncio.CancelledError):
+            self.result.cancel()
+        elif self._error is not None:
             self.result.set_exception(self._error)
         else:
             self.result.set_result(self._value)
@@ -151,7 +158,7 @@ class _Crew:
         """Hands a job over; one that comes after the end is cancelled."""
         with self._lock:
             if self._is_ended:
-                job.result.cancel()
+                job.drop()
                 return job.result
             self._jobs.put(job)
             if len(self._threads) < self._most:
@@ -163,7 +170,7 @@ class _Crew:
         with self._lock:
             self._is_ended = True
             while (job := self._next()) is not None:
-                job.loop.call_soon_threadsafe(job.result.cancel)
+                job.drop()
             for _ in self._threads:
                 self._jobs.put(None)
 

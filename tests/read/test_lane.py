@@ -105,6 +105,24 @@ def test_what_has_not_begun_is_cancelled_at_the_end() -> None:
     assert runtime.run(closed()) == (1, [True] * 6)
 
 
+def test_what_is_under_way_at_the_end_comes_back() -> None:
+    """Also right after another: jobs that were cancelled are not waited for, to bring results back together."""
+
+    async def closed() -> tuple[bool, bool]:
+        first, second = lane.run(may_end[0].wait, 30), lane.run(may_end[1].wait, 30)
+        for _ in range(9):
+            lane.run(_slow, 1, 0.0)
+        await asyncio.sleep(0.05)
+        lane.close()
+        may_end[0].set()
+        one = await asyncio.wait_for(first, 10)
+        may_end[1].set()
+        return one, await asyncio.wait_for(second, 10)
+
+    lane, may_end = Lane(2), (threading.Event(), threading.Event())
+    assert runtime.run(closed()) == (True, True)
+
+
 def test_a_result_is_forgotten_by_its_thread() -> None:
     """A thread that waits for its next job holds no pixels of the last."""
 
