@@ -63,8 +63,8 @@ class AreaOptions:
         res: pixel size (one number or x, y) in units of the result's CRS; None keeps the items'. Where it is coarser
             than an item, the overview that suits it is read.
         all_touched: take every pixel that a geometry touches, not only those whose centre it holds.
-        resampling: None takes the nearest pixel for integers and interpolates linearly for floats; "cubic", "average"
-            and "mode" (the most frequent value, for classes) are GDAL's. Pixels on the items' own grid are never
+        resampling: None takes the nearest pixel for integers and interpolates linearly for floats; else "cubic",
+            "average" or "mode" (the most frequent value, for classes). Pixels on the items' own grid are never
             resampled.
         scaled: gives what pixels measure, as floats: scale times number plus offset, which the index has for each band
             (from the TIFF, else from the STAC item; offsets that Earth Search has already applied are not applied
