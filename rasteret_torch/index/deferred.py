@@ -61,6 +61,7 @@ class StoredLayer:
         rows = [self._files[one.file].metadata.row_group(one.number).num_rows for one in self._groups]
         self.starts = np.cumsum([0, *rows])
         self._lock = threading.Lock()
+        self._reading = threading.Lock()  # threads that read from one `ParquetFile` at once end the process
         self._columns: dict[str, pa.ChunkedArray] = {}
 
     @property
@@ -126,7 +127,8 @@ class StoredLayer:
 
     def _read(self, file: pq.ParquetFile, names: list[str], group: int | None = None) -> pa.Table:
         try:
-            table = file.read(columns=names) if group is None else file.read_row_group(group, columns=names)
+            with self._reading:
+                table = file.read(columns=names) if group is None else file.read_row_group(group, columns=names)
             table.validate(full=True)
         except (pa.ArrowException, OSError) as error:
             raise IndexCorruptError(f"{self._origin[0]} is damaged ({error}); build or copy it again") from error

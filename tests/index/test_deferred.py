@@ -5,6 +5,9 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,7 @@ from scenes import DATED, write_dated
 
 import rasteret_torch as rt
 from rasteret_torch.errors import IndexCorruptError, InputError, NotATiffError, UntrustedUriError
-from rasteret_torch.index import Collection, mapped, parquet, snapshot
+from rasteret_torch.index import Collection, contents, mapped, parquet, snapshot
 from rasteret_torch.index.deferred import StoredLayer
 
 
@@ -157,3 +160,40 @@ def test_large_tables_of_other_makers(form: str, saved: Path, monkeypatch: pytes
     monkeypatch.setattr(mapped, "_roots", type(mapped._roots)())
     with pytest.raises(IndexCorruptError, match="other rows"):
         pickle.loads(packed)
+
+
+class OneReader:
+    """A `ParquetFile` that counts the threads that read from it at once."""
+
+    def __init__(self, file: pq.ParquetFile) -> None:
+        self._file, self._now, self.most = file, 0, 0
+
+    def _counted(self, read: Callable[..., pa.Table], *args: object, **options: object) -> pa.Table:
+        self._now += 1
+        self.most = max(self.most, self._now)
+        time.sleep(0.01)
+        try:
+            return read(*args, **options)
+        finally:
+            self._now -= 1
+
+    def read(self, **options: object) -> pa.Table:
+        return self._counted(self._file.read, **options)
+
+    def read_row_group(self, *args: object, **options: object) -> pa.Table:
+        return self._counted(self._file.read_row_group, *args, **options)
+
+
+def test_threads_read_a_file_one_after_the_other(saved: Path) -> None:
+    """Arrow's reader of a file that reads ahead ends the process when two threads use it."""
+    lazy = rt.load(saved)
+    layer = lazy._view.root._layers[0]
+    assert isinstance(layer, StoredLayer)
+    layer._files = [OneReader(file) for file in layer._files]  # type: ignore[misc]
+    tasks = [lazy.to_table, lambda: contents.content_hash(lazy._view.root, None), lambda: lazy.runtime.source(6, "red")]
+    threads = [threading.Thread(target=task) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [file.most for file in layer._files] == [1]
