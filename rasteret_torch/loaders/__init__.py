@@ -6,7 +6,8 @@
   substitutes; `samplers` and `patches`; `tile_cache` for its scripts.
 - As a stream: `iterable`, of `sources` (layouts, or `sampled` queries), read as `batches`; `evaluation` hands each
   chip out once, `sight` looks how much of one is valid; `iterable_loader` starts workers (`preload`, `orphans`;
-  `crossing`: what they must be able to receive) and counts (`telemetry_counts`); `ranks`, `seeding`.
+  `crossing`: what they must be able to receive; `cursor`: where they start) and counts (`telemetry_counts`); `ranks`,
+  `seeding`.
 - What is learned: `targets`, from what users name (`targets_resolve`): `targets_column`, `targets_raster`,
   `targets_vector`; `labels` counts classes.
 - With Lightning: `datamodule`, its `chip_facts`, what it does on the `device`, what it has to `measure`; `telemetry`;

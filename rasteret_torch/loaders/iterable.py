@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from pyproj import CRS
 from torch.utils.data import IterableDataset, Sampler, get_worker_info
 
@@ -26,6 +25,7 @@ from rasteret_torch.importing import heavy
 from rasteret_torch.index import Collection
 from rasteret_torch.loaders.batches import ChipReader, Reading, give_up
 from rasteret_torch.loaders.crossing import callable_or_none, check_when_crossing
+from rasteret_torch.loaders.cursor import Cursor
 from rasteret_torch.loaders.ledger import BadSample
 from rasteret_torch.loaders.planning import plan_epoch
 from rasteret_torch.loaders.ranks import Rank, current_rank
@@ -185,8 +185,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         self._recipe = SampleRecipe(
             self.collection, self.bands, is_image, kind, time_series, made, resampling, read.level, how, reuses
         )
-        # Where the next iteration starts: epoch, position, batches. A tensor, since workers that live on share it.
-        self._cursor = torch.zeros(2, dtype=torch.int64)
+        self._cursor = Cursor()
         self._own: Standing | None = None  # where this worker goes on, for loaders that keep state in their workers
         self._handed: Standing | None = None
         self._parent_rank: Rank | None = None
@@ -233,7 +232,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
     @property
     def mark(self) -> Mark:
         """Where the next iteration starts."""
-        return Mark(*self._cursor.tolist())
+        return self._cursor.mark
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch of the next iteration; a resumed position in the same epoch is kept."""
@@ -242,7 +241,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
 
     def aim(self, mark: Mark) -> None:
         """Chooses where the next iteration starts."""
-        self._cursor[:] = torch.tensor(mark)
+        self._cursor.mark = mark
         self._handed = None
 
     def cut(self, position: int = 0) -> Cut:

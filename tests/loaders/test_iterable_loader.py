@@ -57,6 +57,23 @@ def test_workers_change_nothing(scenes, workers, batch_size):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("context", "again"), [("fork", copy.copy), ("fork", copy.deepcopy), (None, copy.deepcopy)])
+def test_workers_that_live_on_hear_of_epochs_and_states(scenes, context, again):
+    alone = rt.RasteretDataLoader(stream(scenes))
+    states = [alone.state_dict() for _ in alone]
+    dataset = again(stream(scenes))
+    with warnings.catch_warnings():  # Python's about forks beside threads
+        warnings.simplefilter("ignore", DeprecationWarning)
+        loader = rt.RasteretDataLoader(dataset, num_workers=2, multiprocessing_context=context)
+        epochs = [list(loader) for _ in range(2)]
+    loader.load_state_dict(states[2])
+    assert equal(list(loader), epochs[0][3:])
+    for epoch in epochs:
+        alone.set_epoch(0 if epoch is epochs[0] else 1)
+        assert equal(list(alone), epoch)
+
+
+@pytest.mark.slow
 def test_a_state_moves_between_numbers_of_workers(scenes):
     whole = list(rt.RasteretDataLoader(stream(scenes)))
     states = {}
