@@ -5,7 +5,8 @@
 - What all share: `headers` of many files at once; `assemble` and `footprint` make columns; `workspace` reuses and
   resumes builds from `shards` and a `journal`, equal builders taking `turns`; `engine` says where parts of a build
   run, `ray` being one such place.
-- Files and tables: `names` says what file names tell, `normalize` makes our columns of any.
+- Files and tables: `names` says what file names tell, `scan` has the rows of any table, `normalize` makes our columns
+  of them.
 - STAC items and tables of them: `claims` is what they say of a file beside what it says itself.
 - STAC: `stac_listing` lists the items of a search (`stac_search`, over `stac_http`) or of documents (`stac_static`),
   `stac_items` reads them (`stac_json`), `stac_build` makes shards and `stac_rows` the rows of one.

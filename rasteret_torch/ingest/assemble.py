@@ -6,6 +6,8 @@ import functools
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -215,6 +217,23 @@ class FileTally:
         for text, those in told.items():
             if those:
                 warnings.warn(text, stacklevel=stacklevel)
+
+
+def check_limits(samples: Mapping[str, Any] | None, max_error_fraction: float) -> None:
+    """Refuses arguments of a build that make no sense.
+
+    Args:
+        samples: band to 0-based sample.
+        max_error_fraction: share of files that may fail.
+
+    Raises:
+        InputError: naming the one.
+    """
+    for band, sample in (samples or {}).items():
+        if not isinstance(sample, Integral) or isinstance(sample, bool) or sample < 0:
+            raise InputError(f"band {band!r} is given sample {sample!r}; number the samples of a file from 0")
+    if not 0 <= max_error_fraction <= 1:
+        raise InputError(f"max_error_fraction={max_error_fraction} must be a share of all files, from 0 to 1")
 
 
 def check_fraction(failed: int, count: int, most: float, failures: Sequence[RasteretTorchError]) -> None:

@@ -166,10 +166,21 @@ def enriched(table: pa.Table, index: UrlIndex, bands: Sequence[str], outcomes: M
         table = _filled(table, name, column)
     problems = pa.array([_problem(headers.get(item, {})) for item in ids], pa.string())
     status = pc.if_else(pc.is_valid(problems), "error", "ok")
+    is_ours = _has_outcomes(table)
     for name, column in (("status", status), ("error", problems)):
-        if name not in table.column_names:
+        place = table.schema.get_field_index(name)
+        if place < 0:
             table = table.append_column(name, column)
+        elif is_ours:
+            table = table.set_column(place, name, column)
     return table
+
+
+def _has_outcomes(table: pa.Table) -> bool:
+    """Whether a table has the columns `status` and `error` of an earlier build, and not a user's own of these names."""
+    if not {"status", "error"} <= set(table.column_names):
+        return False
+    return set(table.column("status").unique().to_pylist()) <= {"ok", "error", None}
 
 
 def _problem(headers: Mapping[str, Outcome]) -> str | None:

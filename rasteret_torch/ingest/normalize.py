@@ -76,20 +76,28 @@ def _with_footprints(table: pa.Table, column_map: Mapping[str, str]) -> pa.Table
 
 
 def _aliased(table: pa.Table, column_map: Mapping[str, str]) -> pa.Table:
+    targets = list(column_map.values())
+    if twice := sorted({target for target in targets if targets.count(target) > 1}):
+        raise InputError(f"column_map makes {twice} of more than one column; choose one for each")
+    aliased = table
     for source, target in column_map.items():
         if source not in table.column_names:
             raise InputError(
                 f"column_map names {source!r}, which is not among {table.column_names}; it maps a column of the table "
                 "to one of the collection, such as {'scene': 'id'}"
             )
-        if target != source and target in table.column_names:
-            table = table.drop_columns([target])
-        table = table if target == source else table.append_column(target, table.column(source))
-    return table
+        if target != source and target in aliased.column_names:
+            aliased = aliased.drop_columns([target])
+        aliased = aliased if target == source else aliased.append_column(target, table.column(source))
+    return aliased
 
 
 def _with_times(table: pa.Table) -> pa.Table:
     """`datetime` in UTC; whole years, and dates without a time, cover their period in start/end_datetime."""
+    for name, side in (("start_datetime", 0), ("end_datetime", 1)):
+        if name in table.column_names and not pa.types.is_timestamp(table.column(name).type):
+            sides = [None if one is None else one[side] for one in _periods(table.column(name))]
+            table = _set(table, name, assemble.times_column(sides))
     names = table.column_names
     if "datetime" not in names:
         if "start_datetime" not in names:
@@ -98,17 +106,22 @@ def _with_times(table: pa.Table) -> pa.Table:
     column = table.column("datetime")
     if pa.types.is_timestamp(column.type):
         return table
-    if pa.types.is_floating(column.type):  # years, where pandas had to hold one that is missing
-        column = _whole(column)
-    periods = [None if value is None else dates.interval(value) for value in column.to_pylist()]
-    starts = pa.array([None if one is None else one[0] for one in periods], pa.int64()).cast(s.TIMESTAMP)
+    periods = _periods(column)
+    starts = assemble.times_column([None if one is None else one[0] for one in periods])
     table = table.set_column(names.index("datetime"), "datetime", starts)
     if "start_datetime" in names or "end_datetime" in names:
         return table
     for number, name in enumerate(("start_datetime", "end_datetime")):
         sides = [None if one is None or one[0] == one[1] else one[number] for one in periods]
-        table = table.append_column(name, pa.array(sides, pa.int64()).cast(s.TIMESTAMP))
+        table = table.append_column(name, assemble.times_column(sides))
     return table
+
+
+def _periods(column: pa.ChunkedArray) -> list[tuple[int, int] | None]:
+    """What each date covers; whole numbers are years."""
+    if pa.types.is_floating(column.type):  # years, where pandas had to hold one that is missing
+        column = _whole(column)
+    return [None if value is None else dates.interval(value) for value in column.to_pylist()]
 
 
 def _whole(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -136,7 +149,14 @@ def _with_assets(table: pa.Table, shape: Shape) -> pa.Table:
 
 
 def _assets_of_hrefs(table: pa.Table, shape: Shape) -> pa.StructArray:
-    hrefs = _column_at(table, shape.href_column or "assets").cast(pa.string()).combine_chunks()
+    column = _column_at(table, shape.href_column or "assets")
+    try:
+        hrefs = column.cast(pa.string()).combine_chunks()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(
+            f"column {shape.href_column!r} of type {str(column.type)[:80]} holds no paths or URLs, one a row; name "
+            "another with href_column"
+        ) from error
     hrefs = pc.if_else(pc.equal(hrefs, ""), None, hrefs)  # as CSV files write that there is none
     samples: Mapping[str, int | None] = shape.band_index_map or {"B1": None}
     bands = {band: _asset(hrefs, number) for band, number in samples.items()}
@@ -207,7 +227,13 @@ def _geometry_of_boxes(table: pa.Table) -> pa.Array:
     if "bbox" not in table.column_names:
         return pa.nulls(table.num_rows, pa.binary())
     boxes = query.bbox_columns(canonical.canonical(table.select(["bbox"])))
-    return pa.array(shapely.to_wkb(shapely.box(*boxes.T)), pa.binary(), mask=np.isnan(boxes).any(axis=1))
+    grounds: Any = shapely.box(*boxes.T)
+    crossing = boxes[:, 0] > boxes[:, 2]  # the antimeridian
+    if crossing.any():
+        xmin, ymin, xmax, ymax = boxes[crossing].T
+        halves: Any = shapely.box(xmin, ymin, 180.0, ymax), shapely.box(-180.0, ymin, xmax, ymax)
+        grounds[crossing] = shapely.multipolygons(np.stack(halves, axis=1))
+    return pa.array(shapely.to_wkb(grounds), pa.binary(), mask=np.isnan(boxes).any(axis=1))
 
 
 def _with_crs(table: pa.Table) -> pa.Table:

@@ -74,9 +74,6 @@ def bands_of_arguments(
     assets, samples = dict(band_map or {}), dict(band_index_map or {})
     if isinstance(bands, str):
         bands = [bands]
-    for band, sample in samples.items():
-        if not isinstance(sample, int) or sample < 0:
-            raise InputError(f"band_index_map[{band!r}]={sample!r} must be a sample of the file, numbered from 0")
     if bands is not None and assets:
         unknown = [band for band in bands if band not in assets]
         if unknown:

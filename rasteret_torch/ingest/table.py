@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import glob
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,23 +9,21 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 from pyarrow.fs import FileSystem
 
-from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, InputError, RasteretTorchError
-from rasteret_torch.index import Collection, as_collection, locate, snapshot, table_of
-from rasteret_torch.index.arrow import in_types, with_all_columns
-from rasteret_torch.index.remote import hub_errors, remote
+from rasteret_torch.errors import InputError, RasteretTorchError
+from rasteret_torch.index import Collection, as_collection, snapshot
+from rasteret_torch.index.arrow import in_types
 from rasteret_torch.ingest import assemble, workspace
 from rasteret_torch.ingest.engine import Engine, EngineName, engine_of, in_order
 from rasteret_torch.ingest.enrich import build_url_index_from_assets, enriched, with_claims
 from rasteret_torch.ingest.headers import Outcome, read_headers
 from rasteret_torch.ingest.journal import Log
 from rasteret_torch.ingest.normalize import Shape, bands_with_assets, normalized
+from rasteret_torch.ingest.scan import Choice, batches_of
 from rasteret_torch.ingest.shards import Shards
-from rasteret_torch.store import CloudConfig, StorageBackend, create_backend, is_local, local_path
+from rasteret_torch.store import CloudConfig, StorageBackend, create_backend
 
-_BATCH_ROWS = 8192
 _FAR_ROWS = 1024  # of a part that another machine makes
 
 
@@ -82,20 +78,24 @@ def build_from_table(
             is one. The rows are the same, in the same order.
 
     Raises:
-        InputError: columns that are missing (names what to map), or another collection of this name.
+        InputError: columns that are missing (names what to map), samples that are no numbers, or another collection of
+            this name.
         DatasetNotFoundError: no table there.
         RasteretTorchError: no file could be indexed: the error of the first.
         ErrorBudgetExceededError: more failed than allowed.
     """
+    assemble.check_limits(band_index_map, max_error_fraction)
     shape = Shape(column_map or {}, href_column, band_index_map, url_rewrite_patterns or {}, data_source)
     if backend is None and cloud_config is not None:
         backend = create_backend(cloud_config=cloud_config)
-    batches, described = _batches(table_or_path, (filesystem, backend), columns, filter_expr, shape)
-    inputs = {"table": described, "shape": repr(shape), "columns": columns, "filter": str(filter_expr)}
-    inputs |= {"enrich_cog": enrich_cog, "band_codes": band_codes}
+    choice = Choice(_names(columns), filter_expr)
+    bands = _names(band_codes)
+    batches, described = batches_of(table_or_path, (filesystem, backend), choice, shape)
+    inputs = {"table": described, "shape": repr(shape), "choice": choice.fingerprint}
+    inputs |= {"enrich_cog": enrich_cog, "band_codes": bands}
 
     far = engine_of(engine)
-    enrich = Enrich(tuple(band_codes) if band_codes is not None else None, backend, max_concurrent, progress)
+    enrich = Enrich(bands, backend, max_concurrent, progress)
 
     def build(shards: Shards | None) -> Collection:
         tally = assemble.FileTally()
@@ -107,6 +107,11 @@ def build_from_table(
         return collection
 
     return workspace.built(name, workspace_dir, force, snapshot.fingerprint(inputs), build)
+
+
+def _names(given: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Names, or the one that is given without a list."""
+    return (given,) if isinstance(given, str) else None if given is None else tuple(given)
 
 
 def build_collection_from_table(table: Any, *, name: str = "", data_source: str = "", **options: Any) -> Collection:
@@ -140,8 +145,9 @@ class Enrich:
         known: dict[str, Outcome] = {}
         stored = {} if shards is None else shards.by_position()
         for position, table in enumerate(tables):
-            if position in stored:
-                done = stored[position]()
+            done = stored[position]() if position in stored else None
+            # Equal tables may come in other batches (chunks in memory, row groups): those that a shard is not of.
+            if done is not None and done["id"].equals(table["id"]):
                 tally.count += done.num_rows
             else:
                 done, known = self._kept(position, table, known, shards)
@@ -216,156 +222,3 @@ def _stream(tables: Iterable[pa.Table]) -> pa.RecordBatchReader:
             yield from in_types(table, first.schema).to_batches()
 
     return pa.RecordBatchReader.from_batches(first.schema, batches())
-
-
-def _batches(
-    source: Any,
-    where: tuple[FileSystem | None, StorageBackend | None],
-    columns: Sequence[str] | None,
-    condition: pc.Expression | None,
-    shape: Shape,
-) -> tuple[Iterable[pa.RecordBatch], Any]:
-    """The rows to index in batches, and what tells this table from another when it is built again."""
-    names = [columns] if isinstance(columns, str) else list(columns) if columns is not None else None
-    if isinstance(source, pa.RecordBatchReader):
-        _check_columns(names, source.schema.names, shape)
-        return _rechunked(ds.Scanner.from_batches(source, columns=names, filter=condition)), _unlike_any()
-    described: Any
-    if isinstance(source, str | Path) or _are_paths(source):
-        dataset, described = _open(source, *where)
-    elif isinstance(source, ds.Dataset):
-        dataset, described = source, _stamps(source) if isinstance(source, ds.FileSystemDataset) else _unlike_any()
-    else:
-        if _are_stac_items(source):
-            raise InputError(
-                "these are STAC items, not rows of a table; save them as one JSON file "
-                "(pystac.ItemCollection(items).save_object(path)) and pass its path to build_from_stac(stac_api=...)"
-            )
-        table = table_of(source)
-        dataset = ds.dataset(table)
-        described = _content(table)
-    _check_columns(names, dataset.schema.names, shape)
-    try:
-        scanner = dataset.scanner(columns=names, filter=condition, batch_size=_BATCH_ROWS)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError, TypeError) as error:
-        raise InputError(
-            f"columns or filter_expr do not fit the table, which has {dataset.schema.names}: "
-            f"{str(error).partition(' in ')[0]}"
-        ) from error
-    return _rechunked(scanner, dataset.schema.metadata), described
-
-
-def _check_columns(names: Sequence[str] | None, present: Sequence[str], shape: Shape) -> None:
-    """Refuses a choice of columns that leaves out some of those that a collection is made of.
-
-    Raises:
-        InputError: naming them.
-    """
-    if names is None or not set(names) <= set(present):
-        return
-    mapped = {target: source for source, target in shape.column_map.items()}
-    href = shape.href_column or mapped.get("assets", "assets")
-    hrefs = [href] if href in present else [href.partition(".")[0]]
-    times = [mapped.get(name, name) for name in ("datetime", "start_datetime")]
-    enough = [[one for one in some if one in present] for some in ([mapped.get("id", "id")], times, hrefs)]
-    lacking = [some[0] for some in enough if some and not set(some) & set(names)]
-    if lacking:
-        raise InputError(
-            f"columns={list(names)} leaves out {lacking}, which a collection is made of; add them: "
-            f"columns={[*lacking, *names]}"
-        )
-
-
-def _are_paths(source: Any) -> bool:
-    return isinstance(source, Sequence) and bool(source) and all(isinstance(one, str | Path) for one in source)
-
-
-def _are_stac_items(source: Any) -> bool:
-    """Items, or a list of them, as pystac's objects or as JSON."""
-    first = source[0] if isinstance(source, list | tuple) and source else source
-    if isinstance(first, Mapping):
-        return isinstance(first.get("properties"), Mapping) or isinstance(first.get("features"), list | tuple)
-    return type(first).__module__.partition(".")[0] in ("pystac", "pystac_client")
-
-
-def _rechunked(scanner: ds.Scanner, metadata: Mapping[bytes, bytes] | None = None) -> Iterator[pa.RecordBatch]:
-    """Batches of a bounded size, with what the schema of their table says (GeoParquet's CRS)."""
-    batches = scanner.to_batches()
-    while True:
-        try:
-            batch = next(batches, None)
-        except RasteretTorchError:
-            raise
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise IndexCorruptError(
-                f"the table cannot be read on ({str(error)[:300]}); its files may be damaged, or not of one schema"
-            ) from error
-        if batch is None:
-            return
-        if metadata and not batch.schema.metadata:
-            batch = batch.replace_schema_metadata(metadata)
-        for start in range(0, batch.num_rows, _BATCH_ROWS):
-            yield batch.slice(start, _BATCH_ROWS)
-
-
-def _open(source: Any, filesystem: FileSystem | None, backend: StorageBackend | None) -> tuple[ds.Dataset, Any]:
-    """A dataset of a path or URL, a glob or a list of paths; and the stamps of its files."""
-    if not isinstance(source, str | Path):
-        return _dataset([str(one) for one in source], filesystem)
-    text = str(source)
-    if (
-        filesystem is None
-        and is_local(text)
-        and glob.has_magic(text)
-        and not locate.absolute(local_path(text)).exists()
-    ):
-        found = sorted(glob.glob(str(locate.absolute(local_path(text))), recursive=True))
-        if not found:
-            raise DatasetNotFoundError(f"there is no table that fits {text!r}; check the path")
-        return _dataset(found, None)
-    if filesystem is None and is_local(text):
-        local = locate.absolute(local_path(text))
-        if not local.exists():
-            raise DatasetNotFoundError(f"there is no table at {text!r}; check the path")
-        text = str(local)
-    elif filesystem is None:
-        place = remote(text, backend)
-        filesystem, text = place.filesystem, place.path
-        with hub_errors(place):
-            _ = place.is_file  # says what is wrong with the URL
-    return _dataset(text, filesystem)
-
-
-def _dataset(place: str | list[str], filesystem: FileSystem | None) -> tuple[ds.Dataset, Any]:
-    shown = place if isinstance(place, str) else ", ".join(place[:3])
-    try:
-        dataset = with_all_columns(ds.dataset(place, filesystem=filesystem, format="parquet", partitioning="hive"))
-    except RasteretTorchError:
-        raise
-    except (pa.ArrowException, OSError) as error:
-        raise IndexCorruptError(
-            f"{shown} is not readable as Parquet ({str(error)[:200]}); tables of other formats can be passed as a "
-            "DataFrame, an Arrow table or a dataset"
-        ) from error
-    if not dataset.files:
-        raise DatasetNotFoundError(f"{shown} holds no Parquet files; check the path")
-    return dataset, _stamps(dataset)
-
-
-def _stamps(dataset: ds.FileSystemDataset) -> list[tuple[Any, ...]]:
-    """Name, size and modification time of each file."""
-    infos = dataset.filesystem.get_file_info(list(dataset.files))
-    return [(info.path, info.size, info.mtime_ns) for info in infos]
-
-
-def _unlike_any() -> str:
-    """Stands for rows that can be read only once: a collection built of them is never taken for this one."""
-    return uuid.uuid4().hex
-
-
-def _content(table: pa.Table) -> str:
-    """Hash of the rows of a table in memory, as a build input."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table.combine_chunks())
-    return snapshot.digest(sink.getvalue())

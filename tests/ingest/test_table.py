@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pystac
 import pytest
 import shapely
-from scenes import write_dated, write_tiff
+from scenes import write_tiff
 
 import rasteret_torch as rt
 from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, InputError, NotATiffError
@@ -33,24 +33,6 @@ from rasteret_torch.ingest import (
 
 def build(table, **options) -> Collection:
     return build_from_table(table, progress=False, **options)
-
-
-@pytest.fixture
-def files(tmp_path) -> list[Path]:
-    return write_dated(tmp_path / "tiffs", bands=2)
-
-
-@pytest.fixture
-def records(files) -> pa.Table:
-    """What people have: a name, a year, a path."""
-    return pa.table(
-        {
-            "scene": ["a", "b", "c"],
-            "year": [2020, 2020, 2021],
-            "path": [str(file) for file in files],
-            "score": [0.1, 0.2, 0.3],
-        }
-    )
 
 
 MAPPED = {

@@ -1,0 +1,222 @@
+"""The rows of any table in batches, and what tells this table from another when it is built again."""
+
+from __future__ import annotations
+
+import glob
+import pickle
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from pyarrow.fs import FileSystem
+
+from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, InputError, RasteretTorchError
+from rasteret_torch.index import locate, snapshot, table_of
+from rasteret_torch.index.arrow import with_all_columns
+from rasteret_torch.index.remote import hub_errors, remote
+from rasteret_torch.ingest.normalize import Shape
+from rasteret_torch.store import StorageBackend, is_local, local_path
+
+BATCH_ROWS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which part of a table is taken.
+
+    Attributes:
+        columns: their names; None for all.
+        condition: of the rows; None for all.
+    """
+
+    columns: tuple[str, ...] | None = None
+    condition: pc.Expression | None = None
+
+    @property
+    def fingerprint(self) -> tuple[Any, ...]:
+        """As a build input. The text of an expression leaves out the middle of long lists, its pickle nothing."""
+        return self.columns, None if self.condition is None else snapshot.digest(pickle.dumps(self.condition))
+
+
+def batches_of(
+    source: Any, where: tuple[FileSystem | None, StorageBackend | None], choice: Choice, shape: Shape
+) -> tuple[Iterable[pa.RecordBatch], Any]:
+    """The rows to index in batches, and what tells this table from another when it is built again.
+
+    Args:
+        source: as the first argument of `build_from_table`.
+        where: file system and backend by which a path or URL is read.
+        choice: of rows and columns.
+        shape: says which columns a collection needs.
+
+    Raises:
+        InputError: columns or a filter that do not fit, or no table.
+        DatasetNotFoundError, IndexCorruptError: nothing there, or nothing that is Parquet.
+    """
+    names = None if choice.columns is None else list(choice.columns)
+    if isinstance(source, pa.RecordBatchReader):
+        _check_columns(names, source.schema.names, shape)
+        with _fitting(source.schema.names):
+            scanner = ds.Scanner.from_batches(source, columns=names, filter=choice.condition)
+        return _rechunked(scanner), _unlike_any()
+    described: Any
+    folder: Path | None = None
+    if isinstance(source, str | Path) or _are_paths(source):
+        dataset, described = _open(source, *where)
+        folder = _own_folder(source)
+    elif isinstance(source, ds.Dataset):
+        dataset, described = source, _stamps(source) if isinstance(source, ds.FileSystemDataset) else _unlike_any()
+    else:
+        if _are_stac_items(source):
+            raise InputError(
+                "these are STAC items, not rows of a table; save them as one JSON file "
+                "(pystac.ItemCollection(items).save_object(path)) and pass its path to build_from_stac(stac_api=...)"
+            )
+        table = table_of(source)
+        dataset = ds.dataset(table)
+        described = _content(table)
+    _check_columns(names, dataset.schema.names, shape)
+    with _fitting(dataset.schema.names):
+        scanner = dataset.scanner(columns=names, filter=choice.condition, batch_size=BATCH_ROWS)
+    batches = _rechunked(scanner, dataset.schema.metadata)
+    return batches if folder is None else (locate.resolved(batch, folder) for batch in batches), described
+
+
+@contextmanager
+def _fitting(names: Sequence[str]) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError, TypeError) as error:
+        raise InputError(
+            f"columns or filter_expr do not fit the table, which has {names}: {str(error).partition(' in ')[0]}"
+        ) from error
+
+
+def _own_folder(source: Any) -> Path | None:
+    """The folder of a saved collection, which its relative hrefs belong to; None for tables of other makers."""
+    if not isinstance(source, str | Path) or not is_local(str(source)):
+        return None
+    path = locate.absolute(local_path(str(source)))
+    return path if (path / snapshot.MANIFEST).is_file() else None
+
+
+def _check_columns(names: Sequence[str] | None, present: Sequence[str], shape: Shape) -> None:
+    """Refuses a choice of columns that leaves out some of those that a collection is made of.
+
+    Raises:
+        InputError: naming them.
+    """
+    if names is None or not set(names) <= set(present):
+        return
+    mapped = {target: source for source, target in shape.column_map.items()}
+    href = shape.href_column or mapped.get("assets", "assets")
+    hrefs = [href] if href in present else [href.partition(".")[0]]
+    times = [mapped.get(name, name) for name in ("datetime", "start_datetime")]
+    enough = [[one for one in some if one in present] for some in ([mapped.get("id", "id")], times, hrefs)]
+    lacking = [some[0] for some in enough if some and not set(some) & set(names)]
+    if lacking:
+        raise InputError(
+            f"columns={list(names)} leaves out {lacking}, which a collection is made of; add them: "
+            f"columns={[*lacking, *names]}"
+        )
+
+
+def _are_paths(source: Any) -> bool:
+    return isinstance(source, Sequence) and bool(source) and all(isinstance(one, str | Path) for one in source)
+
+
+def _are_stac_items(source: Any) -> bool:
+    """Items, or a list of them, as pystac's objects or as JSON."""
+    first = source[0] if isinstance(source, list | tuple) and source else source
+    if isinstance(first, Mapping):
+        return isinstance(first.get("properties"), Mapping) or isinstance(first.get("features"), list | tuple)
+    return type(first).__module__.partition(".")[0] in ("pystac", "pystac_client")
+
+
+def _rechunked(scanner: ds.Scanner, metadata: Mapping[bytes, bytes] | None = None) -> Iterator[pa.RecordBatch]:
+    """Batches of a bounded size, with what the schema of their table says (GeoParquet's CRS)."""
+    batches = scanner.to_batches()
+    while True:
+        try:
+            batch = next(batches, None)
+        except RasteretTorchError:
+            raise
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise IndexCorruptError(
+                f"the table cannot be read on ({str(error)[:300]}); its files may be damaged, or not of one schema"
+            ) from error
+        if batch is None:
+            return
+        if metadata and not batch.schema.metadata:
+            batch = batch.replace_schema_metadata(metadata)
+        for start in range(0, batch.num_rows, BATCH_ROWS):
+            yield batch.slice(start, BATCH_ROWS)
+
+
+def _open(source: Any, filesystem: FileSystem | None, backend: StorageBackend | None) -> tuple[ds.Dataset, Any]:
+    """A dataset of a path or URL, a glob or a list of paths; and the stamps of its files."""
+    if not isinstance(source, str | Path):
+        return _dataset([str(one) for one in source], filesystem)
+    text = str(source)
+    if (
+        filesystem is None
+        and is_local(text)
+        and glob.has_magic(text)
+        and not locate.absolute(local_path(text)).exists()
+    ):
+        found = sorted(glob.glob(str(locate.absolute(local_path(text))), recursive=True))
+        if not found:
+            raise DatasetNotFoundError(f"there is no table that fits {text!r}; check the path")
+        return _dataset(found, None)
+    if filesystem is None and is_local(text):
+        local = locate.absolute(local_path(text))
+        if not local.exists():
+            raise DatasetNotFoundError(f"there is no table at {text!r}; check the path")
+        text = str(local)
+    elif filesystem is None:
+        place = remote(text, backend)
+        filesystem, text = place.filesystem, place.path
+        with hub_errors(place):
+            _ = place.is_file  # says what is wrong with the URL
+    return _dataset(text, filesystem)
+
+
+def _dataset(place: str | list[str], filesystem: FileSystem | None) -> tuple[ds.Dataset, Any]:
+    shown = place if isinstance(place, str) else ", ".join(place[:3])
+    try:
+        dataset = with_all_columns(ds.dataset(place, filesystem=filesystem, format="parquet", partitioning="hive"))
+    except RasteretTorchError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        raise IndexCorruptError(
+            f"{shown} is not readable as Parquet ({str(error)[:200]}); tables of other formats can be passed as a "
+            "DataFrame, an Arrow table or a dataset"
+        ) from error
+    if not dataset.files:
+        raise DatasetNotFoundError(f"{shown} holds no Parquet files; check the path")
+    return dataset, _stamps(dataset)
+
+
+def _stamps(dataset: ds.FileSystemDataset) -> list[tuple[Any, ...]]:
+    """Name, size and modification time of each file."""
+    infos = dataset.filesystem.get_file_info(list(dataset.files))
+    return [(info.path, info.size, info.mtime_ns) for info in infos]
+
+
+def _unlike_any() -> str:
+    """Stands for rows that can be read only once: a collection built of them is never taken for this one."""
+    return uuid.uuid4().hex
+
+
+def _content(table: pa.Table) -> str:
+    """Hash of the rows of a table in memory, as a build input."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+    return snapshot.digest(sink.getvalue())

@@ -1,0 +1,123 @@
+"""Tables in odd pieces, of odd columns, taken in part, or twice."""
+
+import warnings
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import shapely
+
+from rasteret_torch.errors import InputError
+from rasteret_torch.index import Collection
+from rasteret_torch.ingest import build_from_table, enrich_table_with_cog_metadata
+from rasteret_torch.ingest.table import Enrich
+
+MAPPED = {
+    "column_map": {"scene": "id", "year": "datetime"},
+    "href_column": "path",
+    "band_index_map": {"red": 0, "nir": 1},
+}
+
+
+def build(table, **options) -> Collection:
+    return build_from_table(table, progress=False, **options)
+
+
+def test_a_resumed_build_has_the_rows_of_its_table_however_they_are_cut(records, tmp_path, monkeypatch):
+    """Equal tables may come in other chunks: a shard of the first of two is none of the whole."""
+    options = MAPPED | {"enrich_cog": True, "name": "mine", "workspace_dir": tmp_path / "work"}
+    whole = Enrich.one
+
+    def killed(self, table, known, log=None):
+        if table.num_rows == 1:
+            raise KeyboardInterrupt
+        return whole(self, table, known, log)
+
+    monkeypatch.setattr(Enrich, "one", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build(pa.concat_tables([records.slice(0, 2), records.slice(2)]), **options)
+    assert list((tmp_path / "work").glob(".mine.*.shards/*.arrow"))
+    monkeypatch.setattr(Enrich, "one", whole)
+    assert build(records.combine_chunks(), **options).column("id").to_pylist() == ["a", "b", "c"]
+
+
+def test_filters_that_differ_in_the_middle_of_a_long_list_are_other_inputs(records, tmp_path):
+    """Of which Arrow's text shows the ends."""
+    options = MAPPED | {"name": "mine", "workspace_dir": tmp_path / "work"}
+    wanted = [str(number) for number in range(100)]
+    assert len(build(records, filter_expr=pc.field("scene").isin([*wanted, "a", *wanted]), **options)) == 1
+    with pytest.raises(InputError, match="other inputs"):
+        build(records, filter_expr=pc.field("scene").isin([*wanted, "b", *wanted]), **options)
+
+
+def test_column_maps_name_columns_of_the_table_not_of_each_other(records):
+    table = records.append_column("id", pa.array(["x", "y", "z"]))
+    c = build(table, href_column="path", column_map={"scene": "id", "id": "old", "year": "datetime"})
+    assert c.to_table(["id", "old"]).to_pydict() == {"id": ["a", "b", "c"], "old": ["x", "y", "z"]}
+    with pytest.raises(InputError, match="of more than one column"):
+        build(table, href_column="path", column_map={"scene": "id", "path": "id", "year": "datetime"})
+
+
+def test_periods_of_two_columns_end_with_their_last_day(records):
+    whole = records.drop_columns(["year"]).append_column("start_datetime", pa.array(["2020-01-01"] * 3))
+    table = whole.append_column("end_datetime", pa.array(["2020-12-31"] * 3))
+    c = build(table, href_column="path", column_map={"scene": "id"})
+    assert len(c.subset(date_range=("2020-12-31T12:00:00Z", None))) == 3
+    table = whole.set_column(3, "start_datetime", pa.array([2020] * 3))
+    assert build(table, href_column="path", column_map={"scene": "id"}).column("year").to_pylist() == [2020] * 3
+    table = whole.set_column(3, "start_datetime", pa.array(["soon"] * 3))
+    with pytest.raises(InputError, match="'soon' is not a date"):
+        build(table, href_column="path", column_map={"scene": "id"})
+
+
+def test_boxes_across_the_antimeridian_have_ground_on_both_sides(records):
+    boxes = pa.array([[170.0, -10.0, -170.0, 10.0], [1.0, 2.0, 3.0, 4.0], None], pa.list_(pa.float64()))
+    c = build(records.append_column("bbox", boxes), **MAPPED)
+    crossing, plain, nowhere = shapely.from_wkb(c.column("geometry").to_pylist())
+    assert [shapely.intersects_xy(crossing, lon, 0.0) for lon in (175.0, 0.0, -175.0)] == [True, False, True]
+    assert (plain.bounds, nowhere) == ((1.0, 2.0, 3.0, 4.0), None)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"columns": ["nothing"]}, "do not fit the table"),
+        ({"filter_expr": pc.field("nothing") > 1}, "do not fit the table"),
+        ({"filter_expr": pc.field("scene") > 1}, "do not fit the table"),
+        ({"href_column": "several"}, "holds no paths"),
+        ({"band_index_map": {"red": -1}}, "sample -1; number"),
+        ({"band_index_map": {"red": "0"}}, "sample '0'; number"),
+        ({"max_error_fraction": 5}, "from 0 to 1"),
+        ({"max_error_fraction": float("nan")}, "from 0 to 1"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_one_sentence(records, wrong, message):
+    table = records.append_column("several", pa.array([["a"]] * 3))
+    for form in (table, table.to_reader()):
+        with pytest.raises(InputError, match=message):
+            build(form, **MAPPED | wrong)
+
+
+def test_one_band_needs_no_list(records):
+    bare = build(records, **MAPPED).to_table()
+    assert "red_metadata" not in build(bare, enrich_cog=True, band_codes="nir").to_table().column_names
+
+
+def test_a_saved_collection_is_a_table_whose_hrefs_lie_beside_it(records, tmp_path):
+    path = build(records, **MAPPED).save(tmp_path / "saved")
+    c = build(path, enrich_cog=True)
+    assert c.runtime.source(2, "nir").href == records.column("path")[2].as_py()
+
+
+def test_headers_that_are_read_again_leave_no_old_error(records, files):
+    hidden = files[1].rename(files[1].with_suffix(".hidden"))
+    with warnings.catch_warnings(action="ignore"):
+        first = build(records, enrich_cog=True, **MAPPED).to_table()
+    assert first.column("status").to_pylist() == ["ok", "error", "ok"]
+    hidden.rename(files[1])
+    files[0].unlink()
+    second = enrich_table_with_cog_metadata(first)
+    assert second.column("status").to_pylist() == ["error", "ok", "ok"]
+    assert [error is None for error in second.column("error").to_pylist()] == [False, True, True]
+    own = first.set_column(first.column_names.index("status"), "status", pa.array(["new", "old", "old"]))
+    assert enrich_table_with_cog_metadata(own).column("status").to_pylist() == ["new", "old", "old"]
