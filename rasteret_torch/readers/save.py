@@ -137,25 +137,37 @@ def _transform(step: xr.Dataset) -> Affine:
 def _write(step: xr.Dataset, names: list[str], path: Path) -> None:
     """One file. Pixels that are not valid are masked where no nodata marks them."""
     data = np.stack([np.asarray(step[name].transpose("y", "x").values) for name in names])
-    nodata, valid = _marks(step, names[0], data)
+    nodata, valid = _marks(step, names, data)
     crs = step.coords[SPATIAL_REF].attrs.get("crs_wkt")
     write_cog(path, data, names, _transform(step), crs, nodata, valid)
 
 
-def _marks(step: xr.Dataset, name: str, data: NDArray[Any]) -> tuple[Any | None, NDArray[np.bool_] | None]:
+def _marks(step: xr.Dataset, names: list[str], data: NDArray[Any]) -> tuple[Any | None, NDArray[np.bool_] | None]:
     """What tells in a file that pixels are not valid: a nodata value, or a mask (row, col) where that does not do."""
-    stated = step[name].attrs.get("_FillValue", step[name].encoding.get("_FillValue"))
-    if isinstance(stated, np.generic) and stated.dtype != data.dtype:  # xarray hands it on to what is computed
-        stated = None
-    nodata = np.nan if stated is None and data.dtype.kind == "f" else stated
+    stated = [_stated(step[name], data.dtype) for name in names]
+    bands = [_equal(band, one) for band, one in zip(data, stated, strict=True)]
+    marked = np.logical_or.reduce(bands)
+    nodata = stated[0] if len({str(one) for one in stated}) == 1 else None  # a file has one for all its bands
     if "valid" not in step.coords or set(step.coords["valid"].dims) != {"y", "x"}:
-        return nodata, None
+        is_told = nodata is not None or not marked.any()
+        return nodata, None if is_told else ~marked
     valid = np.asarray(step.coords["valid"].transpose("y", "x").values, bool)
-    marked = np.zeros(valid.shape, bool)
-    if nodata is not None:
-        marked = (np.isnan(data) if nodata != nodata else data == nodata).any(axis=0)
     if (marked & valid).any():
         nodata = None  # it would hide pixels that are numbers like others
     elif nodata is not None and marked[~valid].all():
         return nodata, None
     return nodata, None if valid.all() else valid
+
+
+def _stated(variable: xr.DataArray, dtype: np.dtype[Any]) -> Any | None:
+    """What stands in a variable where nothing is valid, as its attributes say."""
+    stated = variable.attrs.get("_FillValue", variable.encoding.get("_FillValue"))
+    if isinstance(stated, np.generic) and stated.dtype != dtype:  # xarray hands it on to what is computed
+        stated = None
+    return np.nan if stated is None and dtype.kind == "f" else stated
+
+
+def _equal(band: NDArray[Any], nodata: Any | None) -> NDArray[np.bool_]:
+    if nodata is None:
+        return np.zeros(band.shape, bool)
+    return np.asarray(np.isnan(band) if nodata != nodata else band == nodata)

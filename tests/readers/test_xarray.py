@@ -175,6 +175,23 @@ def test_saved_files_show_what_is_valid(tmp_path, dtype, nodata):
             np.testing.assert_array_equal(file.read(1), next(iter(shown.data_vars.values())).values[0])
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+def test_saved_bands_of_different_nodata_hide_what_is_not_valid(tmp_path, is_known):
+    """A file has one nodata for all its bands."""
+    for number, (band, nodata) in enumerate((("R", 0), ("N", 255))):
+        path = write_tiff(tmp_path / f"s_20200101_{band}.tif", dtype="uint8", nodata=nodata, seed=number)
+        with rasterio.open(path, "r+") as file:
+            file.write(np.full((1, 5, 5), nodata, "uint8"), window=rasterio.windows.Window(3, 4, 5, 5))
+    scene = rt.build_from_files(tmp_path, filename_regex=r"s_(?P<date>\d{8})_(?P<band>.)", progress=False)
+    ds = scene.get_xarray(scene.bounds, ["R", "N"])
+    known = ds if is_known else ds.drop_vars("valid")
+    (paths,) = rt.save_per_geometry(known, tmp_path / "out").values()
+    assert not ds.valid.values.all()
+    with rasterio.open(paths[0]) as file:
+        for band in (1, 2):
+            np.testing.assert_array_equal(file.read_masks(band) != 0, ds.valid.values[0])
+
+
 def test_saving_refuses_what_has_no_place(naip, tmp_path):
     ds = naip.get_xarray(PLOT, ["R"], geometry_crs=UTM14)
     with pytest.raises(InputError, match="no variable"):
