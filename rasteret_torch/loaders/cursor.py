@@ -32,7 +32,8 @@ class Cursor:
         return self._numbers  # a process being started gets the memory, not the numbers: torch sees to that
 
     def __setstate__(self, numbers: Tensor) -> None:
-        self._numbers = numbers if numbers.is_shared() else _in_shared_memory(Mark(*numbers.tolist()))
+        is_shared = numbers.is_shared()  # type: ignore[no-untyped-call]
+        self._numbers = numbers if is_shared else _in_shared_memory(Mark(*numbers.tolist()))
 
 
 def _in_shared_memory(mark: Mark) -> Tensor:

@@ -47,7 +47,7 @@ class ColumnTarget:
             raise InputError(f"column {spec.column!r} is null in all {len(column)} items, so there is nothing to learn")
         self._width, cells = _cells(column, spec.column)
         self._classes = self._numbered(cells)
-        self._is_float = pa.types.is_floating(cells.type) and self._classes is None
+        self._is_float = pa.types.is_floating(_value_type(cells.type)) and self._classes is None
 
     def _numbered(self, cells: pa.ChunkedArray) -> Classes | None:
         """The classes, which hold every cell."""

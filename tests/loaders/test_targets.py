@@ -8,6 +8,7 @@ import pickle
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import rasterio.features
 import torch
@@ -51,12 +52,14 @@ def test_cells_keep_their_kind(scenes):
         .with_column("share", np.linspace(0, 1, count))
         .with_column("pair", [[1.0, float(i)] for i in range(count)])
         .with_column("flag", [True] * count)
+        .with_column("coded", pa.array(np.linspace(0, 1, count)).dictionary_encode())
     )
     for column, expected, dtype in (
         ("number", [FIRST], torch.int64),
         ("share", [pytest.approx(FIRST / (count - 1))], torch.float32),
         ("pair", [1.0, FIRST], torch.float32),
         ("flag", [1], torch.int64),
+        ("coded", [pytest.approx(FIRST / (count - 1))], torch.float32),
     ):
         label = rt.RasteretGeoDataset(table, targets=rt.ColumnTargets(column))[CHIP]["label"]
         assert label.tolist() == expected
