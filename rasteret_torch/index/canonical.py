@@ -56,18 +56,26 @@ def canonical(table: pa.Table) -> pa.Table:
     table = _with_footprints(table)
     for number, field in enumerate(table.schema):
         column = table.column(number)
-        try:
-            changed = _column(field, column)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, KeyError) as error:
-            raise IndexCorruptError(
-                f"column {field.name!r} of type {str(field.type)[:80]} is not what a collection holds there ({error})"
-            ) from error
+        changed = _converted(field, column)
         if changed is not column:
             metadata = None if field.name == "geometry" else field.metadata
             table = table.set_column(number, pa.field(field.name, changed.type, metadata=metadata), changed)
     if "bbox" not in table.column_names and "geometry" in table.column_names:
         table = table.append_column("bbox", bbox_of(table.column("geometry")))
     return table
+
+
+def with_assets(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with `assets` in our types, where they are structs: hrefs then are where they are looked for.
+
+    Raises:
+        IndexCorruptError: they cannot become that.
+    """
+    number = batch.schema.get_field_index("assets")
+    if number < 0 or not pa.types.is_struct(batch.schema.field(number).type):
+        return batch
+    (array,) = _converted(batch.schema.field(number), pa.chunked_array([batch.column(number)])).chunks
+    return batch.set_column(number, "assets", array)
 
 
 def _with_footprints(table: pa.Table) -> pa.Table:
@@ -90,6 +98,15 @@ def _check_values(table: pa.Table) -> None:
         table.validate(full=True)
     except pa.ArrowInvalid as error:
         raise IndexCorruptError(f"the values of this table are damaged ({error}); build the index again") from error
+
+
+def _converted(field: pa.Field, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    try:
+        return _column(field, column)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, KeyError) as error:
+        raise IndexCorruptError(
+            f"column {field.name!r} of type {str(field.type)[:80]} is not what a collection holds there ({error})"
+        ) from error
 
 
 def _column(field: pa.Field, column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -86,7 +86,7 @@ class Local:
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The batch with absolute hrefs."""
-        batch = locate.resolved(batch, self.folder)
+        batch = locate.resolved(canonical.with_assets(batch), self.folder)
         self.trust.check(batch)
         return batch
 
@@ -272,7 +272,8 @@ def _layer(opened: Opened) -> mapped.Layer:
         if nbytes > _IN_MEMORY_NBYTES:
             return streamed(dataset.to_batches(filter=opened.condition), dataset.schema, opened)
         batches = [opened.local(batch) for batch in dataset.to_table(filter=opened.condition).to_batches()]
-        return mapped.Layer(canonical.canonical(pa.Table.from_batches(batches, dataset.schema)))
+        schema = batches[0].schema if batches else dataset.schema
+        return mapped.Layer(canonical.canonical(pa.Table.from_batches(batches, schema)))
     except RasteretTorchError:
         raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

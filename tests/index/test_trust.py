@@ -73,6 +73,28 @@ def test_parquet_of_others(saved: Path, tmp_path: Path, href: str) -> None:
         rt.load(file)
 
 
+@pytest.mark.parametrize("form", ["plain", "bytes", "categories", "twice"])
+def test_hrefs_of_every_form_are_checked(saved: Path, tmp_path: Path, form: str) -> None:
+    """What becomes an href is looked at, however the file of another maker holds it."""
+    for href, refused in (("/etc/passwd", True), ("https://a.example/x.tif", False)):
+        file = with_href(saved, tmp_path / "download" / "x.parquet", href)
+        table = pq.read_table(file)
+        hrefs = pa.array([href] * table.num_rows)
+        asset = {
+            "plain": lambda hrefs=hrefs: hrefs,
+            "bytes": lambda hrefs=hrefs: pa.StructArray.from_arrays([hrefs.cast(pa.binary())], ["href"]),
+            "categories": lambda hrefs=hrefs: pa.StructArray.from_arrays([hrefs.dictionary_encode()], ["href"]),
+            "twice": lambda hrefs=hrefs: pa.StructArray.from_arrays([pa.array(["b.tif"]), hrefs], ["href"] * 2),
+        }[form]()
+        place = table.schema.get_field_index("assets")
+        pq.write_table(table.set_column(place, "assets", pa.StructArray.from_arrays([asset], ["B1"])), file)
+        if refused:
+            with pytest.raises(UntrustedUriError):
+                rt.load(file)
+        else:
+            assert rt.load(file).runtime._asset(0, "B1")[1] == href
+
+
 def test_files_beside_it_may_be_named_by_anyone(saved: Path, tmp_path: Path) -> None:
     (tmp_path / "data" / "index").mkdir()
     for href in (str(tmp_path / "data" / "tiffs" / "a_20200101.tif"), "../tiffs/a_20200101.tif"):
