@@ -230,7 +230,7 @@ def check_limits(samples: Mapping[str, Any] | None, max_error_fraction: float) -
         InputError: naming the one.
     """
     for band, sample in (samples or {}).items():
-        if not isinstance(sample, Integral) or isinstance(sample, bool) or sample < 0:
+        if isinstance(sample, bool) or not isinstance(sample, Integral) or sample < 0:
             raise InputError(f"band {band!r} is given sample {sample!r}; number the samples of a file from 0")
     if not 0 <= max_error_fraction <= 1:
         raise InputError(f"max_error_fraction={max_error_fraction} must be a share of all files, from 0 to 1")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import glob
+import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from rasteret_torch.ingest.headers import Outcome, read_headers
 from rasteret_torch.ingest.names import FileName, base_name, parse_names, unique_ids
 from rasteret_torch.ingest.shards import Shards
 from rasteret_torch.store import CloudConfig, StorageBackend, create_backend, is_local, local_path, local_stamp, redact
+from rasteret_torch.store.location import unsigned
 from rasteret_torch.tiff.model import TiffHeader
 
 Paths = str | Path | Sequence[str | Path]
@@ -35,6 +37,10 @@ class Naming:
 
     bands: tuple[str, ...] | Mapping[str, int] | None
     by_name: bool
+
+    def takes(self, one: FileName) -> bool:
+        """Whether a file is of a band that is asked for."""
+        return not self.by_name or self.bands is None or one.band in self.bands
 
 
 def build_from_files(
@@ -56,7 +62,7 @@ def build_from_files(
     """Indexes TIFFs: parses each header once, so that reading needs no further request for them.
 
     Args:
-        paths: a folder (searched with its subfolders), a glob, a file, a URL, or a list of these.
+        paths: a folder (searched with its subfolders, hidden ones aside), a glob, a file, a URL, or a list of these.
         name: of the collection; needed with `workspace_dir`.
         bands: names of the samples in order, or name to 0-based sample; with a `band` group in the expression, the
             bands to take. Default the group `band`, else B1, B2, ….
@@ -83,12 +89,13 @@ def build_from_files(
         RasteretTorchError: no file could be indexed: the error of the first.
         ErrorBudgetExceededError: more failed than allowed.
     """
-    hrefs = expand(paths)
-    names = parse_names(hrefs, filename_regex, date_format)
-    naming = _naming(bands, names)
+    assemble.check_limits(bands if isinstance(bands, Mapping) else None, max_error_fraction)
+    found = parse_names(expand(paths), filename_regex, date_format)
+    naming = _naming(bands, found)
+    names = [one for one in found if naming.takes(one)]
     inputs = {
-        "files": [(redact(one.href), *_stamp(one.href)) for one in names],
-        "bands": dict(naming.bands) if isinstance(naming.bands, Mapping) else naming.bands,
+        "files": [(unsigned(one.href), *_stamp(one.href)) for one in names],
+        "bands": list(naming.bands.items()) if isinstance(naming.bands, Mapping) else naming.bands,
         "filename_regex": filename_regex,
         "date_format": date_format,
         "data_source": data_source,
@@ -100,12 +107,12 @@ def build_from_files(
 
     def build(shards: Shards | None) -> Collection:
         with nullcontext() if shards is None else shards.journal.part() as log:
-            found = read_headers(hrefs, backend=backend, max_concurrent=max_concurrent, progress=progress, log=log)
+            read = read_headers(hrefs, backend=backend, max_concurrent=max_concurrent, progress=progress, log=log)
             if log is not None:
                 log.keep = True  # until the collection is saved
         outcomes = {
             one.href: _nameable_or_error(one.href, assemble.placed_or_error(one.href, outcome), naming)
-            for one, outcome in zip(names, found, strict=True)
+            for one, outcome in zip(names, read, strict=True)
         }
         tally = assemble.FileTally()
         tally.add(outcomes.values())
@@ -146,7 +153,7 @@ def _expand_one(path: str) -> list[str]:
         return [path]
     local = locate.absolute(local_path(path))
     if local.is_dir():
-        found = sorted(str(file) for file in local.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file())
+        found = sorted(_tiffs_below(str(local)))
         if not found:
             raise InputError(f"the folder {local} holds no TIFFs ({', '.join(_SUFFIXES)}); check the path")
         return found
@@ -161,6 +168,23 @@ def _expand_one(path: str) -> list[str]:
     if path.startswith("/vsi"):
         hint = "; /vsi… is a word of GDAL: pass the URL itself, as in s3://bucket/key.tif or https://host/name.tif"
     raise ObjectNotFoundError(f"there is no file or folder {local}; check the path{hint}")
+
+
+def _tiffs_below(folder: str) -> Iterator[str]:
+    """TIFFs of a folder and its subfolders, linked ones too, each folder once; hidden ones (.name) are passed over."""
+
+    def told(error: OSError) -> None:
+        warnings.warn(f"{error.filename} cannot be listed ({error.strerror}); its files are left out", stacklevel=6)
+
+    waiting, seen = [folder], set[str]()
+    while waiting:
+        for place, folders, files in os.walk(waiting.pop(0), onerror=told):
+            real = os.path.realpath(place)
+            folders[:] = [] if real in seen else [one for one in folders if not one.startswith(".")]
+            here = () if real in seen else (os.path.join(place, one) for one in files if not one.startswith("."))
+            yield from (file for file in here if file.lower().endswith(_SUFFIXES) and os.path.isfile(file))
+            seen.add(real)
+            waiting += [link for one in folders if os.path.islink(link := os.path.join(place, one))]
 
 
 def _stamp(href: str) -> tuple[int | None, str | None]:
@@ -179,7 +203,7 @@ def _naming(bands: Sequence[str] | Mapping[str, int] | None, names: Sequence[Fil
         raise InputError(
             f"bands={sorted(bands)} are a set, which has no order; pass a list in the order of the samples"
         )
-    if bands is not None and (not bands or len(set(bands)) != len(bands)):
+    if bands is not None and (not bands or len(set(bands)) != len(bands) or not all(isinstance(b, str) for b in bands)):
         raise InputError(f"bands={list(bands)} must be names, each once")
     if by_name and bands is not None:
         missing = [band for band in bands if band not in {one.band for one in names}]
@@ -196,8 +220,7 @@ def _items(names: Sequence[FileName], naming: Naming, outcomes: Mapping[str, Out
     usual = _usual_samples(outcomes)
     groups: dict[str, list[FileName]] = {}
     for one in names:
-        if not naming.by_name or naming.bands is None or one.band in naming.bands:
-            groups.setdefault(one.item, []).append(one)
+        groups.setdefault(one.item, []).append(one)
     firsts = [files[0] for files in groups.values()]
     undated: list[str] = []
     items = []

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import dates
+from rasteret_torch.store.location import HTTP_SCHEMES, scheme_of
 
 _TIME_GROUPS = ("date", "start", "stop")
 _WITHIN_ITEM = ("band", "resolution")  # files that differ only in these are one item
@@ -44,8 +45,11 @@ class FileName:
 
 def base_name(href: str) -> str:
     """The last part of a path or URL, without the query."""
-    plain = href.split("?", 1)[0] if "://" in href else href
-    return plain.rstrip("/").rsplit("/", 1)[-1]
+    return _without_query(href).rstrip("/").rsplit("/", 1)[-1]
+
+
+def _without_query(href: str) -> str:
+    return href.split("?", 1)[0] if scheme_of(href) in HTTP_SCHEMES else href
 
 
 def parse_names(hrefs: Sequence[str], filename_regex: str | None, date_format: str) -> list[FileName]:
@@ -58,7 +62,7 @@ def parse_names(hrefs: Sequence[str], filename_regex: str | None, date_format: s
         return [FileName(href, href, base_name(href).rsplit(".", 1)[0]) for href in hrefs]
     try:
         pattern = re.compile(filename_regex, re.VERBOSE)
-    except re.error as error:
+    except (re.error, TypeError, ValueError) as error:
         raise InputError(f"filename_regex {filename_regex!r} is not a regular expression ({error})") from error
     found = [(href, pattern.match(base_name(href))) for href in hrefs]
     names = [_parse(href, match, date_format) for href, match in found if match]
@@ -78,7 +82,7 @@ def _parse(href: str, match: re.Match[str], date_format: str) -> FileName:
         item = item[:start] + item[stop:]
     stem = re.sub(r"([_.-])[_.-]+", r"\1", item.rsplit(".", 1)[0]).strip("_.-") or name.rsplit(".", 1)[0]
     rest = tuple((key, value) for key, value in groups.items() if key not in (*_TIME_GROUPS, *_WITHIN_ITEM))
-    folder = href[: len(href.split("?", 1)[0]) - len(name)]
+    folder = _without_query(href).removesuffix(name)
     return FileName(href, folder + item, stem, groups.get("band"), _times(groups, date_format, name), rest)
 
 
@@ -150,5 +154,5 @@ def _distinguished(stems: list[str], folders: list[str]) -> list[str]:
 
 
 def _folder(href: str) -> str:
-    parts = href.split("?", 1)[0].rsplit("/", 2)
+    parts = _without_query(href).rsplit("/", 2)
     return parts[-2] if len(parts) == 3 else ""

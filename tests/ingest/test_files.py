@@ -21,6 +21,7 @@ from rasteret_torch.errors import (
 )
 from rasteret_torch.index import Collection, dates, load
 from rasteret_torch.ingest import build_from_files
+from rasteret_torch.ingest.files import expand
 from rasteret_torch.ingest.names import parse_names, unique_ids
 
 NAIP = r"m_(?P<quad>\d+)_.._\d+_\d+_(?P<date>\d{8})\.tif"
@@ -302,3 +303,49 @@ def test_local_headers_need_no_network_code(tmp_path):
     """A folder of local files is indexed without a store."""
     c = build(write_dated(tmp_path))
     assert all(Path(c.runtime.source(row, "B1").href).is_file() for row in range(3))
+
+
+def test_folders_that_are_linked_are_searched_and_hidden_files_are_not(tmp_path):
+    scene = write_tiff(tmp_path / "elsewhere" / "b.tif")
+    folder = tmp_path / "folder"
+    write_tiff(folder / "a.tif")
+    write_tiff(folder / ".checkpoints" / "c.tif")
+    (folder / "._a.tif").write_bytes(b"\0\5\26\7")  # what macOS leaves on other disks
+    (folder / "linked").symlink_to(scene.parent)
+    (folder / "linked" / "back").symlink_to(folder)
+    assert [Path(one).relative_to(folder).as_posix() for one in expand(folder)] == ["a.tif", "linked/b.tif"]
+
+
+def test_only_the_bands_that_are_asked_for_are_read(tmp_path):
+    write_tiff(tmp_path / "s_20200101_B1.tif")
+    (tmp_path / "s_20200101_B2.tif").write_text("text")
+    with warnings.catch_warnings(action="error"):
+        c = build(tmp_path, filename_regex=r"s_(?P<date>\d{8})_(?P<band>B\d)", bands=["B1"])
+    assert c.bands == ["B1"]
+
+
+def test_queries_and_the_order_of_bands_are_inputs(tmp_path, range_server):
+    options = {"workspace_dir": tmp_path / "work", "name": "n"}
+    path = write_tiff(range_server.folder / "scene_20200101.tif", bands=2)
+    build(path, bands={"x": 0, "y": 1}, **options)
+    with pytest.raises(InputError, match="other inputs"):
+        build(path, bands={"y": 1, "x": 0}, **options)
+    url = range_server.url(path.name)
+    build(f"{url}?version=1&X-Amz-Signature=1", **options | {"name": "u"})
+    build(f"{url}?version=1&X-Amz-Signature=2", **options | {"name": "u"})
+    with pytest.raises(InputError, match="other inputs"):
+        build(f"{url}?version=2&X-Amz-Signature=2", **options | {"name": "u"})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"bands": {"red": "0"}}, "sample '0'; number"),
+        ({"bands": [1]}, "must be names"),
+        ({"filename_regex": 3}, "is not a regular expression"),
+        ({"max_error_fraction": 5}, "from 0 to 1"),
+    ],
+)
+def test_arguments_of_other_kinds_are_one_sentence(tmp_path, wrong, message):
+    with pytest.raises(InputError, match=message):
+        build(write_tiff(tmp_path / "a.tif"), **{"filename_regex": None} | wrong)
