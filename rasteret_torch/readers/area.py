@@ -73,32 +73,44 @@ class AreaRead:
 
 
 def area_read(
-    request: Request, overlap: Overlap, steps: Iterable[Sequence[int]], bands: Iterable[Sequence[str]]
+    request: Request,
+    overlap: Overlap,
+    steps: Iterable[Sequence[int]],
+    bands: Iterable[Sequence[str]],
+    rows: Sequence[int] | None = None,
 ) -> AreaRead:
     """What reading some bands of an overlap takes; only the header of the first item is looked at.
+
+    Args:
+        request: what was asked for.
+        overlap: of a geometry and items.
+        steps: rows of the collection, time step after time step, each in mosaic order.
+        bands: names, in groups that are read as one array each.
+        rows: whose pixels the arrays are to hold; None takes those of the steps.
 
     Raises:
         BandNotFoundError, InputError, TiffError: the first item does not have what is asked for.
     """
     kept = tuple(tuple(int(row) for row in step) for step in steps)
     groups = tuple(tuple(names) for names in bands)
-    formats = tuple(_format(request, kept, names) for names in groups)
+    held = [row for step in kept for row in step] if rows is None else rows
+    formats = tuple(_format(request, kept[0][0], held, names) for names in groups)
     return AreaRead(overlap.number, overlap.grid, overlap.mask, kept, groups, formats, overlap.part)
 
 
-def bands_by_dtype(request: Request, row: int, bands: Sequence[str]) -> list[list[str]]:
-    """Bands in groups of one dtype, so that none is widened to another's."""
+def bands_by_dtype(request: Request, rows: Sequence[int], bands: Sequence[str]) -> dict[np.dtype[Any], list[str]]:
+    """Bands in groups of one dtype of arrays that hold their pixels in all these rows: none is widened to another's."""
     groups: dict[np.dtype[Any], list[str]] = {}
     for band in bands:
-        groups.setdefault(request.collection.runtime.source(row, band).header.image.dtype, []).append(band)
-    return list(groups.values())
+        groups.setdefault(_format(request, rows[0], rows, [band]).dtype, []).append(band)
+    return groups
 
 
-def _format(request: Request, steps: Sequence[Sequence[int]], bands: Sequence[str]) -> PixelFormat:
+def _format(request: Request, first: int, rows: Sequence[int], bands: Sequence[str]) -> PixelFormat:
+    """Of an array of some bands of these rows; with the nodata of the first one."""
     runtime = request.collection.runtime
-    headers = [runtime.source(steps[0][0], band).header for band in bands]
+    headers = [runtime.source(first, band).header for band in bands]
     dtypes = {header.image.dtype for header in headers}
-    rows = [row for step in steps for row in step]
     if len(rows) > 1:
         dtypes = dtypes.union(*(runtime.dtypes(rows, band) for band in bands))
     return pixel_format(dtypes, [header.nodata for header in headers], _scaled_fill(request))

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rasteret_torch.errors import InputError
 from rasteret_torch.geo import Grid, Window
 from rasteret_torch.index import Source
 from rasteret_torch.read import ChipPixels
@@ -96,22 +95,28 @@ def _offset(first: Grid, grid: Grid) -> Window:
 
 def filled(asked: Request, overlaps: Sequence[Overlap], frame: Frame) -> dict[str, Cube]:
     """Reads all areas into one cube a band."""
-    first = first_row(frame, overlaps)
-    groups = bands_by_dtype(asked, first, asked.bands)
+    first, rows = first_row(frame, overlaps), rows_of(frame)
+    groups = bands_by_dtype(asked, rows, asked.bands)
     shape = (len(frame.grids), len(frame.steps), *frame.shape)
     pixels = int(np.prod(shape, dtype=np.int64))
-    sources = {band: asked.collection.runtime.source(first, band) for band in asked.bands}
-    nbytes = sum(pixels * (source.header.image.dtype.itemsize + 1) for source in sources.values())
-    check_fits(nbytes, f"a dataset of {len(sources)} bands with {shape} pixels (geometry, time, y, x)")
-    cubes: dict[str, Cube] = {}
+    nbytes = sum(pixels * (dtype.itemsize + 1) * len(names) for dtype, names in groups.items())
+    check_fits(nbytes, f"a dataset of {len(asked.bands)} bands with {shape} pixels (geometry, time, y, x)")
+    cubes = {
+        band: blank_cube(shape, dtype, stated_nodata(asked, asked.collection.runtime.source(first, band)))
+        for dtype, names in groups.items()
+        for band in names
+    }
     items = sum(len(overlap.rows) for overlap in overlaps)
-    for read, chips in stream_steps(asked, _planned(asked, overlaps, frame, groups), items):
-        for names, form, chip in zip(read.bands, read.formats, chips, strict=True):
+    for read, chips in stream_steps(asked, _planned(asked, overlaps, frame, groups.values(), rows), items):
+        for names, chip in zip(read.bands, chips, strict=True):
             for band, name in enumerate(names):
-                cube = cubes.get(name) or blank_cube(shape, form.dtype, stated_nodata(asked, sources[name]))
-                cubes[name] = cube
-                _put(cube, frame, read, ChipPixels(chip.data[:, band], chip.valid[:, band]))
+                _put(cubes[name], frame, read, ChipPixels(chip.data[:, band], chip.valid[:, band]))
     return {band: cubes[band] for band in asked.bands}
+
+
+def rows_of(frame: Frame) -> list[int]:
+    """The items of all steps, ascending."""
+    return sorted({row for step in frame.steps for row in step})
 
 
 def first_row(frame: Frame, overlaps: Sequence[Overlap]) -> int:
@@ -131,22 +136,21 @@ def blank_cube(shape: tuple[int, ...], dtype: np.dtype[Any], nodata: float | int
 
 
 def _planned(
-    asked: Request, overlaps: Iterable[Overlap], frame: Frame, groups: Sequence[Sequence[str]]
+    asked: Request,
+    overlaps: Iterable[Overlap],
+    frame: Frame,
+    groups: Iterable[Sequence[str]],
+    rows: Sequence[int],
 ) -> Iterable[AreaRead]:
     for overlap in overlaps:
         own = set(overlap.rows.tolist())
         steps = [[row for row in step if row in own] for step in frame.steps]
         if any(steps):
-            yield area_read(asked, overlap, [step for step in steps if step], groups)
+            yield area_read(asked, overlap, [step for step in steps if step], groups, rows)
 
 
 def _put(cube: Cube, frame: Frame, read: AreaRead, pixels: ChipPixels) -> None:
     """Pastes one band of an area; overlapping geometries of a mosaic show the same items, so their order is nothing."""
-    if pixels.data.dtype != cube.data.dtype:
-        raise InputError(
-            f"geometry {read.number} has {pixels.data.dtype} pixels and others {cube.data.dtype}; read each in its own "
-            "call"
-        )
     place, window = frame.windows[read.number]
     rows, cols = window.slices()
     own = {row for step in read.steps for row in step}

@@ -97,10 +97,11 @@ def _exactly(columns: pa.Table) -> pd.DataFrame:
 
 def _planned(asked: Request) -> Iterator[AreaRead]:
     """A read for each geometry and item, and for each pixel size that its bands have; each keeps its dtype."""
+    start_us = asked.collection.runtime.start_us
     for number in range(len(asked.areas)):
-        for overlap in _overlaps(asked, number):
-            for row in overlap.rows.tolist():
-                yield from _item_reads(asked, overlap, row)
+        items = [(row, overlap) for overlap in _overlaps(asked, number) for row in overlap.rows.tolist()]
+        for row, overlap in sorted(items, key=lambda item: int(start_us[item[0]])):
+            yield from _item_reads(asked, overlap, row)
 
 
 def _overlaps(asked: Request, number: int) -> list[Overlap]:
@@ -112,7 +113,7 @@ def _overlaps(asked: Request, number: int) -> list[Overlap]:
 
 def _item_reads(asked: Request, overlap: Overlap, row: int) -> Iterator[AreaRead]:
     if asked.target_crs is not None:
-        yield area_read(asked, overlap, [[row]], bands_by_dtype(asked, row, asked.bands))
+        yield area_read(asked, overlap, [[row]], bands_by_dtype(asked, [row], asked.bands).values())
         return
     runtime = asked.collection.runtime
     alike: dict[Any, list[str]] = {}
@@ -122,7 +123,7 @@ def _item_reads(asked: Request, overlap: Overlap, row: int) -> Iterator[AreaRead
     for bands in alike.values():
         own = on_lattice(asked, overlap, row, item_lattice(asked, row, bands[0]))
         if own is not None:
-            yield area_read(asked, own, [[row]], bands_by_dtype(asked, row, bands))
+            yield area_read(asked, own, [[row]], bands_by_dtype(asked, [row], bands).values())
 
 
 def _rows(asked: Request, read: AreaRead, chips: Sequence[Any]) -> list[_Row]:

@@ -14,7 +14,7 @@ from xarray.core import indexing
 
 from rasteret_torch.errors import MissingDependencyError
 from rasteret_torch.geo import Window
-from rasteret_torch.read.plan import common_dtype, measured_dtype
+from rasteret_torch.readers.area import bands_by_dtype
 from rasteret_torch.readers.cube import (
     Cube,
     Frame,
@@ -22,6 +22,7 @@ from rasteret_torch.readers.cube import (
     filled,
     first_row,
     part_of,
+    rows_of,
     stated_nodata,
     values_of,
 )
@@ -85,14 +86,14 @@ def lazy_variables(
 ) -> dict[str, tuple[Any, dict[str, Any]]]:
     """(array, attributes) of each band and of `valid`; nothing is read."""
     found: dict[str, tuple[Any, dict[str, Any]]] = {}
-    rows = sorted({row for step in frame.steps for row in step})
-    first = first_row(frame, overlaps)
+    first, rows = first_row(frame, overlaps), rows_of(frame)
+    lost = asked.lost[rows].any(axis=1)
+    if lost.any():
+        raise asked.obstacle(rows[int(lost.argmax())])
+    dtypes = {band: dtype for dtype, names in bands_by_dtype(asked, rows, asked.bands).items() for band in names}
     for band in asked.bands:
-        sources = [asked.collection.runtime.source(row, band) for row in rows]
-        dtype = common_dtype([source.header.image.dtype for source in sources])
-        if asked.options.scaled:
-            dtype = measured_dtype(dtype)
-        blank = blank_cube((1, 1, 1, 1), dtype, stated_nodata(asked, asked.collection.runtime.source(first, band)))
+        nodata = stated_nodata(asked, asked.collection.runtime.source(first, band))
+        blank = blank_cube((1, 1, 1, 1), dtypes[band], nodata)
         array = LazyVariable(replace(asked, bands=(band,)), frame, overlaps, blank, mask_nan=mask_nan)
         attributes = values_of(_copy(blank), mask_nan=mask_nan)[1]
         found[band] = indexing.LazilyIndexedArray(array), attributes

@@ -1,5 +1,7 @@
 """`get_gdf`: one row per geometry, item and band."""
 
+import shutil
+
 import geopandas as gpd
 import numpy as np
 import pandas as pd
@@ -7,7 +9,9 @@ import pytest
 import rasterio
 import rasterio.mask
 import shapely
+from scenes import DATED
 
+import rasteret_torch as rt
 from rasteret_torch.errors import EmptySelectionError
 
 UTM14 = "EPSG:26914"
@@ -55,6 +59,16 @@ def test_items_of_several_crs_keep_their_own(two_zones):
     same = two_zones.get_gdf((12.0, 44.99, 12.01, 45.0), "B1", target_crs=3857, res=20)
     assert same.raster_crs.tolist() == ["EPSG:3857"] * 2
     assert same.array.iloc[0].shape == same.array.iloc[1].shape
+
+
+def test_items_of_several_crs_are_in_order_of_time(two_zones, tmp_path):
+    third = shutil.copy(two_zones.runtime.source(0, "B1").href, tmp_path / "scene_20200301.tif")
+    assert third.exists()
+    collection = rt.build_from_files(tmp_path, filename_regex=DATED, progress=False)
+    frame = collection.get_gdf([(12.0, 44.99, 12.005, 45.0), (12.0, 44.99, 12.01, 45.0)], "B1")
+    assert frame.geometry_id.tolist() == [0, 0, 0, 1, 1, 1]
+    assert frame.raster_crs.tolist() == ["EPSG:32632", "EPSG:32633", "EPSG:32632"] * 2
+    assert frame.datetime.dt.month.tolist() == [1, 2, 3] * 2
 
 
 @pytest.mark.parametrize("own", [[], ["geometry_id"]])

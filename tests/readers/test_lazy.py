@@ -70,6 +70,25 @@ def test_files_of_different_nodata(tmp_path: Path, group_by: Any) -> None:
         xr.testing.assert_identical(lazy.isel(time=step).load(), eager.isel(time=step))
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_files_of_different_dtypes(tmp_path: Path, scaled: bool) -> None:
+    """A variable holds those of all its files, whichever of them are looked at, and no other variable's."""
+    place = Affine(10.0, 0.0, 500_500.0, 0.0, -10.0, 5_000_000.0)
+    for day, kind in (("20200101", "uint8"), ("20200102", "uint16"), ("20200103", "int16")):
+        where = {"transform": place} if kind == "int16" else {}
+        write_tiff(tmp_path / f"s_{day}_R.tif", dtype=kind, **where)
+        write_tiff(tmp_path / f"s_{day}_N.tif", dtype="uint8", **where)
+    scene = rt.build_from_files(tmp_path, filename_regex=r"s_(?P<date>\d{8})_(?P<band>.)", progress=False)
+    boxes = [shapely.box(500_000, 4_999_600, 500_200, 5_000_000), shapely.box(500_800, 4_999_600, 501_000, 5_000_000)]
+    options = {"geometry_crs": "EPSG:32632", "scaled": scaled}
+    eager, lazy = (scene.get_xarray(boxes, ["R", "N"], chunks=chunks, **options) for chunks in (None, {}))
+    kinds = ("float32", "float32") if scaled else ("int32", "uint8")
+    assert (eager.R.dtype, eager.N.dtype) == (lazy.R.dtype, lazy.N.dtype) == kinds
+    xr.testing.assert_identical(lazy.isel(time=[2]).load(), eager.isel(time=[2]))
+    xr.testing.assert_identical(lazy.load(), eager)
+    assert eager.valid.values.sum() == 2 * 20 * 40 + 20 * 40
+
+
 @pytest.mark.parametrize("resampling", ["nearest", "bilinear", "cubic", "average"])
 def test_parts_lie_where_the_whole_does(tmp_path: Path, resampling: Any) -> None:
     """Files that end inside pixels of the result: what is settled there for all rows and columns holds in any part."""
