@@ -26,6 +26,7 @@ from rasteret_torch.tiff.model import Layout
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 STRIP_ROWS = 256  # strips are read at least this many rows together
+TOGETHER_PX = 2**18  # around several points, that are looked at together
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -232,43 +233,67 @@ def _take_around(found: Found, reach: int, patch: Patch, chip: ChipPixels) -> No
 
 def _take_windows(found: Found, reach: int, patch: Patch, chip: ChipPixels) -> None:
     """All pixels up to `reach` rows and columns from each point; those beyond the file stay invalid."""
-    down, right = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1)
-    rows = patch.rows.astype(np.int64)[:, None] + down
-    cols = patch.cols.astype(np.int64)[:, None] + right
-    height, width = patch.plan.grid.shape
-    inside = (rows >= 0) & (cols >= 0) & (rows < height) & (cols < width)
-    rows, cols = np.where(inside, rows, 0), np.where(inside, cols, 0)
-    for sample, band in enumerate(patch.bands):
-        found.values[patch.pairs, band] = chip.data[0, sample][rows, cols]
-        found.valid[patch.pairs, band] = chip.valid[0, sample][rows, cols] & inside
+    around = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1)
+    for part in _parts(np.arange(len(patch.pairs)), around.shape[1]):
+        rows, cols, inside = _pixels_around(patch, part, around)
+        for sample, band in enumerate(patch.bands):
+            found.values[patch.pairs[part], band] = chip.data[0, sample][rows, cols]
+            found.valid[patch.pairs[part], band] = chip.valid[0, sample][rows, cols] & inside
 
 
 def _take_nearest(
     patch: Patch, data: NDArray[Any], valid: NDArray[np.bool_], found: Found, band: int, reach: int
 ) -> None:
-    """Ring after ring around each point that has no pixel yet; within a ring the nearest centre wins."""
+    """For each point that has no pixel yet the nearest centre in the closest ring of pixels with a valid one."""
     left = np.flatnonzero(~found.valid[patch.pairs, band])
-    for ring in range(1, reach + 1):
-        if not len(left):
-            return
-        down, right = _ring(ring)
-        rows = patch.rows[left].astype(np.int64)[:, None] + down
-        cols = patch.cols[left].astype(np.int64)[:, None] + right
-        inside = (rows >= 0) & (cols >= 0) & (rows < data.shape[0]) & (cols < data.shape[1])
-        counts = inside & valid[np.where(inside, rows, 0), np.where(inside, cols, 0)]
-        far = np.hypot(
-            (cols + 0.5 - patch.cols[left, None]) * patch.res[0], (rows + 0.5 - patch.rows[left, None]) * patch.res[1]
-        )
-        best = np.where(counts, far, np.inf).argmin(axis=1)
-        hit = counts[np.arange(len(left)), best]
-        at, best = np.flatnonzero(hit), best[hit]
-        found.values[patch.pairs[left[at]], band] = data[rows[at, best], cols[at, best]]
-        found.valid[patch.pairs[left[at]], band] = True
-        left = left[~hit]
+    radius = _closest_rings(patch, left, valid, reach)
+    for ring in np.unique(radius[radius <= reach]).tolist():
+        around = _ring(ring)
+        for part in _parts(left[radius == ring], around.shape[1]):
+            rows, cols, inside = _pixels_around(patch, part, around)
+            away = (
+                (cols + 0.5 - patch.cols[part, None]) * patch.res[0],
+                (rows + 0.5 - patch.rows[part, None]) * patch.res[1],
+            )
+            best = np.where(inside & valid[rows, cols], np.hypot(*away), np.inf).argmin(axis=1)
+            at = np.arange(len(part)), best
+            found.values[patch.pairs[part], band] = data[rows[at], cols[at]]
+            found.valid[patch.pairs[part], band] = True
 
 
-def _ring(radius: int) -> tuple[Ints, Ints]:
-    """(row, col) offsets of the pixels `radius` rows or columns away, row by row."""
-    down, right = np.mgrid[-radius : radius + 1, -radius : radius + 1].reshape(2, -1)
-    edge = np.maximum(abs(down), abs(right)) == radius
-    return down[edge], right[edge]
+def _closest_rings(patch: Patch, points: Ints, valid: NDArray[np.bool_], reach: int) -> Ints:
+    """How many rows or columns away from each point the first valid pixel is; `reach` + 1 where there is none."""
+    height, width = valid.shape
+    sums = np.zeros((height + 1, width + 1), np.int64)  # valid pixels above and left of each corner
+    np.cumsum(np.cumsum(valid, axis=0, dtype=np.int64), axis=1, out=sums[1:, 1:])
+    rows, cols = patch.rows[points].astype(np.int64), patch.cols[points].astype(np.int64)
+    none, some = np.full(len(points), -1), np.full(len(points), reach + 1)  # between which it lies
+    while (some - none > 1).any():
+        middle = (none + some) // 2
+        top, bottom = np.maximum(rows - middle, 0), np.minimum(rows + middle + 1, height)
+        left, right = np.maximum(cols - middle, 0), np.minimum(cols + middle + 1, width)
+        has_any = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left] > 0
+        none, some = np.where(has_any, none, middle), np.where(has_any, middle, some)
+    return some
+
+
+def _pixels_around(patch: Patch, points: Ints, around: Ints) -> tuple[Ints, Ints, NDArray[np.bool_]]:
+    """(rows, cols, inside) of the pixels at some offsets of points, each (point, offset); 0 and 0 where outside."""
+    rows = patch.rows[points].astype(np.int64)[:, None] + around[0]
+    cols = patch.cols[points].astype(np.int64)[:, None] + around[1]
+    height, width = patch.plan.grid.shape
+    inside = (rows >= 0) & (cols >= 0) & (rows < height) & (cols < width)
+    return np.where(inside, rows, 0), np.where(inside, cols, 0), inside
+
+
+def _parts(points: Ints, each_px: int) -> Iterator[Ints]:
+    """Some points at a time: all the pixels around them, of millions, would not find room."""
+    together = max(1, TOGETHER_PX // each_px)
+    return (points[start : start + together] for start in range(0, len(points), together))
+
+
+def _ring(radius: int) -> Ints:
+    """[2, N], (row, col) offsets of the pixels `radius` rows or columns away, row by row."""
+    offsets = np.mgrid[-radius : radius + 1, -radius : radius + 1].reshape(2, -1)
+    found: Ints = offsets[:, np.abs(offsets).max(axis=0) == radius]
+    return found

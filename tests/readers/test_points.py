@@ -1,6 +1,7 @@
 """`sample_points` against rasterio.sample."""
 
 import time
+import tracemalloc
 
 import geopandas as gpd
 import numpy as np
@@ -184,6 +185,27 @@ def nearest(data, row, col, distance):
             _, r, c = min(found)
             return data[r, c]
     return None
+
+
+def test_many_points_far_from_any_valid_pixel_take_little_memory(tmp_path):
+    path = write_tiff(tmp_path / "a_20200101.tif", shape=(512, 512), blockxsize=512, blockysize=512, nodata=7)
+    with rasterio.open(path, "r+") as file:
+        file.write(np.full((1, 512, 512), 7, "uint16"))
+        file.write(np.full((1, 1, 1), 8, "uint16"), window=rasterio.windows.Window(300, 200, 1, 1))
+    collection = rt.build_from_files(path, filename_regex=r"a_(?P<date>\d{8})\.tif", progress=False)
+    places = np.column_stack([RNG.uniform(0, 512, 4000), RNG.uniform(0, 512, 4000)])
+    points = np.column_stack([500_000 + 10 * places[:, 0], 5_000_000 - 10 * places[:, 1]])
+    collection.sample_points(points[:1], "B1", geometry_crs=UTM)
+    tracemalloc.start()
+    try:
+        found = collection.sample_points(points, "B1", geometry_crs=UTM, max_distance_pixels=50)
+        _, peak_nbytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    near = np.abs(np.floor(places) - [300, 200]).max(axis=1) <= 50
+    assert 0 < near.sum() < len(points)
+    assert found["value"].to_pylist() == [8 if one else None for one in near]
+    assert peak_nbytes < 40 * 2**20
 
 
 def test_int64_is_exact(tmp_path):
