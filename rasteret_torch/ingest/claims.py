@@ -125,10 +125,11 @@ def _scaling(bands: Sequence[Record], *, is_applied: bool) -> tuple[tuple[float,
         tuple(band.get(name, band.get(f"raster:{name}", neutral)) for name, neutral in (("scale", 1), ("offset", 0)))
         for band in bands
     ]
-    is_number = all(isinstance(value, int | float) and math.isfinite(value) for pair in pairs for value in pair)
-    if not is_number or all(pair == (1, 0) for pair in pairs):
+    numbers = [_numbers(pair, 2) if _are_numbers(pair) else None for pair in pairs]
+    known = [pair for pair in numbers if pair is not None]
+    if len(known) < len(pairs) or all(pair == (1.0, 0.0) for pair in known):
         return ()
-    return tuple((float(scale), 0.0 if is_applied else float(offset)) for scale, offset in pairs)
+    return tuple((scale, 0.0 if is_applied else offset) for scale, offset in known)
 
 
 def _nodata(bands: Sequence[Record]) -> float | None:
@@ -137,7 +138,17 @@ def _nodata(bands: Sequence[Record]) -> float | None:
     value = bands[0].get("nodata") if len(values) == 1 else None
     if value in ("nan", "inf", "-inf"):
         return float(value)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        float(value)
+    except OverflowError:  # JSON has whole numbers of any size
+        return None
+    return value
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int | float) for value in values)
 
 
 def _crs_of(record: Record) -> str | None:

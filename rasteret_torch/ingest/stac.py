@@ -11,13 +11,14 @@ from typing import Any
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection, as_collection, load, locate, snapshot
 from rasteret_torch.ingest import workspace
+from rasteret_torch.ingest.assemble import check_limits
 from rasteret_torch.ingest.engine import EngineName, engine_of
 from rasteret_torch.ingest.shards import Shards
 from rasteret_torch.ingest.stac_build import Work, rows, same_bands
 from rasteret_torch.ingest.stac_items import bands_of_arguments
 from rasteret_torch.ingest.stac_listing import Listing
 from rasteret_torch.ingest.stac_search import Query, search_of
-from rasteret_torch.store import CloudConfig, StorageBackend, create_backend, is_local
+from rasteret_torch.store import CloudConfig, StorageBackend, create_backend, is_local, local_path
 
 _HEADERS_UNKEPT = 512  # of a shard, where an interrupted build leaves nothing behind
 
@@ -71,7 +72,8 @@ def build_from_stac(
         static_catalog: `stac_api` is a catalog of files, walked and filtered here; a path always is.
         workspace_dir: saves the collection as `workspace_dir/name`, and loads it from there when built again.
         force: replaces a collection of that name.
-        update: adds items that are not yet in the collection of that name (and tries failed ones again).
+        update: adds items that are not yet in the collection of that name (and tries failed ones again); `force` builds
+            it anew all the same.
         stac_headers: HTTP headers, such as keys, for the API's own host.
         local_root: folder whose files a catalog may name; default, for a local catalog, its own folder.
         page_size: items a page.
@@ -98,10 +100,13 @@ def build_from_stac(
     workspace.check_name(name)
     wanted = bands_of_arguments(band_map, band_index_map, bands)
     search = search_of(collection, bbox, date_range, query, page_size)
+    if not str(stac_api):
+        raise InputError("stac_api is empty; pass the URL of an API, or the URL or path of a catalog")
+    is_here = is_local(str(stac_api))
     listing = Listing(
-        str(stac_api),
+        str(locate.absolute(local_path(str(stac_api)))) if is_here else str(stac_api),
         search,
-        is_static=static_catalog or is_local(str(stac_api)),
+        is_static=static_catalog or is_here,
         headers=tuple(sorted((stac_headers or {}).items())),
         local_root=None if local_root is None else locate.absolute(local_root),
         max_items=max_items,
@@ -114,13 +119,17 @@ def build_from_stac(
 
 
 def build_hash(work: Work) -> str:
-    """Fingerprint of everything that decides what a build finds. Keys (`stac_headers`) are no part of it."""
+    """Fingerprint of everything that decides what a build finds. Keys (`stac_headers`) are no part of it.
+
+    What an API, or a catalog elsewhere, holds may have changed since; what lies on this machine is looked at.
+    """
     listing, search = work.listing, work.listing.search
     return snapshot.fingerprint(
         {
             "stac_api": listing.stac_api.rstrip("/"),
             "is_static": listing.is_static,
             "local_root": listing.local_root,
+            "documents": listing.content_hash(),
             "max_items": listing.max_items,
             "collections": search.collections,
             "boxes": search.boxes,
@@ -138,8 +147,11 @@ def built(
     work: Work, name: str, workspace_dir: str | Path | None, *, force: bool = False, update: bool = False
 ) -> Collection:
     """The collection that the work gives, in memory or in the workspace (see `build_from_stac`)."""
-    key = build_hash(work)
-    extends = update and _base(work, name, workspace_dir) is not None
+    check_limits(work.bands.samples, work.max_error_fraction)
+    if update and workspace_dir is None:
+        raise InputError("update=True adds to a saved collection; pass workspace_dir")
+    key = build_hash(work) if workspace_dir is not None else ""
+    extends = update and not force and _base(work, name, workspace_dir) is not None
 
     def build(shards: Shards | None) -> Collection:
         with ExitStack() as stack:
@@ -154,7 +166,7 @@ def built(
 
 def _base(work: Work, name: str, workspace_dir: str | Path | None) -> Collection | None:
     if workspace_dir is None:
-        raise InputError("update=True adds to a saved collection; pass workspace_dir")
+        return None
     path = locate.absolute(workspace_dir) / name
     if not path.exists():
         return None

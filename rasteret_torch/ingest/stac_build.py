@@ -29,13 +29,14 @@ from rasteret_torch.ingest.engine import Engine, LocalEngine
 from rasteret_torch.ingest.headers import Outcome, read_headers
 from rasteret_torch.ingest.journal import Log
 from rasteret_torch.ingest.shards import Shards, fitted, gathered, unified
-from rasteret_torch.ingest.stac_items import Bands, StacItem, check_bands, item_of
+from rasteret_torch.ingest.stac_items import Bands, StacItem, asset_keys, check_bands, item_of, lacking
 from rasteret_torch.ingest.stac_listing import Listing, Page
 from rasteret_torch.ingest.stac_rows import Disagreements, placed_of, rows_of
 from rasteret_torch.store import FetchPolicy, StorageBackend
 from rasteret_torch.store.trust import check_uri
 
 _MAX_HEADERS = 4096  # of one shard
+_LOOK_AHEAD = 1000  # items that are listed, in search of a band, before any of their files is read
 _HOPELESS = 64  # headers, all failed, after which a build is given up
 
 
@@ -99,14 +100,15 @@ def rows(work: Work, shards: Shards, base: Collection | None) -> pa.RecordBatchR
         RasteretTorchError: a page cannot be had, or no file could be indexed: the error of the first.
     """
     run = _Run()
-    done = shards.known() | (set() if base is None else _finished(base))
+    kept = shards.known()
+    done = kept | (set() if base is None else _finished(base))
     with ThreadPoolExecutor(work.engine.at_once, thread_name_prefix="build") as pool:
         try:
             _read_all(work, shards, run, done, pool)
         finally:
             pool.shutdown(cancel_futures=True)
     _report(run)
-    return _merged(work, shards, run, base)
+    return _merged(work, shards, run, base, kept)
 
 
 def _read_all(work: Work, shards: Shards, run: _Run, done: set[str], pool: ThreadPoolExecutor) -> None:
@@ -152,14 +154,10 @@ def _cut(work: Work, run: _Run, done: set[str], bar: Any, least: int) -> Iterato
 
 
 def _items(work: Work, run: _Run, bar: Any) -> Iterator[StacItem]:
-    is_first, count = True, 0
-    for page, total in work.listing.pages(work.backend):
-        items = _sound(page, work.bands, run.tally)
-        if is_first and items:
-            found = [feature for _, feature in page if not isinstance(feature, ObjectNotFoundError)]
-            check_bands(items, found, work.bands)
+    count = 0
+    for items, total in _with_bands(work, run.tally):
+        if bar.total is None:
             bar.total = total if work.listing.max_items is None else min(total or 0, work.listing.max_items) or None
-            is_first = False
         for item in items:
             known = run.listed.setdefault(item.id, item.collection)
             if known != item.collection:
@@ -173,6 +171,32 @@ def _items(work: Work, run: _Run, bar: Any) -> Iterator[StacItem]:
             if len(run.listed) > count:  # pages overlap when items are added meanwhile
                 count += 1
                 yield item
+
+
+def _with_bands(work: Work, tally: FileTally) -> Iterator[tuple[list[StacItem], int | None]]:
+    """(items, how many there are in all) of each page. The first are held back until all bands were seen in them.
+
+    Raises:
+        BandNotFoundError: a band is in none of `_LOOK_AHEAD` items, or of all.
+    """
+    held: list[tuple[list[StacItem], int | None]] = []
+    present, keys, count = set[str](), dict[str, None](), 0
+    for page, total in work.listing.pages(work.backend):
+        items = _sound(page, work.bands, tally)
+        if present and not held:
+            yield items, total
+            continue
+        held.append((items, total))
+        count += len(items)
+        present.update(band for item in items for band in item.assets)
+        keys |= dict.fromkeys(key for _, feature in page if isinstance(feature, Mapping) for key in asset_keys(feature))
+        if (present and not lacking(present, work.bands)) or count >= _LOOK_AHEAD:
+            check_bands(present, keys, work.bands)
+            yield from held
+            held = []
+    if count and held:
+        check_bands(present, keys, work.bands)
+    yield from held
 
 
 def _sound(page: Page, bands: Bands, tally: FileTally) -> list[StacItem]:
@@ -253,8 +277,10 @@ def _outcomes(part: Part, log: Log | None) -> dict[str, Outcome]:
                 check_uri(href, part.root)
             except UntrustedUriError as error:
                 refused[href] = error
+    sound = {href for item in part.items if not item.problem for href in item.claims}
+    for item in part.items:
         if item.problem:
-            refused |= {href: FetchError(f"{item.id}: {item.problem}") for href in item.claims}
+            refused |= {href: FetchError(f"{item.id}: {item.problem}") for href in item.claims if href not in sound}
     hrefs = dict.fromkeys(href for item in part.items for href in item.claims)
     allowed = [href for href in hrefs if href not in refused]
     policy = FetchPolicy(max_requests=part.max_concurrent)
@@ -289,15 +315,17 @@ def _report(run: _Run) -> None:
         )
 
 
-def _merged(work: Work, shards: Shards, run: _Run, base: Collection | None) -> pa.RecordBatchReader:
+def _merged(work: Work, shards: Shards, run: _Run, base: Collection | None, kept: set[str]) -> pa.RecordBatchReader:
+    """The rows of `base` that were not read again, by this run or (`kept`) an interrupted one, then those of shards."""
     schema = unified(([] if base is None else [base.to_reader().schema]) + shards.schemas())
     listed, fresh = pa.array(list(run.listed), pa.string()), pa.array(sorted(run.fresh), pa.string())
     counts = _Counts()
+    again = pa.array(sorted(run.fresh | (kept & run.listed.keys())), pa.string())
 
     def tables() -> Iterator[pa.Table]:
         for batch in base.to_reader() if base is not None else ():
             table = pa.Table.from_batches([batch])
-            table = table.filter(pc.invert(pc.is_in(table["id"], value_set=fresh)))
+            table = table.filter(pc.invert(pc.is_in(table["id"], value_set=again)))
             yield counts.counted(fitted(table, schema))
         for table, is_fresh in shards.tables():
             keep = pc.is_in(table["id"], value_set=listed)

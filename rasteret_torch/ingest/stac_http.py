@@ -28,7 +28,7 @@ _JITTER = random.SystemRandom()  # of its own, since the global one is the user'
 _PAGE_TIMEOUT_S = 120.0  # all attempts and waits of one document
 _SILENCE_S = (5.0, 30.0)  # to connect, and between two pieces of an answer
 _LONGEST_WAIT_S = 30.0
-_MAX_NBYTES = 256 << 20
+MAX_NBYTES = 256 << 20  # of one document
 _PIECE_NBYTES = 1 << 20
 _RETRIED = frozenset({408, 425, 429})  # and all of 500 to 599
 _SAID_CHARACTERS = 200
@@ -161,8 +161,8 @@ def _body(response: requests.Response, ask: Ask, until: float) -> bytes:
 
 
 def _check_bounds(ask: Ask, nbytes: int, until: float) -> None:
-    if nbytes > _MAX_NBYTES:
-        raise FetchError(f"{ask}: the answer is longer than {_MAX_NBYTES} bytes; ask for smaller pages")
+    if nbytes > MAX_NBYTES:
+        raise FetchError(f"{ask}: the answer is longer than {MAX_NBYTES} bytes; ask for smaller pages")
     if time.monotonic() > until:
         raise DeadlineExceededError(f"{ask}: the answer did not come in time; ask for smaller pages")
 

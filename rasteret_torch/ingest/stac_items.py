@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from rasteret_torch.errors import BandNotFoundError, FetchError, InputError
 from rasteret_torch.index import dates
 from rasteret_torch.ingest.assemble import Asset
 from rasteret_torch.ingest.claims import Claim, claim_of
-from rasteret_torch.ingest.stac_json import Record, is_raster, links, listed, mapping, texts
+from rasteret_torch.ingest.stac_json import Record, is_raster, listed, mapping, texts
 from rasteret_torch.ingest.stac_static import ground_of, resolve
 
 _ALWAYS = dates.TIME_MIN_US, (dates.TIME_MIN_US, dates.TIME_MAX_US)
@@ -95,7 +95,7 @@ def item_of(feature: Record, base: str, bands: Bands) -> StacItem:
 
     Args:
         feature: the JSON of the item.
-        base: URL or path of the document it stands in.
+        base: URL or path that its hrefs are relative to.
         bands: which assets are taken.
 
     Raises:
@@ -107,8 +107,7 @@ def item_of(feature: Record, base: str, bands: Bands) -> StacItem:
     properties = mapping(feature.get("properties"))
     entries = {key: one for key, one in mapping(assets).items() if _has_href(one)}
     taken = _taken(entries, bands)
-    home = _self_href(feature) or base
-    hrefs = {key: resolve(entries[key]["href"], home) for key, _ in taken.values()}
+    hrefs = {key: resolve(entries[key]["href"], base) for key, _ in taken.values()}
     problem = "" if isinstance(feature.get("properties"), Mapping) else "the item has no properties"
     try:
         at_us, span_us = _times(properties)
@@ -162,27 +161,34 @@ def band_names(entry: Record) -> list[str]:
     return []
 
 
-def check_bands(items: Sequence[StacItem], features: Sequence[Record], bands: Bands) -> None:
-    """Refuses bands that no item of a page has.
+def asset_keys(feature: Record) -> list[str]:
+    """Keys of the assets of an item."""
+    return list(mapping(feature.get("assets")))
+
+
+def lacking(present: Set[str], bands: Bands) -> dict[str, str]:
+    """Bands that are asked for, or numbered, and not among those of some items; and the asset of each."""
+    named = bands.required or (() if bands.assets else tuple(bands.samples))
+    return {band: bands.assets.get(band, band) for band in named if band not in present}
+
+
+def check_bands(present: Set[str], keys: Iterable[str], bands: Bands) -> None:
+    """Refuses bands that no item has.
+
+    Args:
+        present: bands that items have.
+        keys: of all their assets.
+        bands: that are asked for.
 
     Raises:
         BandNotFoundError: naming the asset keys there are.
     """
-    present = {band for item in items for band in item.assets}
-    missing = {band: bands.assets.get(band, band) for band in bands.required if band not in present}
+    missing = lacking(present, bands)
     if missing or not present:
-        keys = list(dict.fromkeys(key for feature in features for key in mapping(feature.get("assets"))))
         raise BandNotFoundError(
             f"no asset for the bands {missing or list(bands.assets)} (band: asset key); the items have the assets "
-            f"{keys}: correct band_map or bands"
+            f"{list(keys)}: correct band_map, bands or band_index_map"
         )
-
-
-def _self_href(feature: Record) -> str | None:
-    """Where the item itself says it stands, if that is a URL."""
-    found = links(feature, "self")
-    href = str(found[0]["href"]) if found else ""
-    return href if "://" in href and not href.startswith("file:") else None
 
 
 def _times(properties: Record) -> tuple[int, tuple[int, int] | None]:

@@ -51,6 +51,16 @@ def links(document: Any, *relations: str) -> list[Record]:
     return [link for link in found if link.get("rel") in relations and isinstance(link.get("href"), str)]
 
 
+def home_of(feature: Any, document: str) -> str:
+    """What the hrefs of one of many features of a document are relative to: the URL of its own, if it names one.
+
+    An item that is a document of its own may have come, with its files, from where its link leads.
+    """
+    found = links(feature, "self")
+    href = str(found[0]["href"]) if found else ""
+    return href if "://" in href and not href.startswith("file:") else document
+
+
 def is_raster(entry: Record) -> bool:
     """Whether an asset is a TIFF with pixels of the scene, not a picture or a side file."""
     roles = texts(entry.get("roles"))

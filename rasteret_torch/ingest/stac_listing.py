@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rasteret_torch.errors import EmptySelectionError, ObjectNotFoundError, RasteretTorchError
+from rasteret_torch.errors import EmptySelectionError, InputError, ObjectNotFoundError, RasteretTorchError
 from rasteret_torch.index import locate
 from rasteret_torch.ingest.stac_http import Ask, JsonClient
-from rasteret_torch.ingest.stac_json import mapping
-from rasteret_torch.ingest.stac_search import Search, interval_text, search_pages
-from rasteret_torch.ingest.stac_static import Documents, static_items
+from rasteret_torch.ingest.stac_json import home_of, mapping
+from rasteret_torch.ingest.stac_search import Search, interval_text, matched_by, search_pages
+from rasteret_torch.ingest.stac_static import Documents, local_digest, static_items
 from rasteret_torch.store import StorageBackend, is_local, local_path, redact
 
 Feature = Mapping[str, Any]
@@ -40,6 +40,10 @@ class Listing:
     headers: tuple[tuple[str, str], ...] = ()
     local_root: Path | None = None
     max_items: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_items is not None and self.max_items < 1:
+            raise InputError(f"max_items={self.max_items} leaves nothing; pass 1 or more, or None for all")
 
     @property
     def root(self) -> Path | None:
@@ -69,21 +73,29 @@ class Listing:
         if not found:
             raise EmptySelectionError(self._why_empty())
 
+    def content_hash(self) -> str:
+        """Hash of the documents of a local catalog; "" of others."""
+        if not self.is_static or not is_local(self.stac_api):
+            return ""
+        return local_digest(self._documents(None), self.stac_api)
+
     def _client(self) -> JsonClient:
         return JsonClient(self.stac_api, dict(self.headers))
 
     def _static(self, backend: StorageBackend | None) -> Iterator[tuple[Page, int | None]]:
-        documents = Documents(self._client(), backend, self._own_folder or self.root, self.root)
-        for page in itertools.batched(static_items(documents, self.stac_api, self.search), _STATIC_PAGE):
+        items = static_items(self._documents(backend), self.stac_api, self.search)
+        for page in itertools.batched(items, _STATIC_PAGE):
             yield list(page), None
+
+    def _documents(self, backend: StorageBackend | None) -> Documents:
+        return Documents(self._client(), backend, self._own_folder or self.root, self.root)
 
     def _api(self) -> Iterator[tuple[Page, int | None]]:
         for url, page in search_pages(self._client(), self.stac_api, self.search):
-            context = page.get("context")
-            matched = page.get("numberMatched") or (context.get("matched") if isinstance(context, Mapping) else None)
+            matched = matched_by(page)
             yield (
-                [(url, mapping(one)) for one in page["features"]],
-                matched if isinstance(matched, int) and len(self.search.boxes) < 2 else None,
+                [(home_of(one, url), mapping(one)) for one in page["features"]],
+                matched if len(self.search.boxes) < 2 else None,
             )
 
     def _why_empty(self) -> str:

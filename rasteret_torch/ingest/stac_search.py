@@ -69,6 +69,8 @@ def search_of(
     if collections is not None and not (named and all(named)):
         raise InputError(f"collection={collections!r} names none; pass the id of one, or several, or None for all")
     interval = None if date_range is None else dates.range_of(date_range)
+    if interval == (dates.TIME_MIN_US, dates.TIME_MAX_US):
+        interval = None  # APIs refuse one that is open on both sides
     conditions = json.dumps(conditions_of(query), sort_keys=True)
     return Search(named, boxes_of(bbox), interval, conditions, page)
 
@@ -160,6 +162,7 @@ def search_pages(client: JsonClient, api: str, search: Search) -> Iterator[tuple
 
 def _pages(client: JsonClient, ask: Ask | None) -> Iterator[tuple[str, dict[str, Any]]]:
     asked: set[bytes] = set()
+    count = 0
     stale = 0  # pages in a row that held nothing new: some APIs filter after they page, some name a next page for ever
     while ask is not None and stale <= _MOST_STALE:
         key = _digest(ask)
@@ -177,8 +180,20 @@ def _pages(client: JsonClient, ask: Ask | None) -> Iterator[tuple[str, dict[str,
         if features and stale > _MOST_STALE:
             raise FetchError(f"{ask}: its pages bring the same items for ever; report this to the operator of the API")
         if is_new:
+            count += len(features)
             yield ask.url, page
         ask = next_ask(page, ask)
+        if ask is not None and stale > _MOST_STALE and count < (matched_by(page) or 0):
+            raise FetchError(
+                f"{ask}: {stale} pages without an item follow each other, after {count} of {matched_by(page)} items; "
+                "ask for larger pages (page_size=...)"
+            )
+
+
+def matched_by(page: Mapping[str, Any]) -> int | None:
+    """How many items a search finds in all, where its pages say so."""
+    matched = page.get("numberMatched") or mapping(page.get("context")).get("matched")
+    return matched if isinstance(matched, int) else None
 
 
 def _digest(value: object) -> bytes:
@@ -196,7 +211,7 @@ def next_ask(page: Mapping[str, Any], current: Ask) -> Ask | None:
     if str(link.get("method", "GET")).upper() != "POST":
         return Ask(url, headers=headers)
     body = mapping(link.get("body"))
-    if link.get("merge") and current.body is not None:
+    if current.body is not None and (link.get("merge") or "body" not in link):
         body = {**json.loads(current.body), **body}
     return _posted(url, body, headers)
 

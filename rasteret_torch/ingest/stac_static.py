@@ -17,17 +17,16 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from rasteret_torch.errors import FetchError, InputError, ObjectNotFoundError, UntrustedUriError
+from rasteret_torch.errors import FetchError, InputError, ObjectNotFoundError, RasteretTorchError, UntrustedUriError
 from rasteret_torch.geo import Bounds
-from rasteret_torch.index import dates, locate
-from rasteret_torch.ingest.stac_http import Ask, JsonClient
-from rasteret_torch.ingest.stac_json import links, listed, mapping, parsed
+from rasteret_torch.index import dates, locate, snapshot
+from rasteret_torch.ingest.stac_http import MAX_NBYTES, Ask, JsonClient
+from rasteret_torch.ingest.stac_json import home_of, links, listed, mapping, parsed
 from rasteret_torch.ingest.stac_search import Search
 from rasteret_torch.store import StorageBackend, fetcher, is_local, pread_head, redact, runtime
 from rasteret_torch.store.location import BUCKET_SCHEMES, HTTP_SCHEMES, local_path, scheme_of
 from rasteret_torch.store.trust import check_uri
 
-_MAX_NBYTES = 64 << 20
 _MAX_DEPTH = 32
 _AT_ONCE = 16
 Record = dict[str, Any]
@@ -62,9 +61,11 @@ class Documents:
         if scheme_of(href) in HTTP_SCHEMES:
             return self.client.fetch(Ask(href))
         if is_local(href):
-            body = pread_head(href, _MAX_NBYTES)[0]
+            body = pread_head(href, MAX_NBYTES + 1)[0]
         else:
-            body = runtime.run(fetcher(self.backend).get_head(href, _MAX_NBYTES))[0]
+            body = runtime.run(fetcher(self.backend).get_head(href, MAX_NBYTES + 1))[0]
+        if len(body) > MAX_NBYTES:
+            raise FetchError(f"{redact(href)} is longer than {MAX_NBYTES} bytes; split it into several documents")
         try:
             found = parsed(body)
         except ValueError as error:
@@ -114,6 +115,27 @@ def static_items(documents: Documents, root: str, search: Search) -> Iterator[tu
                 yield href, item
 
 
+def local_digest(documents: Documents, root: str) -> str:
+    """Hash of all documents of a catalog that lie on this machine, and of the names of those that cannot be read."""
+
+    def told(href: str) -> Record | str:
+        try:
+            return documents.read(href)
+        except RasteretTorchError as error:
+            return type(error).__name__
+
+    found: dict[str, str] = {}
+    level = [str(locate.absolute(local_path(root)))]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        while level:
+            below: dict[str, None] = {}
+            for href, document in zip(level, pool.map(told, level), strict=True):
+                found[href] = snapshot.digest(json.dumps(document).encode())
+                below |= dict.fromkeys(_linked(document, href, "child", "item"))
+            level = [href for href in below if is_local(href) and href not in found]
+    return snapshot.fingerprint(found)
+
+
 @dataclass(frozen=True, slots=True)
 class _Walk:
     documents: Documents
@@ -130,7 +152,8 @@ class _Walk:
             yield href, _collected(document, collection)
             return
         if kind == "FeatureCollection":
-            yield from ((href, _collected(dict(mapping(one)), collection)) for one in listed(document.get("features")))
+            members = listed(document.get("features"))
+            yield from ((home_of(one, href), _collected(dict(mapping(one)), collection)) for one in members)
             return
         if depth > _MAX_DEPTH:
             raise FetchError(f"{redact(href)} lies more than {_MAX_DEPTH} catalogs deep; point stac_api at a lower one")
@@ -160,7 +183,7 @@ def _collected(item: Record, collection: str) -> Record:
     return item if item.get("collection") else {**item, "collection": collection or None}
 
 
-def _linked(document: Record, href: str, *relations: str) -> list[str]:
+def _linked(document: Record | str, href: str, *relations: str) -> list[str]:
     below = [resolve(link["href"], href) for link in links(document, *relations)]
     return list(dict.fromkeys(below))
 
@@ -180,7 +203,10 @@ def wanted(item: Mapping[str, Any], search: Search) -> bool:
 
 def _overlaps(properties: Mapping[str, Any], interval: tuple[int, int]) -> bool:
     moments = [properties.get(name) for name in ("datetime", "start_datetime", "end_datetime")]
-    known = [dates.interval(moment) for moment in moments if moment]
+    try:
+        known = [dates.interval(moment) for moment in moments if moment]
+    except InputError:
+        return True  # its row says what is wrong with it
     if not known:
         return False
     return min(first for first, _ in known) <= interval[1] and max(last for _, last in known) >= interval[0]

@@ -22,7 +22,7 @@ from stac_api import StacApi
 import rasteret_torch as rt
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import snapshot
-from rasteret_torch.ingest import shards
+from rasteret_torch.ingest import shards, stac_build
 
 COUNT, KILLS = 48, 20
 _SCRIPT = """
@@ -146,6 +146,31 @@ def test_update_reads_new_items_and_failed_ones_only(
             name="test", stac_api=served.url, collection="scenes", band_map={"B05": "red"}, workspace_dir=tmp_path,
             update=True,
         )  # fmt: skip
+
+
+def test_an_update_that_is_interrupted_and_goes_on_has_each_item_once(
+    served: StacApi, range_server: RangeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.items = served.items[:6]
+    bad = range_server.folder / "scene1" / "red.tif"
+    body = bad.read_bytes()
+    bad.write_bytes(b"no tiff")
+    with pytest.warns(UserWarning, match="1 of 6"):
+        build(served, tmp_path)
+    bad.write_bytes(body)
+
+    def killed(run: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stac_build, "_report", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build(served, tmp_path, update=True)
+    monkeypatch.undo()
+    updated = build(served, tmp_path, update=True)
+    assert sorted(ids(updated)) == [f"scene{number}" for number in range(6)]
+    assert set(updated.to_table()["status"].to_pylist()) == {"ok"}
+    served.items = served.items[:3]
+    assert len(build(served, tmp_path, update=True, force=True)) == 3  # anew
 
 
 def test_two_builders_of_one_collection_wait_for_each_other(

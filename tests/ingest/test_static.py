@@ -22,6 +22,7 @@ from rasteret_torch.errors import (
     ObjectNotFoundError,
     UntrustedUriError,
 )
+from rasteret_torch.ingest import stac_static
 from rasteret_torch.ingest.stac_static import resolve
 
 
@@ -210,3 +211,60 @@ def test_rasters_in_another_folder_than_their_catalog(tmp_path: Path) -> None:
         name="own", stac_api=root, collection=None, local_root=tmp_path / "rasters", progress=False
     )
     assert found.to_table()["status"].to_pylist() == ["ok"] * 2
+
+
+def test_an_item_without_a_usable_date_is_a_row_in_any_time(tmp_path: Path) -> None:
+    root = write_catalog(tmp_path)
+    file = tmp_path / "odd" / "scene3.json"
+    record = json.loads(file.read_text())
+    record["properties"]["datetime"] = "soon"
+    file.write_text(json.dumps(record))
+    with pytest.warns(UserWarning, match="no usable date"):
+        found = build(root, date_range=("2024-06-02", "2024-06-03"))
+    assert found.to_table(["id", "status"]).to_pylist() == [
+        {"id": "scene2", "status": "ok"}, {"id": "scene1", "status": "ok"}, {"id": "scene3", "status": "error"}
+    ]  # fmt: skip
+
+
+def test_a_catalog_that_was_changed_is_another_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_catalog(tmp_path / "a")
+    work = {"workspace_dir": tmp_path / "work"}
+    first = build(root, **work)
+    assert build(root, **work).path == first.path
+    file = tmp_path / "a" / "odd" / "scene3.json"
+    body = file.read_text()
+    file.write_text(body.replace("2024-06-04", "2024-06-05"))
+    with pytest.raises(InputError, match="other inputs"):
+        build(root, **work)
+    file.unlink()
+    with pytest.raises(InputError, match="other inputs"):
+        build(root, **work)
+    file.write_text(body)
+    monkeypatch.chdir(tmp_path / "a")
+    assert build("catalog.json", **work).path == first.path
+    write_catalog(tmp_path / "b")
+    monkeypatch.chdir(tmp_path / "b")
+    with pytest.raises(InputError, match="other inputs"):
+        build("catalog.json", **work)
+
+
+@pytest.mark.parametrize("form", ["item", "items"])
+def test_files_beside_an_item_are_its_files_wherever_it_came_from(
+    tmp_path: Path, range_server: RangeServer, form: str
+) -> None:
+    """As pystac takes it; items that were saved together have no place but the one that they name."""
+    [item] = scenes(range_server.folder, "./", 1, ("red",))
+    item["links"] = [{"rel": "self", "href": range_server.url("item.json")}]
+    if form == "item":
+        scenes(tmp_path, "./", 1, ("red",))
+    document = item if form == "item" else {"type": "FeatureCollection", "features": [item]}
+    _write(tmp_path / "one.json", document)
+    href = build(tmp_path / "one.json").to_table()["assets"][0]["B04"]["href"].as_py()
+    assert href == (str(tmp_path / "scene0/red.tif") if form == "item" else range_server.url("scene0/red.tif"))
+
+
+def test_a_document_that_is_too_long_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_catalog(tmp_path)
+    monkeypatch.setattr(stac_static, "MAX_NBYTES", root.stat().st_size - 1)
+    with pytest.raises(FetchError, match=r"catalog\.json is longer than"):
+        build(root)
