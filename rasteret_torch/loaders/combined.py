@@ -51,6 +51,8 @@ def merge_sides(samples: Sequence[Sample]) -> Sample:
 def _merged(one: Sample, two: Sample) -> Sample:
     pair = [one, two]
     merged: Sample = merge_samples(pair)
+    for key, exact in _places(pair).items():
+        merged[key] = torch.where(merged[key].float() == exact.float(), exact, merged[key])  # else its rounding wins
     if not all("mask_valid" in sample for sample in pair):
         return merged
     first, second = (sample["mask_valid"] != 0 for sample in pair)

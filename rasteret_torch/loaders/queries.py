@@ -42,11 +42,12 @@ def slices_of(dataset: GeoDataset, query: Query) -> tuple[slice, slice, slice]:
 
 
 def _moment(time: Any) -> pd.Timestamp:
-    """A time in UTC where it names no zone, as pandas understands it."""
+    """A time as pandas understands it, in UTC without saying so, no farther away than an index of nanoseconds goes."""
     with contextlib.suppress(ValueError, TypeError):
         found = pd.Timestamp(time)
         if not pd.isna(found):
-            return found
+            found = found if found.tz is None else found.tz_convert(None)
+            return min(max(found, pd.Timestamp.min), pd.Timestamp.max)
     raise InputError(f"{time!r} is no time: give a pandas.Timestamp, or a date such as '2024-06-30'")
 
 

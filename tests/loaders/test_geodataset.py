@@ -107,6 +107,10 @@ def test_time_picks_items_and_series_are_ascending(scenes):
     assert torch.equal(backwards["image"], sample["image"][1])
     noon = dt.datetime(2020, 4, 20, 12)
     assert single[*CHIP, noon:noon]["bounds"][6] == noon.replace(tzinfo=dt.UTC).timestamp()
+    for time in (pd.Timestamp("2020-04-20 12:00", tz="UTC"), pd.Timestamp("2020-04-20 21:00", tz="Asia/Tokyo")):
+        assert torch.equal(single[*CHIP, time:time]["bounds"], single[*CHIP, noon:noon]["bounds"])
+    ever = slice(pd.Timestamp("0001-01-01"), pd.Timestamp("9999-12-31"))  # more than an int64 of nanoseconds
+    assert torch.equal(series[*CHIP, ever]["timestamps"], sample["timestamps"])
 
 
 def test_a_batch_equals_its_samples_and_reads_each_tile_once(scenes):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
+import pandas as pd
 import pytest
 import torch
 from tiffs import write_tiff
@@ -264,6 +265,10 @@ def test_queries_replaced(damaged, combined):
     assert all(not combined or torch.equal(sample["image"][0].long(), sample["mask"]) for sample in samples)
     for query, sample in zip(asked, samples, strict=True):  # alone or in a batch, the same other sample
         assert torch.equal(dataset[query]["bounds"], sample["bounds"])
+    ever = slice("2020-01-01", "2020-02-01")
+    aware = slice(*(pd.Timestamp(time, tz="UTC") for time in (ever.start, ever.stop)))
+    lost = asked[4]
+    assert torch.equal(dataset[*lost, aware]["bounds"], dataset[*lost, ever]["bounds"])
 
 
 @pytest.mark.parametrize("on_error", ["nodata", "replace"])
