@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import shapely
+from numpy.typing import NDArray
 from pyproj import CRS
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
@@ -114,8 +115,15 @@ def lonlat_shapes(value: Any) -> Shapes:
     shapes = np.empty(len(areas), object)
     moved = [project_shape(one, areas.crs, lonlat) for one in areas.shapes]
     shapes[:] = moved if same_crs(areas.crs, lonlat) else [whole(one) for one in moved]
+    return on_either_side(shapes)[0]
+
+
+def on_either_side(shapes: Shapes) -> tuple[Shapes, NDArray[np.int64]]:
+    """Shapes in lon/lat, those that go on beyond 180 degrees there twice, and the place of each in what was given."""
     west, _, east, _ = shapely.bounds(shapes).T
-    return np.concatenate([shapes, _turned(shapes[east > 180.0], -360.0), _turned(shapes[west < -180.0], 360.0)])
+    far_east, far_west = np.flatnonzero(east > 180.0), np.flatnonzero(west < -180.0)
+    parts = [shapes, _turned(shapes[far_east], -360.0), _turned(shapes[far_west], 360.0)]
+    return np.concatenate(parts), np.concatenate([np.arange(len(shapes)), far_east, far_west])
 
 
 def _turned(shapes: Any, degrees: float) -> Any:

@@ -17,7 +17,11 @@ _CURVE_BITS = 16  # along each axis
 
 
 class BoxIndex:
-    """Search over boxes [N, 4]; a box with xmin > xmax reaches across the antimeridian (longitudes)."""
+    """Search over boxes [N, 4]; a box with xmin > xmax reaches across the antimeridian (longitudes).
+
+    Attributes:
+        reach: the least xmin and the greatest xmax of all; (inf, -inf) without any.
+    """
 
     def __init__(self, boxes: Boxes) -> None:
         rows = np.arange(len(boxes))
@@ -35,6 +39,8 @@ class BoxIndex:
             plain, owners = plain[order], owners[order]
         self._owners = owners
         self._levels = _levels(plain)
+        top = self._levels[0]
+        self.reach = float(top[0].min(initial=np.inf)), float(top[2].max(initial=-np.inf))
 
     def touching(self, bounds: Bounds) -> NDArray[np.int64]:
         """Row numbers of boxes that touch `bounds`, ascending."""

@@ -20,7 +20,7 @@ from rasteret_torch.errors import EmptySelectionError, InputError, SplitNotFound
 from rasteret_torch.geo import Bounds
 from rasteret_torch.index import dates
 from rasteret_torch.index import schema as s
-from rasteret_torch.index.areas import lonlat_shapes
+from rasteret_torch.index.areas import lonlat_shapes, on_either_side
 from rasteret_torch.index.boxes import BoxIndex
 
 Mask = NDArray[np.bool_]
@@ -118,11 +118,23 @@ def _first_known(columns: Iterable[pa.ChunkedArray | None], fill: int, count: in
 
 
 def bbox_columns(table: pa.Table) -> NDArray[np.float64]:
-    """The `bbox` column, [N, 4] xmin, ymin, xmax, ymax in CRS84; nan for rows without one."""
+    """The `bbox` column, [N, 4] xmin, ymin, xmax, ymax in CRS84 (see `turned`); nan for rows without one."""
     if "bbox" not in table.column_names:
         raise InputError("this collection has no bbox column; add one, or build it with build_from_table")
     sides = [pc.struct_field(table.column("bbox"), side) for side in s.SIDES]
-    return np.column_stack([pc.fill_null(side, float("nan")).to_numpy() for side in sides]).astype(np.float64)
+    boxes = np.column_stack([pc.fill_null(side, float("nan")).to_numpy() for side in sides]).astype(np.float64)
+    return turned(boxes)
+
+
+def turned(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Boxes [N, 4] in lon/lat, their longitudes from -180 to 180: xmin > xmax where they cross the antimeridian."""
+    beyond = (boxes[:, 0] < -180.0) | (boxes[:, 2] > 180.0)
+    if beyond.any():
+        sides = boxes[beyond][:, [0, 2]]
+        is_round = sides[:, 1] - sides[:, 0] >= 360.0
+        boxes = boxes.copy()
+        boxes[np.ix_(beyond, [0, 2])] = np.where(is_round[:, None], [-180.0, 180.0], (sides + 180.0) % 360.0 - 180.0)
+    return boxes
 
 
 def boxes_overlap(boxes: NDArray[np.float64], query: Bounds) -> Mask:
@@ -139,7 +151,7 @@ def boxes_overlap(boxes: NDArray[np.float64], query: Bounds) -> Mask:
 
 def by_bbox(bbox: Any) -> Filter:
     """Items whose bbox touches `bbox` (CRS84)."""
-    box = bounds_of(bbox)
+    box = lonlat_of(bbox)
     return Filter(f"bbox {box}", lambda table: boxes_overlap(bbox_columns(table), box), _extent_words)
 
 
@@ -155,9 +167,10 @@ def _intersecting(table: pa.Table, shapes: NDArray[Any]) -> Mask:
     rows = _touching(bbox_columns(table), shapely.bounds(shapes))
     wkb = table.column("geometry").take(pa.array(rows)).to_numpy(zero_copy_only=False)
     footprints = shapely.from_wkb(wkb, on_invalid="ignore")
-    hits = shapely.STRtree(shapes).query(footprints, predicate="intersects")[0]
+    either, owners = on_either_side(footprints)
+    hits = shapely.STRtree(shapes).query(either, predicate="intersects")[0]
     exact = np.zeros(table.num_rows, bool)
-    exact[rows[np.unique(hits)]] = True
+    exact[rows[owners[hits]]] = True
     exact[rows[shapely.is_missing(footprints)]] = True  # no footprint: its box has to do
     return exact
 
@@ -285,4 +298,17 @@ def bounds_of(value: Any) -> Bounds:
         raise InputError(f"{value!r} is not a box; pass (xmin, ymin, xmax, ymax)") from None
     if not np.isfinite([xmin, ymin, xmax, ymax]).all() or ymin > ymax:
         raise InputError(f"box {value} must be finite with ymin <= ymax; pass (xmin, ymin, xmax, ymax)")
+    return xmin, ymin, xmax, ymax
+
+
+def lonlat_of(value: Any) -> Bounds:
+    """The same in lon/lat, as `turned`.
+
+    Raises:
+        InputError: as `bounds_of`.
+    """
+    box = bounds_of(value)
+    if box[0] >= -180.0 and box[2] <= 180.0:
+        return box
+    (xmin, ymin, xmax, ymax) = turned(np.array([box]))[0].tolist()
     return xmin, ymin, xmax, ymax

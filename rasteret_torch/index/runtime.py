@@ -24,7 +24,7 @@ from rasteret_torch.errors import (
     RasteretTorchError,
 )
 from rasteret_torch.geo import Bounds, Grid, parse_crs, same_crs
-from rasteret_torch.geo.crs import wkt_of
+from rasteret_torch.geo.crs import turns_of, wkt_of
 from rasteret_torch.index import boxes, contents, dates, mapped, places, query
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.headers import header_of, is_single_plane
@@ -314,14 +314,22 @@ class RuntimeIndex:
         """
         if bbox is None:
             return np.arange(self.count) if date_range is None else self._calendar.touching(*dates.range_of(date_range))
-        box = query.bounds_of(bbox)
+        box = query.lonlat_of(bbox) if crs is None else query.bounds_of(bbox)
         if box[0] > box[2] and crs is not None and not parse_crs(crs).is_geographic:
             raise InputError(f"box {box} has xmin > xmax, which only longitudes may have; swap them")
-        rows = self._tree(crs).touching(box)
+        rows = self._tree(crs).touching(box) if crs is None else self._around(box, parse_crs(crs))
         if date_range is None:
             return rows
         start, end = dates.range_of(date_range)
         return rows[(self.start_us[rows] <= end) & (self.end_us[rows] >= start)]
+
+    def _around(self, box: Bounds, crs: CRS) -> mapped.Rows:
+        """Rows whose grids touch a box in a CRS, however either counts longitudes."""
+        west, south, east, north = box if box[0] <= box[2] else (box[0], box[1], box[2] + 360.0, box[3])
+        tree = self._tree(crs)
+        turns = turns_of(crs, min(west, tree.reach[0]), max(east, tree.reach[1]))
+        found = [tree.touching((west + turn, south, east + turn, north)) for turn in turns]
+        return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
 
     @functools.cached_property
     def _calendar(self) -> places.TimeIndex:

@@ -15,7 +15,7 @@ from pyproj import CRS
 
 from rasteret_torch.errors import CRSMismatchError, EmptySelectionError, InputError, RasteretTorchError
 from rasteret_torch.geo import Bounds, likely_mistake, parse_crs, project_bounds
-from rasteret_torch.geo.crs import CRS84, turns_of
+from rasteret_torch.geo.crs import CRS84
 from rasteret_torch.index import Collection
 from rasteret_torch.index.areas import Areas, as_areas
 from rasteret_torch.read import Pipeline, Resampling, pipeline
@@ -86,23 +86,13 @@ class Request:
         crs, runtime = self.areas.crs, self.collection.runtime
         west, south, east, north = np.array(bounds) + np.array([-self.slack, -self.slack, self.slack, self.slack])
         box = wrapped((west, south, east, north), crs)
-        rows = runtime.find(box, crs=crs)
-        if len(self._turns) > 1:  # boxes are looked for where they are, too
-            turned = [runtime.find((west + turn, south, east + turn, north), crs=crs) for turn in self._turns]
-            rows = np.unique(np.concatenate([rows, *turned]))
+        rows = runtime.find((west, south, east, north), crs=crs)
         if len(self._unplaced):
             unplaced = self._unplaced_in(box)
             if len(unplaced) and self.options.read.on_error == "raise":
                 raise self.obstacle(int(unplaced[0]))
             rows = np.union1d(rows, unplaced)
         return rows[np.argsort(runtime.start_us[rows], kind="stable")]
-
-    @functools.cached_property
-    def _turns(self) -> tuple[float, ...]:
-        """Several where longitudes of items go beyond 180 degrees, as those of grids that begin at 0."""
-        boxes = self.collection.runtime.bounds(self.areas.crs)
-        west, east = np.fmin.reduce(boxes[:, 0], initial=0.0), np.fmax.reduce(boxes[:, 2], initial=0.0)
-        return turns_of(self.areas.crs, west, east)
 
     @functools.cached_property
     def slack(self) -> float:
