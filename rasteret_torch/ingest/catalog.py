@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import importlib.resources
 import json
@@ -223,7 +224,7 @@ def _write(file: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
     """The TOML file, replaced in one step. Entries are flat tables of text, numbers, lists and flat tables."""
     lines = ["# Datasets of this user; see rasteret_torch.register_local."]
     for key, entry in entries.items():
-        lines += ["", f"[dataset.{json.dumps(key)}]"]
+        lines += ["", f"[dataset.{_toml(key)}]"]
         lines += [f"{name} = {_toml(value)}" for name, value in entry.items()]
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}")
@@ -232,9 +233,14 @@ def _write(file: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _toml(value: Any) -> str:
-    """A value in TOML 1.0, whose strings, numbers, booleans and arrays are written like JSON's."""
+    """A value in TOML 1.0, whose strings, whole numbers, booleans and arrays are written like JSON's."""
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{json.dumps(str(key))} = {_toml(one)}" for key, one in value.items()) + " }"
+        return "{ " + ", ".join(f"{_toml(str(key))} = {_toml(one)}" for key, one in value.items()) + " }"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml(one) for one in value) + "]"
-    return json.dumps(value)
+    if isinstance(value, dt.date | dt.time):
+        return value.isoformat()
+    if isinstance(value, float):
+        return repr(value)
+    # Not JSON's escapes: TOML has none of halves of characters.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

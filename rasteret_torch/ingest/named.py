@@ -79,7 +79,8 @@ def build(
     the collection, and readers find the way by its `data_source`.
 
     Args:
-        dataset_id: `earthsearch/sentinel-2-l2a`, `pc/nasadem`, or one of your own.
+        dataset_id: `earthsearch/sentinel-2-l2a`, `pc/nasadem`, or one of your own. One that is a collection on disk is
+            opened there, with all its bands and the items of the place and the time.
         name: of the collection.
         bbox: (xmin, ymin, xmax, ymax) in CRS84; xmin > xmax crosses the antimeridian.
         date_range: (start, end), a date-only end included; either may be None.
@@ -97,14 +98,17 @@ def build(
     Raises:
         DatasetNotFoundError: unknown id; names those that sound like it.
         BandNotFoundError: unknown band; names the dataset's.
+        InputError: `query`, `max_items` or `update` of a dataset that is a table, or a collection on disk.
         As `build_from_stac`.
     """
     workspace.check_name(name)
     entry = catalog.dataset(dataset_id)
     if backend is None:
         backend = create_backend(cloud_config=cloud_config) if cloud_config is not None else entry.backend()
-    if entry.path:
-        return load(entry.path, name=name)
+    if stac_api is None and not entry.stac_api:
+        _check_no_search(entry, query=query, max_items=max_items, update=update or None)
+    if entry.path and stac_api is None:
+        return _opened(entry, name, bands, bbox, date_range)
     wanted = _bands(entry, bands)
     if entry.table and stac_api is None:
         options: dict[str, Any] = {"backend": backend, "workspace_dir": workspace_dir, "force": force, "engine": engine}
@@ -148,6 +152,24 @@ def _bands(entry: Dataset, bands: Sequence[str] | None) -> Bands:
         raise BandNotFoundError(f"dataset {entry.id!r} has no band {unknown}; it has {known}")
     assets = {band: key for band, key in entry.band_map.items() if chosen is None or band in chosen}
     return Bands(assets, dict(entry.band_index_map), tuple(chosen or ()))
+
+
+def _check_no_search(entry: Dataset, **asked: Any) -> None:
+    given = [name for name, value in asked.items() if value is not None]
+    if given:
+        what = "a table" if entry.table else "a collection on disk"
+        raise InputError(
+            f"dataset {entry.id!r} is {what}, which takes no {' or '.join(given)}; choose by bbox and date_range, and "
+            "then by where(...)"
+        )
+
+
+def _opened(entry: Dataset, name: str, bands: Sequence[str] | None, bbox: Any, date_range: Any) -> Collection:
+    collection = load(entry.path, name=name, bbox=bbox, date_range=date_range)
+    unknown = [band for band in ([bands] if isinstance(bands, str) else bands or ()) if band not in collection.bands]
+    if unknown:
+        raise BandNotFoundError(f"dataset {entry.id!r} has no band {unknown}; it has {collection.bands}")
+    return collection
 
 
 def _query(entry: Dataset, query: Query | None) -> Query | None:

@@ -144,6 +144,29 @@ def test_a_toml_file_of_the_user(tmp_path: Path) -> None:
         rt.list_datasets()
 
 
+def test_any_text_and_date_of_that_file_is_written_as_it_was_read(tmp_path: Path) -> None:
+    dates = '[dataset."acme/dem"]\nstac_api = "https://stac.acme.example"\nexample_dates = [2024-06-01, 2024-07-01]\n'
+    (tmp_path / "datasets.toml").write_text(dates)
+    path = _table(tmp_path / "\U0001f6f0 \x7f \u00e9")
+    rt.register_local("local/odd", path, title='\U0001f6f0 "\\')
+    catalog._registered.clear()
+    found = catalog.dataset("local/odd")
+    assert (found.path, found.title) == (str(path), '\U0001f6f0 "\\')
+    assert [str(day) for day in catalog.dataset("acme/dem").example_dates] == ["2024-06-01", "2024-07-01"]
+
+
+def test_a_collection_on_disk_is_opened_where_it_was_asked_for(tmp_path: Path) -> None:
+    rt.register_local("local/tiles", _table(tmp_path), persist=False)
+    box = (9.0, 47.0, 9.1, 48.0)
+    assert rt.build("local/tiles", name="one", bbox=box).to_table()["id"].to_pylist() == ["0"]
+    with pytest.raises(BandNotFoundError, match=r"no band \['B9'\]; it has \['A0', 'A1'\]"):
+        rt.build("local/tiles", name="one", bands=["B9"])
+    rt.register(id="acme/table", table=str(tmp_path / "table"), bands={"prefix": "A", "count": 2})
+    for name, what in (("local/tiles", "a collection on disk"), ("acme/table", "a table")):
+        with pytest.raises(InputError, match=f"is {what}, which takes no query or max_items"):
+            rt.build(name, name="one", max_items=1, query={"a": 1})
+
+
 @pytest.mark.parametrize(
     "entry",
     [
