@@ -148,7 +148,7 @@ class LayerJob:
             self.opaque[position, at.to_rows, at.to_cols] = part[..., sample] != 0
 
     def paste_absent(self, ref: TileRef) -> None:
-        """A tile that the file does not store, or that nobody wants: fill values, not valid."""
+        """A tile that the file does not store, that is lost, or that nobody wants: fill values, not valid."""
         fill = fill_value(self.plan.layout.dtype, self.plan.header.nodata)
         at = ref.paste
         for position in self._positions.get(ref.plane_sample, ()):
@@ -156,6 +156,12 @@ class LayerJob:
         if self.alpha is not None and ref.plane_sample in (None, self.alpha_sample):
             self.alpha[at.to_rows, at.to_cols] = 0
         self.absent.append((ref.plane_sample, at))
+
+    def lose(self, ref: TileRef, error: RasteretTorchError, *, is_mask: bool) -> None:
+        """A tile that could not be read: its pixels are not valid, those of the others stay good."""
+        self.error = self.error or error
+        if not is_mask:  # a mask hides everything until its tiles are there
+            self.paste_absent(ref)
 
     def validity(self) -> tuple[NDArray[np.bool_] | None, bool]:
         """Which window pixels count.
@@ -194,7 +200,7 @@ class LayerJob:
     def lie(self) -> Hashable:
         """Equal for layers that may be resampled together: the same positions and weights for the same dtype."""
         plan = self.plan
-        if self.direct or self.error is not None or plan.placement.is_copy or self.data.nbytes > _TOGETHER_NBYTES:
+        if self.direct or plan.placement.is_copy or self.data.nbytes > _TOGETHER_NBYTES:
             return id(self)
         return id(plan.placement), plan.item_id, plan.window, plan.resampling, self.data.dtype
 
@@ -217,13 +223,10 @@ class LayerJob:
         """The pixels are in place; says which count and blanks those that do not."""
         first = self.plan.bands[0]
         known = self.canvas.valid[first : first + len(self.plan.bands)]
-        if self.error is not None:
-            valid, hidden = np.zeros(self.data.shape, bool), True
-        else:
-            found, hidden = self.validity()
-            valid = np.ones(self.data.shape, bool) if found is None else found
+        found, hidden = self.validity()
+        valid = np.ones(self.data.shape, bool) if found is None else found
         known[:] = valid
-        if hidden and (self.canvas.plan.blank or self.error is not None):
+        if hidden and self.canvas.plan.blank:
             for position, band in enumerate(self.plan.bands):
                 np.copyto(self.data[position], self.canvas.plan.fills[band], where=~valid[position])
 
@@ -238,7 +241,7 @@ def merge(jobs: Iterable[LayerJob]) -> None:
         first = alike[0]
         if first.direct:
             first.merge_direct()
-        elif first.error is None:
+        else:
             found = [job.validity()[0] for job in alike]
             shown = [
                 np.ones(job.data.shape, bool) if valid is None else valid

@@ -74,8 +74,8 @@ class TileNeed:
 
     def fail(self, error: RasteretTorchError) -> None:
         """Marks every layer that waits for this tile, each with its own name in the message."""
-        for job, _ in self.pastes:
-            job.error = job.error or located(error, job, self.key)
+        for job, ref in self.pastes:
+            job.lose(ref, located(error, job, self.key), is_mask=self.key.is_mask)
 
 
 Fetched = tuple[TileNeed, Body]
@@ -123,7 +123,7 @@ def _stored(key: TileKey, layout: Layout, job: LayerJob, ref: TileRef) -> TileNe
     try:
         span = tile_span(layout, ref.index, header.file_size)
     except RasteretTorchError as error:
-        job.error = job.error or located(error, job, key)
+        job.lose(ref, located(error, job, key), is_mask=key.is_mask)
         return None
     if span is not None:
         return TileNeed(key, layout, ObjectStamp(header.file_size, header.etag), span, ref.rows)

@@ -17,7 +17,7 @@ class ReadStats:
         cache_hits: tiles taken from memory.
         decode_s: thread seconds spent decoding and pasting.
         fetch_s: seconds that requests were on their way, summed over requests.
-        bad_layers: layers left invalid by `on_error="nodata"`.
+        bad_layers: layers of which pixels were left invalid by `on_error="nodata"`.
         retries: attempts beyond the first; filled in by loaders, which ask the store.
         disk_hits: tiles whose bytes were kept on disk (`ReadOptions.disk_cache_dir`).
     """

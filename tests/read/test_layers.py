@@ -53,6 +53,45 @@ def test_where_a_file_could_not_be_read_the_fill_stands(tmp_path: Path) -> None:
     assert (found.data == 213).all()
 
 
+@pytest.mark.parametrize("of", ["pixels", "band", "alpha", "mask"])
+def test_a_lost_tile_costs_its_pixels_alone(tmp_path: Path, of: str) -> None:
+    """And another item fills the gap."""
+    pixels = IMAGE[:4].copy()
+    pixels[3] = 255
+    layout = {"alpha": "YES" if of == "alpha" else "NO", "photometric": "RGB"}
+    layout |= {"interleave": "band" if of in ("band", "alpha") else "pixel", "compress": "deflate"}
+    paths = [tmp_path / f"a_2020010{number}.tif" for number in (1, 2)]
+    for path, image in zip(paths, (pixels, pixels // 2 + 128), strict=True):
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+            write_tiff(path, image, tiled=True, blockxsize=16, blockysize=16, **layout)
+            if of == "mask":
+                with rasterio.open(path, "r+") as target:
+                    target.write_mask(np.ones(image.shape[1:], bool))
+    collection = rt.build_from_files(tmp_path, filename_regex=r"a_(?P<date>\d{8})", progress=False)
+    header = source_of(paths[0]).header
+    image = header.masks[0] if of == "mask" else header.image
+    assert image is not None
+    tile = image.tile_index(1, 2, 3 if of == "alpha" else 0)
+    start, count = image.offsets.item(tile), image.counts.item(tile)
+    stored = bytearray(paths[0].read_bytes())
+    stored[start : start + count] = bytes(count)
+    paths[0].write_bytes(stored)
+    lost = np.zeros(pixels[:3].shape, bool)
+    lost[0 if of == "band" else slice(None), 16:32, 32:48] = True
+
+    read = rt.ReadOptions(on_error="nodata", tile_cache_nbytes=0)
+    alone = rt.read_tiff(paths[0], read=read, bands=[0, 1, 2])
+    np.testing.assert_array_equal(alone.valid, ~lost)
+    np.testing.assert_array_equal(alone.data[~lost], pixels[:3][~lost])
+    asked = {"bounds": (1000.0, 4400.0, 1700.0, 5000.0), "res": 10, "bands": ["B1", "B2", "B3"], "read": read}
+    one = collection.read_window(["a_20200101"], **asked)
+    np.testing.assert_array_equal(one.valid, ~lost)
+    np.testing.assert_array_equal(one.data, np.where(lost, 0, pixels[:3]))
+    both = collection.read_window(["a_20200101", "a_20200102"], **asked)
+    assert both.valid.all()
+    np.testing.assert_array_equal(both.data, np.where(lost, pixels[:3] // 2 + 128, pixels[:3]))
+
+
 def test_items_of_one_ground_share_their_placement(tmp_path: Path) -> None:
     shapes = [(60, 70), (60, 70), (50, 70), (60, 60)]
     paths = [write_tiff(tmp_path / f"{n}.tif", IMAGE[:1, :rows, :cols]) for n, (rows, cols) in enumerate(shapes)]
