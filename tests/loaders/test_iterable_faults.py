@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
 import pandas as pd
+import pyarrow.compute as pc
 import pytest
 import torch
 from tiffs import write_tiff

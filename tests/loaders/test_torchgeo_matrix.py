@@ -264,13 +264,19 @@ def test_unions_with_torchgeos_have_the_same_keys_everywhere(ours, tmp_path):
     queries = list(GriddedPatchSampler(both, size=100))
     samples = both.__getitems__(queries)
     assert len({frozenset(sample) for sample in samples}) == 1
-    for (x, y), sample in zip(queries, samples, strict=True):  # not TorchGeo's float32
-        assert sample["bounds"][[0, 1, 3, 4]].tolist() == [x.start, x.stop, y.start, y.stop]
-    odd = slice(1000.0, 2000.0), slice(3000.0, 4000.0), slice("2020-01-05 11:11:11", "2020-12-31 22:22:22")
-    assert torch.equal(both[odd]["bounds"], ours[odd]["bounds"])
     assert {len(values) for values in stack_samples(samples).values()} == {len(queries)}
     assert "mask_valid" in (ours | ours)[queries[0]]
     assert "mask_valid" not in (both | ours)[queries[0]]
+
+
+def test_combinations_with_torchgeos_know_place_and_time_exactly(ours, theirs):
+    """Its own samples hold both as float32: half a metre and minutes off."""
+    times = slice(pd.Timestamp("2020-01-05 11:11:11"), pd.Timestamp("2020-12-31 22:22:22"))
+    query = slice(1000.03, 2000.03), slice(3000.01, 4000.01), times
+    alone = ours[query]
+    for both in (ours | theirs, (ours | theirs) | ours, ours & theirs):
+        assert torch.equal(both[query]["bounds"], alone["bounds"])
+        assert torch.equal(both[query]["transform"], alone["transform"])
 
 
 def test_a_part_without_items_has_nothing_to_give(ours, scenes):
