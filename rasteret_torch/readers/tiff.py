@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from rasteret_torch.read import Raster, ReadOptions, pipeline, plan_window
 from rasteret_torch.readers.options import check_read
 from rasteret_torch.readers.stream import check_fits
 from rasteret_torch.store import StorageBackend, redact
+from rasteret_torch.store.location import scheme_of
 from rasteret_torch.tiff import tile_span
 from rasteret_torch.tiff.model import Layout, TiffHeader
 
@@ -51,12 +53,14 @@ def read_tiff(
     """
     check_read(read)
     path = str(href)
+    if backend is None and not scheme_of(path):
+        path = os.path.join(os.getcwd(), path)  # tiles are kept by name, and the folder may change
     header = read_headers(
         [path], backend=backend, policy=read.fetch_policy(), timeout_s=read.header_timeout_s, progress=False
     )[0]
     if isinstance(header, RasteretTorchError):
         raise header
-    if level not in range(len(header.levels)):
+    if not isinstance(level, int | np.integer) or level not in range(len(header.levels)):
         raise InputError(f"{path} has levels 0 to {len(header.levels) - 1}; level {level} is not one of them")
     layout = header.levels[level]
     area = Window(0, 0, layout.height, layout.width) if window is None else Window.of(window)

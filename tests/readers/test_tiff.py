@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 import tracemalloc
 import warnings
 
@@ -73,6 +74,8 @@ def test_wrong_arguments_say_what_is_there(tiff):
         rt.read_tiff(tiff, bands=0.5)
     with pytest.raises(InputError, match=r"level 0.5"):
         rt.read_tiff(tiff, level=0.5)
+    with pytest.raises(InputError, match=r"level 0.0 is not"):
+        rt.read_tiff(tiff, level=0.0)
     np.testing.assert_array_equal(rt.read_tiff(tiff, bands=np.int64(1)).data, rt.read_tiff(tiff, bands=[1]).data)
     with pytest.raises(InputError, match="choose 'raise' or 'nodata'"):
         rt.read_tiff(tiff, read=rt.ReadOptions(on_error="replace"))
@@ -122,6 +125,16 @@ def test_a_band_that_is_whole_is_read_from_a_file_that_was_cut_short(tmp_path):
     with pytest.raises(CorruptTileError, match=r"planes\.tif.*cut short"):
         rt.read_tiff(path)
     np.testing.assert_array_equal(rt.read_tiff(path, bands=[0]).data, whole[:1])
+
+
+def test_the_same_name_in_another_folder_is_another_file(tmp_path, monkeypatch):
+    for number in (1, 2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        write_tiff(folder / "a.tif", np.full((1, 32, 32), number, "uint8"))
+        os.utime(folder / "a.tif", (1e9, 1e9))
+        monkeypatch.chdir(folder)
+        assert (rt.read_tiff("a.tif").data == number).all()
 
 
 def test_over_http_the_same_pixels(tiff, range_server):
