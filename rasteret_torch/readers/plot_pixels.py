@@ -70,12 +70,11 @@ def plot_raster(
         np.percentile(one[there], stretch) if there.any() else (0.0, 1.0)
         for one, there in zip(data, valid, strict=True)
     ]
-    xmin, ymin, xmax, ymax = raster.grid.bounds
     if ax is None:
         ax = plt.figure(figsize=_picture_size(raster), layout="constrained").add_subplot()
     figure = figure_of(ax)
     ax.set_facecolor("#ececec")
-    extent = (xmin, xmax, ymin, ymax)
+    extent = _extent(raster)
     if len(chosen) == 3:
         ends = np.array(limits)[:, :, None, None]
         colours = np.clip((data - ends[:, 0]) / np.maximum(ends[:, 1] - ends[:, 0], 1e-12), 0, 1)
@@ -131,6 +130,14 @@ def _chosen(bands: Sequence[int] | int | None, count: int) -> list[int]:
     return chosen
 
 
+def _extent(raster: Raster) -> Bounds:
+    """Where the left, right, lower and upper edge of the pixels lie, some of which count the other way."""
+    xmin, ymin, xmax, ymax = raster.grid.bounds
+    t = raster.grid.transform
+    (left, right), (upper, lower) = (xmin, xmax)[:: -1 if t.a < 0 else 1], (ymin, ymax)[:: -1 if t.e < 0 else 1]
+    return left, right, lower, upper
+
+
 def _picture_size(raster: Raster) -> tuple[float, float]:
     xmin, ymin, xmax, ymax = raster.grid.bounds
     return 6.5, min(max(6.0 * (ymax - ymin) / (xmax - xmin), 2.0), 9.0) + 0.7
@@ -144,6 +151,9 @@ def _finish_picture(ax: Axes, raster: Raster) -> None:
     ax.tick_params(labelsize=8)
     crs = raster.grid.crs
     if crs is not None:
+        xmin, ymin, xmax, ymax = raster.grid.bounds
+        ax.set_xlim(xmin, xmax)
+        ax.set_ylim(ymin, ymax)  # north is up, whichever row is the first
         code = epsg_of(crs)
         ax.set_xlabel(crs.name if code is None else f"{crs.name} (EPSG:{code})", fontsize=8)
 

@@ -129,6 +129,25 @@ def test_rasters_in_colours_and_alone():
     assert plot_raster(raster(1)).axes[0].images[0].get_array().shape == (20, 30)
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+def test_rows_and_columns_that_run_the_other_way_give_the_same_picture(axis):
+    one = raster(1)
+    place = one.grid.transform
+    flip = (
+        place @ Affine.translation(0, 20) @ Affine.scale(1, -1)
+        if axis == 1
+        else place @ Affine.translation(30, 0) @ Affine.scale(-1, 1)
+    )
+    turned = rt.Raster(np.flip(one.data, axis), np.flip(one.valid, axis), rt.Grid(flip, (20, 30), one.grid.crs))
+    np.testing.assert_array_equal(rendered(turned), rendered(one))
+
+
+def rendered(shown):
+    figure = plot_raster(shown)
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())
+
+
 def test_classes_have_the_colours_of_their_palette(tmp_path):
     path = write_tiff(tmp_path / "scene_20200101.tif", np.arange(240, dtype="uint8").reshape(1, 12, 20) % 3, nodata=0)
     with rasterio.open(path, "r+") as file:
