@@ -13,9 +13,9 @@ from pyproj.crs.crs import CoordinateOperation, Datum, Ellipsoid, PrimeMeridian 
 from pyproj.database import get_units_map
 
 from rasteret_torch.errors import InputError
-from rasteret_torch.geo import crs_label, parse_crs, plane_of
+from rasteret_torch.geo import crs_label, parse_crs, plane_of, same_crs
 from rasteret_torch.tiff.keys import GEOG_CITATION, GT_CITATION, PROJECTED_CITATION, GeoKeys
-from rasteret_torch.tiff.projections import ANGLES, MERCATOR, MERCATOR_2SP, PARALLEL_1, PROJECTIONS
+from rasteret_torch.tiff.projections import ANGLES, MERCATOR, MERCATOR_2SP, NUMBERS, PARALLEL_1, PROJECTIONS
 
 USER_DEFINED = 32767
 PROJECTED, GEOGRAPHIC = 1, 2  # GTModelTypeGeoKey
@@ -29,8 +29,12 @@ LINEAR_UNITS, LINEAR_UNIT_SIZE = 3076, 3077
 
 _PE_STRING = "ESRI PE String = "
 _FALSE_ORIGIN = re.compile(r'(PARAMETER\["false_(?:easting|northing)",)([^\]]+)\]')
+_MERIDIAN = re.compile(r'PRIMEM\["[^"]*",[^,\]]*(?:,AUTHORITY\[[^\]]*\])?\]')
 _ANGLE_UNIT = re.compile(r'UNIT\["degree",[^\]]*\]\]?')
 _UNKNOWN_DATUM = "Unknown"
+_GREENWICH = ("Greenwich", 0.0)
+_WEB_MERCATOR = "1024"  # EPSG's code of its method, that no other has
+_DESCRIBING = {GEOGRAPHIC_TYPE, PROJECTED_TYPE, TRANSFORMATION, GEOG_ELLIPSOID, GEOG_DATUM, GEOG_SEMI_MAJOR}
 
 
 class CrsError(ValueError):
@@ -39,13 +43,9 @@ class CrsError(ValueError):
 
 def crs_of(keys: GeoKeys) -> tuple[str | None, str | None]:
     """(label, note): the label as `geo.crs_label` gives it, or None, and why it is None where keys were present."""
-    if not keys.shorts.keys() & {
-        GEOGRAPHIC_TYPE,
-        PROJECTED_TYPE,
-        TRANSFORMATION,
-        GEOG_ELLIPSOID,
-        GEOG_DATUM,
-    } and not any(_PE_STRING in text for text in keys.texts.values()):
+    if not (keys.shorts.keys() | keys.doubles.keys()) & _DESCRIBING and not any(
+        _PE_STRING in text for text in keys.texts.values()
+    ):
         return None, None
     try:
         return crs_label(plane_of(_crs(keys))), None
@@ -80,16 +80,63 @@ def _registered(code: int) -> pyproj.CRS:
 def _projected(keys: GeoKeys) -> pyproj.CRS:
     code = keys.code(PROJECTED_TYPE)
     if code is not None and code != USER_DEFINED:
-        crs = plane_of(_registered(code))
-        unit = _unit_size(keys, LINEAR_UNITS, LINEAR_UNIT_SIZE)
-        own = crs.axis_info[0].unit_conversion_factor if crs.axis_info else None
-        if unit is None or own is None or not crs.is_projected or math.isclose(unit, own, rel_tol=1e-6):
-            return crs
-        assert crs.geodetic_crs is not None
-        return _projcs(crs.name, crs.geodetic_crs, _conversion(crs, unit), unit)  # the same plane in other units
+        return _restated(keys, plane_of(_registered(code)))
     unit = _unit_size(keys, LINEAR_UNITS, LINEAR_UNIT_SIZE) or 1.0
     name = _name(keys.texts.get(PROJECTED_CITATION) or keys.texts.get(GT_CITATION, ""), "PCS Name") or "unnamed"
-    return _projcs(name, _geographic(keys), _projection(keys, unit), unit)
+    base = _geographic(keys)
+    return _projcs(name, base, _projection(keys, base, unit), unit)
+
+
+def _restated(keys: GeoKeys, crs: pyproj.CRS) -> pyproj.CRS:
+    """A registered CRS, in the unit, on the geographic CRS and with the parameters that keys give beside its code.
+
+    They count, as for GDAL; where they only repeat what the code says, it is the registered CRS.
+    """
+    unit = _unit_size(keys, LINEAR_UNITS, LINEAR_UNIT_SIZE)
+    if not crs.is_projected or not crs.axis_info or crs.geodetic_crs is None:
+        return crs
+    own = crs.axis_info[0].unit_conversion_factor
+    is_own_unit = unit is None or math.isclose(unit, own, rel_tol=1e-6)
+    is_web_mercator = crs.coordinate_operation is not None and crs.coordinate_operation.method_code == _WEB_MERCATOR
+    base = None if is_web_mercator else _stated_base(keys, crs.geodetic_crs)
+    has_method = (
+        not is_web_mercator and keys.code(TRANSFORMATION) in PROJECTIONS and bool(keys.doubles.keys() & NUMBERS)
+    )
+    if is_own_unit and base is None and not has_method:
+        return crs
+    unit, base = (own if is_own_unit or unit is None else unit), base or crs.geodetic_crs
+    conversion = _projection(keys, base, unit) if has_method else _conversion(crs.coordinate_operation, base, unit)
+    restated = _projcs(crs.name, base, conversion, unit)
+    return crs if same_crs(restated, crs) else restated
+
+
+def _stated_base(keys: GeoKeys, own: pyproj.CRS) -> pyproj.CRS | None:
+    """The geographic CRS that keys give beside the code of a projected one; None where it is the same."""
+    code = keys.code(GEOGRAPHIC_TYPE)
+    is_described = keys.code(GEOG_DATUM) is not None or keys.code(GEOG_ELLIPSOID) is not None
+    is_described |= code == USER_DEFINED and bool(keys.doubles.get(GEOG_SEMI_MAJOR))
+    if code in (None, USER_DEFINED) and not is_described:
+        return None
+    try:
+        base = plane_of(_geographic(keys))
+    except (CrsError, InputError, pyproj.exceptions.CRSError):
+        return None  # the code of the whole says it all
+    return None if not base.is_geographic or same_crs(base, own) or _is_alike(base, own) else base
+
+
+def _is_alike(base: pyproj.CRS, own: pyproj.CRS) -> bool:
+    """Whether a geographic CRS of an unknown datum differs from another by nothing that places pixels."""
+    if base.datum is None or base.datum.name != _UNKNOWN_DATUM or base.is_bound:
+        return False
+    pairs = (
+        (base.ellipsoid, own.ellipsoid, ("semi_major_metre", "inverse_flattening")),
+        (base.prime_meridian, own.prime_meridian, ("longitude",)),
+    )
+    return all(
+        math.isclose(getattr(one, name), getattr(other, name), rel_tol=1e-8)
+        for one, other, names in pairs
+        for name in names
+    )
 
 
 def _projcs(name: str, base: pyproj.CRS, conversion: str, unit: float) -> pyproj.CRS:
@@ -97,30 +144,31 @@ def _projcs(name: str, base: pyproj.CRS, conversion: str, unit: float) -> pyproj
     return parse_crs(f'PROJCS["{name}",{base.to_wkt("WKT1_GDAL")},{conversion},UNIT["{unit_name}",{unit!r}]]')
 
 
-def _conversion(crs: pyproj.CRS, unit: float) -> str:
-    """The PROJECTION and PARAMETER parts of the WKT 1 of a projected CRS, lengths in units of `unit` metres."""
-    text = crs.to_wkt("WKT1_GDAL")
+def _conversion(operation: CoordinateOperation | None, base: pyproj.CRS, unit: float) -> str:
+    """The PROJECTION and PARAMETER parts of WKT 1, angles in those of `base`, lengths in units of `unit` metres."""
+    source = base.source_crs if base.is_bound else base
+    text = ProjectedCRS(operation, geodetic_crs=source).to_wkt("WKT1_GDAL")  # in metres
     if "EXTENSION[" in text or "PROJECTION[" not in text:  # web Mercator: WKT 1 has no words for it
-        raise CrsError(f"{crs.name!r} in units of {unit} m")
+        raise CrsError(f"{operation} in units of {unit} m")
     start = text.index("PROJECTION[")
-    own = crs.axis_info[0].unit_conversion_factor
     return _FALSE_ORIGIN.sub(
-        lambda match: f"{match[1]}{float(match[2]) * own / unit!r}]", text[start : text.index(",UNIT[", start)]
+        lambda match: f"{match[1]}{float(match[2]) / unit!r}]", text[start : text.index(",UNIT[", start)]
     )
 
 
-def _projection(keys: GeoKeys, unit: float) -> str:
-    """The PROJECTION and PARAMETER parts of WKT 1, from a registered conversion or from parameters."""
-    code = keys.code(PROJECTION)
-    if code is not None and code != USER_DEFINED:
-        return _conversion(ProjectedCRS(CoordinateOperation.from_epsg(code), geodetic_crs=parse_crs(4326)), unit)
-    method = keys.code(TRANSFORMATION)
+def _projection(keys: GeoKeys, base: pyproj.CRS, unit: float) -> str:
+    """The PROJECTION and PARAMETER parts of WKT 1, from parameters, else from a registered conversion."""
+    code, method = keys.code(PROJECTION), keys.code(TRANSFORMATION)
     entry = PROJECTIONS.get(method or 0)
+    if entry is None and code is not None and code != USER_DEFINED:
+        return _conversion(CoordinateOperation.from_epsg(code), base, unit)
     if entry is None:
         raise CrsError(f"ProjCoordTrans (3075) {method} is not known")
-    degrees = _angular_unit(keys) / _DEGREE
+    # WKT 1 has angles in the unit of the geographic CRS, GeoTIFF in one of their own.
+    own = base.axis_info[0].unit_conversion_factor
+    ratio = (_angular_unit(keys) or own) / own
     values = {
-        key: numbers[0] * degrees if key in ANGLES and degrees != 1 else numbers[0]
+        key: numbers[0] * ratio if key in ANGLES and not math.isclose(ratio, 1) else numbers[0]
         for key, numbers in keys.doubles.items()
         if numbers
     }
@@ -137,26 +185,34 @@ def _geographic(keys: GeoKeys) -> pyproj.CRS:
     if code is not None and code != USER_DEFINED:
         return _registered(code)
     datum_code = keys.code(GEOG_DATUM)
-    unit = _angular_unit(keys)
+    unit = _angular_unit(keys) or _DEGREE
+    is_in_degrees = math.isclose(unit, _DEGREE)
     name = _name(keys.texts.get(GEOG_CITATION, ""), "GCS Name") or "unknown"
-    if datum_code is not None and datum_code != USER_DEFINED:
-        in_degrees = GeographicCRS(name=name, datum=Datum.from_epsg(datum_code))
-        if math.isclose(unit, _DEGREE):
-            return in_degrees
-        if in_degrees.prime_meridian is None or in_degrees.prime_meridian.longitude:
-            raise CrsError("a geodetic datum not of Greenwich, by code, in angular units other than degrees")
-        return parse_crs(_ANGLE_UNIT.sub(f'UNIT["angle",{unit!r}]', in_degrees.to_wkt("WKT1_GDAL")))
     citation = keys.texts.get(GEOG_CITATION, "")
+    meridian = _prime_meridian(keys, _part(citation, "Primem"), unit)
+    if datum_code is not None and datum_code != USER_DEFINED:
+        return _of_datum(GeographicCRS(name=name, datum=Datum.from_epsg(datum_code)), meridian, unit)
     datum_name = _part(citation, "Datum") or _UNKNOWN_DATUM
     spheroid = _ellipsoid(keys, _part(citation, "Ellipsoid") or "unnamed")
     shift = keys.doubles.get(GEOG_TO_WGS84, ())
     towgs84 = f",TOWGS84[{','.join(map(repr, (*shift, *(0.0,) * 7)[:7]))}]" if len(shift) in (3, 7) else ""
-    meridian = _prime_meridian(keys, _part(citation, "Primem"))
     wkt = (
-        f'GEOGCS["{name}",DATUM["{datum_name}",{spheroid}{towgs84}],{meridian},'
-        f'UNIT["{"degree" if math.isclose(unit, _DEGREE) else "angle"}",{unit!r}]]'
+        f'GEOGCS["{name}",DATUM["{datum_name}",{spheroid}{towgs84}],{_primem(*meridian or _GREENWICH)},'
+        f'UNIT["{"degree" if is_in_degrees else "angle"}",{unit!r}]]'
     )
     return parse_crs(wkt)
+
+
+def _of_datum(known: pyproj.CRS, meridian: tuple[str, float] | None, unit: float) -> pyproj.CRS:
+    """A geographic CRS of a registered datum, in degrees, with the angular unit and the meridian that are stated."""
+    own = 0.0 if known.prime_meridian is None else _radians(known.prime_meridian)
+    if meridian is None and own:  # GDAL would take Greenwich
+        raise CrsError("a geodetic datum not of Greenwich, by code, without its GeogPrimeMeridian (2051)")
+    is_in_degrees = math.isclose(unit, _DEGREE)
+    if is_in_degrees and (meridian is None or math.isclose(meridian[1] * unit, own, abs_tol=1e-12)):
+        return known
+    wkt = _MERIDIAN.sub(_primem(*meridian or _GREENWICH), known.to_wkt("WKT1_GDAL"))
+    return parse_crs(wkt if is_in_degrees else _ANGLE_UNIT.sub(f'UNIT["angle",{unit!r}]', wkt))
 
 
 def _ellipsoid(keys: GeoKeys, name: str) -> str:
@@ -174,15 +230,21 @@ def _ellipsoid(keys: GeoKeys, name: str) -> str:
     return f'SPHEROID["{name}",{major!r},{inverse!r}]'
 
 
-def _prime_meridian(keys: GeoKeys, name: str | None) -> str:
+def _prime_meridian(keys: GeoKeys, name: str | None, unit: float) -> tuple[str, float] | None:
+    """(name, longitude in angular units of `unit` radians) of the meridian that keys state, or None."""
     code, longitude = keys.code(GEOG_PRIME_MERIDIAN), keys.number(GEOG_PRIME_MERIDIAN_LONGITUDE)
     if code is not None and code != USER_DEFINED:
         known = PrimeMeridian.from_epsg(code)
-        degrees = float(known.longitude) * float(known.unit_conversion_factor) / _DEGREE
-        return f'PRIMEM["{known.name}",{degrees!r}]'
-    if not longitude:
-        return f'PRIMEM["{name or "Greenwich"}",0]'
-    return f'PRIMEM["{name or "unnamed"}",{longitude!r}]'
+        return str(known.name), _radians(known) / unit
+    return (name or "unnamed", longitude or 0.0) if longitude or name else None
+
+
+def _radians(meridian: PrimeMeridian) -> float:
+    return float(meridian.longitude) * float(meridian.unit_conversion_factor)
+
+
+def _primem(name: str, longitude: float) -> str:
+    return f'PRIMEM["{name}",{longitude!r}]'
 
 
 _DEGREE = math.radians(1)
@@ -197,11 +259,11 @@ def _units(category: Literal["linear", "angular"]) -> dict[int, float]:
     return {int(unit.code): unit.conv_factor for unit in units if unit.conv_factor > 0}
 
 
-def _angular_unit(keys: GeoKeys) -> float:
-    """Radians in one angular unit."""
+def _angular_unit(keys: GeoKeys) -> float | None:
+    """Radians in one angular unit; None when the file does not say."""
     code = keys.code(GEOG_ANGULAR_UNITS)
     if code is None:
-        return _DEGREE
+        return None
     if code == USER_DEFINED:
         return keys.number(GEOG_ANGULAR_UNIT_SIZE) or _DEGREE
     size = _ANGLES.get(code) or _units("angular").get(code)

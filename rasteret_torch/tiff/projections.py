@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 # GeoKeys (OGC 19-008r4, annex B), each list in order of preference.
 LATITUDE = (3081, 3085, 3089)
-LONGITUDE = (3080, 3084, 3088, 3095)
-POLE_LONGITUDE = (3095, 3080, 3084, 3088)
+LONGITUDE = (3080, 3084, 3088)
+POLE_LONGITUDE = (3095, *LONGITUDE)
 PARALLEL_1, PARALLEL_2 = (3078,), (3079,)
 SCALE = (3092, 3093)
 AZIMUTH, GRID_ANGLE = (3094,), (3096,)
 EASTING, NORTHING = (3082, 3086, 3090), (3083, 3087, 3091)
-ANGLES = frozenset((*LATITUDE, *LONGITUDE, *PARALLEL_1, *PARALLEL_2, *AZIMUTH, *GRID_ANGLE))
+ANGLES = frozenset((*LATITUDE, *POLE_LONGITUDE, *PARALLEL_1, *PARALLEL_2, *AZIMUTH, *GRID_ANGLE))
+NUMBERS = ANGLES | frozenset((*SCALE, *EASTING, *NORTHING))
 
 Parameter = tuple[str, tuple[int, ...], float | None]  # WKT 1 name, keys, default (None: the file must have it)
 
@@ -68,7 +69,7 @@ PROJECTIONS: dict[int, Projection] = {
     11: Projection("Albers_Conic_Equal_Area", (_LAT_CENTER, _LON_CENTER, _SP1, _SP2)),
     12: Projection("Azimuthal_Equidistant", (_LAT_CENTER, _LON_CENTER)),
     13: Projection("Equidistant_Conic", (_LAT_CENTER, _LON_CENTER, _SP1, _SP2)),
-    14: Projection("Stereographic", (_LAT0, _LON0, _SCALE)),
+    14: Projection("Stereographic", (_LAT0, _LON0, ("scale_factor", SCALE[:1], 1.0))),
     15: Projection("Polar_Stereographic", (_LAT0, ("central_meridian", POLE_LONGITUDE, 0.0), _SCALE)),
     16: Projection("Oblique_Stereographic", (_LAT0, _LON0, _SCALE)),
     17: Projection("Equirectangular", (_LAT0, _LON0, _SP1_OR_EQUATOR)),

@@ -142,6 +142,88 @@ def test_keys_as_rasterio(tmp_path: Path, open_tiff: Any, keys: tuple[tuple[int,
         assert np.allclose(x, y, rtol=1e-9)
 
 
+def _file_of(path: Path, keys: dict[int, int | float]) -> Path:
+    """A file whose GeoTIFF directory holds just these keys: codes are whole, other numbers are doubles."""
+    doubles = [value for _, value in sorted(keys.items()) if isinstance(value, float)]
+    directory = [1, 1, 0, len(keys)]
+    for key, value in sorted(keys.items()):
+        is_double = isinstance(value, float)
+        directory += [key, 34736, 1, doubles.index(value)] if is_double else [key, 0, 1, value]
+    is_geographic = keys[1024] == 2
+    scale, corner = ((0.01, 0.01, 0.0), (5.0, 40.0)) if is_geographic else ((10.0, 10.0, 0.0), (500000.0, 200000.0))
+    tags: list[Any] = [
+        (33550, 12, 3, scale),
+        (33922, 12, 6, (0.0, 0.0, 0.0, *corner, 0.0)),
+        (34735, 3, len(directory), directory),
+    ]
+    tags += [(34736, 12, len(doubles), doubles)] if doubles else []
+    tifffile.imwrite(path, np.zeros((5, 7), np.uint8), extratags=[(*tag, True) for tag in tags], metadata=None)
+    return path
+
+
+OWN = {1024: 1, 3072: 32767, 3074: 32767}
+UTM33 = {1024: 1, 3072: 32633}
+MERIDIAN_15 = {3075: 1, 3080: 15.0, 3081: 0.0, 3092: 0.9996, 3082: 500000.0, 3083: 0.0}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {**OWN, 2048: 4807, 2054: 9105, **MERIDIAN_15},
+        {**OWN, 2048: 4807, 2054: 9102, **MERIDIAN_15},
+        {**OWN, 2048: 4326, 2054: 9105, **MERIDIAN_15},
+        {**OWN, 2048: 32767, 2056: 7011, 2054: 9105, **MERIDIAN_15},
+        {**OWN, 2048: 4807, 3074: 18081},
+        {**OWN, 2048: 32767, 2056: 7011, 2054: 9105, 3074: 16033},
+        {**OWN, 2048: 4326, 3074: 16034, **MERIDIAN_15},
+        {1024: 2, 2048: 32767, 2050: 6326, 2051: 8903},
+        {1024: 2, 2048: 32767, 2050: 6326, 2051: 32767, 2061: 10.0},
+        {1024: 2, 2048: 32767, 2050: 6807, 2051: 8903, 2054: 9105},
+        {1024: 2, 2057: 6378137.0, 2059: 298.25},
+        {**UTM33, 2048: 4267},
+        {**UTM33, 2048: 32767, 2056: 7004},
+        {**UTM33, 2050: 6267},
+        {**UTM33, **MERIDIAN_15, 3080: 20.0},
+        {**UTM33, 3076: 9003, **MERIDIAN_15},
+        {**OWN, 2048: 4326, 3075: 9, 3095: 10.0, 3081: 40.0, 3092: 0.9996, 3082: 500000.0, 3083: 100000.0},
+        {**OWN, 2048: 4326, 3075: 14, 3088: 10.0, 3089: 40.0, 3093: 0.9996, 3090: 500000.0, 3091: 100000.0},
+    ],
+)
+def test_pixels_lie_where_rasterio_has_them(tmp_path: Path, open_tiff: Any, keys: dict[int, int | float]) -> None:
+    path = _file_of(tmp_path / "a.tif", keys)
+    with rasterio.open(path) as source:
+        expected = parse_crs(source.crs)
+    header = open_tiff(path)[1]
+    assert header.crs is not None, header.status
+    x, y = header.transform @ (0, 0)
+    lon_lat, theirs = (
+        Transformer.from_crs(crs, "OGC:CRS84", always_xy=True).transform(x, y) for crs in (header.crs, expected)
+    )
+    assert np.isfinite(theirs).all()
+    assert np.allclose(lon_lat, theirs, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {2048: 4326, 2054: 9102, 2056: 7030},
+        {2048: 32767, 2057: 6378137.0, 2059: 298.257223563},
+        {2048: 32767, 2050: 6326},
+        {2048: 4326, 3074: 32767, 3076: 9001, **MERIDIAN_15},
+        {3075: 1},  # without any parameter
+        {2048: 9999},  # not registered
+    ],
+)
+def test_keys_that_repeat_what_a_code_says(tmp_path: Path, open_tiff: Any, keys: dict[int, int | float]) -> None:
+    assert open_tiff(_file_of(tmp_path / "a.tif", {**UTM33, **keys}))[1].crs == "EPSG:32633"
+
+
+def test_a_datum_not_of_greenwich_without_its_meridian_is_refused(tmp_path: Path, open_tiff: Any) -> None:
+    header = open_tiff(_file_of(tmp_path / "a.tif", {1024: 2, 2048: 32767, 2050: 6807}))[1]
+    assert header.crs is None
+    assert "2051" in header.status[0]
+
+
 @pytest.mark.parametrize(
     "odd",
     [(2057, 34736, 1, 2), (2057, 34736, 3, 0), (1026, 34737, 1, 7), (3076, 0, 2, 9001), (3076, 999, 1, 0)],
