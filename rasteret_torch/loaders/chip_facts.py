@@ -102,9 +102,10 @@ class ChipFacts(abc.ABC):
     @functools.cached_property
     def _measured(self) -> Measured:
         length = CHIPS if self.sampler == "random" else None  # there are as many rows as there are
-        wanted = {"length": length, "batch_size": CHIPS_A_BATCH, "drop_last": False, "locality": None}
+        size = 1 if self.dataset_options["time_series"] else CHIPS_A_BATCH  # series may differ in length
+        wanted = {"length": length, "batch_size": size, "drop_last": False, "locality": None}
         stream = self._stream(SurveyDataset, "train", **wanted)
-        seen = (labelled(batch, self.ignore_index) for batch in itertools.islice(stream, CHIPS // CHIPS_A_BATCH))
+        seen = (labelled(batch, self.ignore_index) for batch in itertools.islice(stream, CHIPS // size))
         return measured(seen, self.ignore_index)
 
     @property

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
@@ -42,8 +43,14 @@ class RasteretTelemetry(Callback):  # type: ignore[misc]
             raise InputError(f"every_n_steps={every_n_steps} must be at least 1")
         self.every_n_steps, self.prog_bar = every_n_steps, prog_bar
         self.ledger = None if ledger is None else Path(ledger)
-        self._before: LoaderCounts | None = None
+        self._before = WeakKeyDictionary[RasteretDataLoader, LoaderCounts]()  # a trainer may make new loaders
         self._hinted = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_before"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _before=WeakKeyDictionary())
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gives a hint where one would help."""
@@ -58,9 +65,7 @@ class RasteretTelemetry(Callback):  # type: ignore[misc]
         """Logs the figures of the last steps."""
         if (batch_idx + 1) % self.every_n_steps and not trainer.is_last_batch:
             return
-        now = total(loaders_in(trainer.train_dataloader))
-        figures = now - self._before if self._before is not None else now
-        self._before = now
+        figures = self._since(list(loaders_in(trainer.train_dataloader)))
         shown = {"loader/samples_per_s": figures.samples_per_s, "loader/stall_share": figures.stall_share}
         others = {
             "loader/mb_per_s": figures.mb_per_s,
@@ -88,6 +93,16 @@ class RasteretTelemetry(Callback):  # type: ignore[misc]
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Notes what led here, such as more failures than the budget allows."""
         self._note(trainer, "train", trainer.train_dataloader)
+        self._note(trainer, "val", trainer.val_dataloaders)
+        self._note(trainer, "test", trainer.test_dataloaders)
+        self._note(trainer, "predict", trainer.predict_dataloaders)
+
+    def _since(self, loaders: Sequence[RasteretDataLoader]) -> LoaderCounts:
+        """What loaders have counted since they were last looked at."""
+        unseen = LoaderCounts()
+        found = sum((loader.counts - self._before.get(loader, unseen) for loader in loaders), start=unseen)
+        self._before.update((loader, loader.counts) for loader in loaders)
+        return found
 
     def _note(self, trainer: Trainer, stage: str, loaders: Any) -> None:
         if self.ledger is None:

@@ -205,6 +205,14 @@ def test_time_series_of_different_lengths_do_not_stack(split_scenes, iterable, w
         next(iter(data.train_dataloader()))
 
 
+def test_time_series_of_different_lengths_are_measured_one_by_one(split_scenes):
+    data = module_of(split_scenes, time_series=True, transforms=None, length=32, batch_size=1)
+    data.setup("fit")
+    assert len({batch["image"].shape[1] for batch in data.train_dataloader()}) == 2
+    assert data.normalise(next(iter(data.train_dataloader()))["image"]).abs().max() < 3
+    assert data.mean.shape == (len(BANDS),)
+
+
 def test_mean_and_std_travel_in_the_checkpoint(split_scenes, tmp_path):
     data, model = module_of(split_scenes), Pixelwise()
     trainer = trainer_of(tmp_path)

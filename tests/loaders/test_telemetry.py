@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
 import os
@@ -125,25 +126,34 @@ class Anything(LightningModule):
     def training_step(self, batch, number):
         return self.layer(batch["image"].float().mean().reshape(1, 1)).sum()
 
-    validation_step = training_step
+    validation_step = test_step = training_step
+
+    def predict_step(self, batch, number):
+        return batch["index"]
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=1e-9)
 
 
-def fit(loader, folder, validation=None, **telemetry):
-    trainer = Trainer(
-        max_epochs=1,
+def trainer_with(telemetry, folder, **options):
+    defaults = {"max_epochs": 1, "logger": CSVLogger(folder, name="log", version=""), "log_every_n_steps": 1}
+    return Trainer(
         accelerator="cpu",
-        logger=CSVLogger(folder, name="log", version=""),
-        log_every_n_steps=1,
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
         num_sanity_val_steps=0,
-        callbacks=[rt.RasteretTelemetry(**telemetry)],
+        callbacks=[telemetry],
+        **(defaults | options),
     )
-    trainer.fit(Anything(), loader, validation)
+
+
+def fit(loader, folder, validation=None, **telemetry):
+    trainer_with(rt.RasteretTelemetry(**telemetry), folder).fit(Anything(), loader, validation)
+    return logged(folder)
+
+
+def logged(folder):
     lines = (folder / "log" / "metrics.csv").read_text().splitlines()
     return [dict(zip(lines[0].split(","), line.split(","), strict=True)) for line in lines[1:]]
 
@@ -172,6 +182,28 @@ def test_a_run_that_ends_over_its_budget_leaves_its_ledger(damaged, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
     assert len(lines) >= 3
     assert {line["index"] for line in lines} <= {4, 5, 6, 7}
+
+
+@pytest.mark.parametrize(("stage", "told"), [("validate", "val"), ("test", "test"), ("predict", "predict")])
+def test_whatever_stage_ends_over_its_budget_leaves_its_ledger(damaged, tmp_path, stage, told):
+    loader = loader_of(damaged, read=rt.ReadOptions(on_error="nodata", max_bad_samples=2))
+    trainer = trainer_with(rt.RasteretTelemetry(ledger=tmp_path / "bad.jsonl"), tmp_path)
+    with pytest.raises(ErrorBudgetExceededError):
+        getattr(trainer, stage)(Anything(), loader)
+    lines = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
+    assert len(lines) >= 3
+    assert {line["stage"] for line in lines} == {told}
+
+
+def test_loaders_made_anew_count_from_nothing(damaged, tmp_path):
+    read = rt.ReadOptions(on_error="nodata", lookahead=0)
+    module = Anything()
+    module.train_dataloader = lambda: loader_of(damaged, read=read)
+    telemetry = copy.deepcopy(rt.RasteretTelemetry(1))
+    for number, epochs in enumerate((3, 1)):
+        folder = tmp_path / str(number)
+        trainer_with(telemetry, folder, max_epochs=epochs, reload_dataloaders_every_n_epochs=1).fit(module)
+        assert [float(row["loader/bad_samples"]) for row in logged(folder)] == [0.0, 4.0, 0.0, 0.0] * epochs
 
 
 def test_steps_between_lines():
