@@ -231,11 +231,17 @@ def _ellipsoid(keys: GeoKeys, name: str) -> str:
 
 
 def _prime_meridian(keys: GeoKeys, name: str | None, unit: float) -> tuple[str, float] | None:
-    """(name, longitude in angular units of `unit` radians) of the meridian that keys state, or None."""
+    """(name, longitude in angular units of `unit` radians) of the meridian that keys state, or None.
+
+    Raises:
+        CrsError: a longitude in units whose writers do not agree.
+    """
     code, longitude = keys.code(GEOG_PRIME_MERIDIAN), keys.number(GEOG_PRIME_MERIDIAN_LONGITUDE)
     if code is not None and code != USER_DEFINED:
         known = PrimeMeridian.from_epsg(code)
         return str(known.name), _radians(known) / unit
+    if longitude and not math.isclose(unit, _DEGREE):  # GDAL writes these wrong, by a factor of 57
+        raise CrsError("GeogPrimeMeridianLong (2061) in angular units other than degrees")
     return (name or "unnamed", longitude or 0.0) if longitude or name else None
 
 
