@@ -38,8 +38,8 @@ class SampledSource:
         self.sampler: Sampler[Any] = sampler if isinstance(sampler, Sampler) else sampler(dataset)
         self.seed = seed
         self._wanted = length
-        self._queries: tuple[int, list[Query]] = -1, []
-        self.length = len(self._first)
+        self._queries = 0, self._drawn(0)
+        self.length = len(self._queries[1])
 
     @classmethod
     def of(
@@ -63,8 +63,10 @@ class SampledSource:
 
     @property
     def identity(self) -> str:
-        """The queries of the first epoch."""
-        words = type(self.sampler).__name__, self.length, [_words(query) for query in self._first]
+        """The queries of the first epoch; those of the one under way stay at hand for the threads that plan it."""
+        epoch, queries = self._queries
+        first = queries if epoch == 0 else self._drawn(0)
+        words = type(self.sampler).__name__, self.length, [_words(query) for query in first]
         return hashlib.blake2b(repr(words).encode(), digest_size=16).hexdigest()
 
     def prepare(self, epoch: int) -> None:
@@ -95,20 +97,18 @@ class SampledSource:
         rows, cols = cells[:, 1].astype(np.int64), cells[:, 0].astype(np.int64)
         return np.argsort(z_order(rows, cols), kind="stable")
 
-    @property
-    def _first(self) -> list[Query]:
-        return self._of(0)
-
     def _of(self, epoch: int) -> list[Query]:
-        if self._queries[0] != epoch:
-            queries = self._drawn(epoch)
-            if epoch > 0 and len(queries) != self.length:
-                raise InputError(
-                    f"{type(self.sampler).__name__} gives {len(queries)} queries in epoch {epoch} and {self.length} in "
-                    "epoch 0; pass a length= that every epoch has"
-                )
-            self._queries = epoch, queries
-        return self._queries[1]
+        known, queries = self._queries
+        if known == epoch:
+            return queries
+        queries = self._drawn(epoch)
+        if len(queries) != self.length:
+            raise InputError(
+                f"{type(self.sampler).__name__} gives {len(queries)} queries in epoch {epoch} and {self.length} in "
+                "epoch 0; pass a length= that every epoch has"
+            )
+        self._queries = epoch, queries
+        return queries
 
     def _drawn(self, epoch: int) -> list[Query]:
         if isinstance(self.sampler, LayoutSampler):  # iterated, it would give the share of this rank alone

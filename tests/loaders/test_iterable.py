@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import random
+import threading
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 import pytest
 import torch
 from tiffs import write_tiff
+from torch.utils.data import Sampler
 from torchgeo.samplers import GriddedPatchSampler, RandomPatchSampler
 
 import rasteret_torch as rt
@@ -331,6 +333,30 @@ def test_torchgeo_samplers_resume_and_refuse(scenes):
         stream(scenes, sampler=random_patches, batch_size=4, locality=4, length=13).load_state_dict(state)
     with pytest.raises(InputError, match="14 queries"):
         stream(scenes, sampler=random_patches, length=15)
+
+
+class Anywhere(Sampler):
+    """Draws from torch's global generator, and notes which thread asks."""
+
+    def __init__(self, dataset, threads):
+        self.dataset, self.threads = dataset, threads
+
+    def __iter__(self):
+        self.threads.append(threading.current_thread())
+        for _ in range(8):
+            left, bottom = (1000.0 + 10 * torch.randint(150, (2,))).tolist()
+            yield slice(left, left + 320), slice(bottom + 2100, bottom + 2420)
+
+
+def test_a_state_of_a_later_epoch_lets_threads_and_generators_alone(scenes):
+    threads = []
+    dataset = stream(
+        scenes, sampler=lambda inner: Anywhere(inner, threads), batch_size=1, read=rt.ReadOptions(lookahead=0)
+    )
+    dataset.set_epoch(2)
+    for _ in dataset:
+        dataset.state_dict()
+    assert set(threads) == {threading.main_thread()}
 
 
 # Arguments ------------------------------------------------------------------------------------------------------------
