@@ -15,7 +15,7 @@ from rasteret_torch.index import Collection, as_collection, dates, locate, snaps
 from rasteret_torch.ingest import assemble, workspace
 from rasteret_torch.ingest.assemble import Asset, Item
 from rasteret_torch.ingest.headers import Outcome, read_headers
-from rasteret_torch.ingest.names import FileName, base_name, parse_names, unique_ids
+from rasteret_torch.ingest.names import FileName, base_name, matching, parse_names, unique_ids
 from rasteret_torch.ingest.shards import Shards
 from rasteret_torch.store import CloudConfig, StorageBackend, create_backend, is_local, local_path, local_stamp, redact
 from rasteret_torch.store.location import unsigned
@@ -160,7 +160,7 @@ def _expand_one(path: str) -> list[str]:
     if local.exists():
         return [str(local)]
     if glob.has_magic(str(local)):
-        found = sorted(file for file in glob.glob(str(local), recursive=True) if Path(file).is_file())
+        found = [file for file in matching(local) if Path(file).is_file()]
         if found:
             return found
         raise ObjectNotFoundError(f"no file matches {local}; check the pattern (** looks into subfolders)")

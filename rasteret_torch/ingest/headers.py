@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Coroutine, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field
+from typing import Any
 
 from tqdm import tqdm
 
@@ -19,6 +23,41 @@ Span = tuple[int, int]
 _PREFIX_NBYTES = 8 << 20
 
 
+@dataclass(slots=True)
+class Reads:
+    """Reads of headers by several threads, which end together: a thread that waits for one cannot be interrupted."""
+
+    _running: set[Future[Any]] = field(default_factory=set)
+    _is_over: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def run[T](self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """As `runtime.run`.
+
+        Raises:
+            CancelledError: `stop` was called.
+        """
+        with self._lock:
+            if self._is_over:
+                coroutine.close()
+                raise CancelledError
+            future = runtime.submit(coroutine)
+            self._running.add(future)
+        try:
+            return future.result()
+        finally:
+            future.cancel()  # without effect when it is done
+            with self._lock:
+                self._running.discard(future)
+
+    def stop(self) -> None:
+        """Cancels what is under way, and what is still to come."""
+        with self._lock:
+            self._is_over, running = True, list(self._running)
+        for future in running:
+            future.cancel()
+
+
 def read_headers(
     hrefs: Sequence[str],
     *,
@@ -28,6 +67,7 @@ def read_headers(
     progress: bool = False,
     timeout_s: float = 60.0,
     log: Log | None = None,
+    reads: Reads | None = None,
 ) -> list[Outcome]:
     """Parses the headers of files, each file once however often it is named.
 
@@ -39,6 +79,7 @@ def read_headers(
         progress: shows a progress bar.
         timeout_s: deadline of one header, all its requests included.
         log: takes headers down as they come, and knows those that an interrupted build has read.
+        reads: of other threads, too, with which these end.
 
     Returns:
         For each href its header, stamped with size, ETag and modification time, or the error that it met.
@@ -60,7 +101,8 @@ def read_headers(
     outcomes: dict[str, Outcome] = dict(known)
     new = [href for href in unique if href not in known]
     if new:
-        outcomes |= runtime.run(_read_all(new, backend, policy, (max_concurrent, timeout_s), (progress, log)))
+        run = runtime.run if reads is None else reads.run
+        outcomes |= run(_read_all(new, backend, policy, (max_concurrent, timeout_s), (progress, log)))
     return [outcomes[href] for href in hrefs]
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import glob
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import dates
@@ -46,6 +49,14 @@ class FileName:
 def base_name(href: str) -> str:
     """The last part of a path or URL, without the query."""
     return _without_query(href).rstrip("/").rsplit("/", 1)[-1]
+
+
+def matching(pattern: str | Path) -> list[str]:
+    """The files and folders that a glob names, in alphabetical order; its folders that are there go by their names."""
+    path = Path(pattern)
+    there = next((folder for folder in path.parents if folder.is_dir()), path.parent)
+    rest = path.relative_to(there)
+    return sorted(glob.glob(os.path.join(glob.escape(str(there)), rest), recursive=True))
 
 
 def _without_query(href: str) -> str:

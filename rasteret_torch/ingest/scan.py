@@ -20,6 +20,7 @@ from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, Input
 from rasteret_torch.index import locate, snapshot, table_of
 from rasteret_torch.index.arrow import with_all_columns
 from rasteret_torch.index.remote import hub_errors, remote
+from rasteret_torch.ingest.names import matching
 from rasteret_torch.ingest.normalize import Shape
 from rasteret_torch.store import StorageBackend, is_local, local_path
 
@@ -170,7 +171,7 @@ def _open(source: Any, filesystem: FileSystem | None, backend: StorageBackend | 
         and glob.has_magic(text)
         and not locate.absolute(local_path(text)).exists()
     ):
-        found = sorted(glob.glob(str(locate.absolute(local_path(text))), recursive=True))
+        found = matching(locate.absolute(local_path(text)))
         if not found:
             raise DatasetNotFoundError(f"there is no table that fits {text!r}; check the path")
         return _dataset(found, None)

@@ -26,7 +26,7 @@ from rasteret_torch.index import Collection
 from rasteret_torch.index import schema as s
 from rasteret_torch.ingest.assemble import FileTally, check_fraction
 from rasteret_torch.ingest.engine import Engine, LocalEngine
-from rasteret_torch.ingest.headers import Outcome, read_headers
+from rasteret_torch.ingest.headers import Outcome, Reads, read_headers
 from rasteret_torch.ingest.journal import Log
 from rasteret_torch.ingest.shards import Shards, fitted, gathered, unified
 from rasteret_torch.ingest.stac_items import Bands, StacItem, asset_keys, check_bands, item_of, lacking
@@ -74,6 +74,7 @@ class _Run:
         files: of each id, a number that stands for its files.
         repeated: ids that stand for other files than those of the first item of that id.
         fresh: ids that this run read.
+        reads: of headers, by the threads of the shards.
         tally: of the headers that were read, and of what items lack.
     """
 
@@ -83,6 +84,7 @@ class _Run:
     fresh: set[str] = field(default_factory=set)
     tally: FileTally = field(default_factory=FileTally)
     disagreements: Disagreements = field(default_factory=Disagreements)
+    reads: Reads = field(default_factory=Reads)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -106,6 +108,7 @@ def rows(work: Work, shards: Shards, base: Collection | None) -> pa.RecordBatchR
         try:
             _read_all(work, shards, run, done, pool)
         finally:
+            run.reads.stop()  # else who interrupts a build waits for the shards that are under way
             pool.shutdown(cancel_futures=True)
     _report(run)
     return _merged(work, shards, run, base, kept)
@@ -217,7 +220,7 @@ def _shard(work: Work, shards: Shards, run: _Run, position: int, items: list[Sta
     part = Part(items, work.listing.root, work.backend, work.max_concurrent, work.data_source)
     if work.engine.is_here:
         with shards.journal.part() as log:
-            _keep(shards, run, position, items, made_of(part, log))
+            _keep(shards, run, position, items, made_of(part, log, run.reads))
     else:
         _keep(shards, run, position, items, work.engine.run(made_of, part))
 
@@ -258,10 +261,10 @@ class Made:
     disagreements: Disagreements
 
 
-def made_of(part: Part, log: Log | None = None) -> Made:
+def made_of(part: Part, log: Log | None = None, reads: Reads | None = None) -> Made:
     """Reads the headers of some items, those aside that a log knows, and makes their rows."""
     disagreements = Disagreements()
-    placed = placed_of(part.items, _outcomes(part, log), disagreements)
+    placed = placed_of(part.items, _outcomes(part, log, reads), disagreements)
     tally = FileTally()
     tally.add(placed.values())
     table = rows_of(part.items, placed, part.data_source)
@@ -269,7 +272,7 @@ def made_of(part: Part, log: Log | None = None) -> Made:
     return Made(table, tally, disagreements)
 
 
-def _outcomes(part: Part, log: Log | None) -> dict[str, Outcome]:
+def _outcomes(part: Part, log: Log | None, reads: Reads | None) -> dict[str, Outcome]:
     refused: dict[str, Outcome] = {}
     for item in part.items:
         for href in item.claims:
@@ -283,8 +286,8 @@ def _outcomes(part: Part, log: Log | None) -> dict[str, Outcome]:
             refused |= {href: FetchError(f"{item.id}: {item.problem}") for href in item.claims if href not in sound}
     hrefs = dict.fromkeys(href for item in part.items for href in item.claims)
     allowed = [href for href in hrefs if href not in refused]
-    policy = FetchPolicy(max_requests=part.max_concurrent)
-    read = read_headers(allowed, backend=part.backend, policy=policy, max_concurrent=part.max_concurrent, log=log)
+    how: dict[str, Any] = {"policy": FetchPolicy(max_requests=part.max_concurrent), "backend": part.backend}
+    read = read_headers(allowed, max_concurrent=part.max_concurrent, log=log, reads=reads, **how)
     return refused | dict(zip(allowed, read, strict=True))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -59,10 +60,8 @@ def _holder(handle: int) -> str:
 
 def _silent_s(folder: Path) -> float:
     """Seconds since anything in the folder was written."""
-    written = [folder.stat().st_mtime] if folder.exists() else [time.time()]  # gone: the holder is about to finish
-    for entry in folder.glob("*"):
-        try:
+    written: list[float] = []
+    for entry in (folder, *folder.glob("*")):
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
             written.append(entry.stat().st_mtime)
-        except FileNotFoundError:  # removed meanwhile
-            continue
-    return time.time() - max(written)
+    return time.time() - max(written, default=time.time())  # nothing left: the holder is about to finish

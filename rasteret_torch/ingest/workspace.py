@@ -62,7 +62,7 @@ def built(
     snapshot.check_free(path)
     with Shards(checkpoints) as shards:
         is_new = snapshot.writing(path) != before
-        if shards.has_waited and is_new and (known := _known(path, build_hash)) is not None:
+        if shards.has_waited and is_new and (known := _equal(path, build_hash)) is not None:
             shards.clear()
             return known  # the other builder has made it meanwhile
         collection = build(shards)
@@ -72,6 +72,12 @@ def built(
             saved = load(collection.save(path, build_hash=build_hash))
         shards.clear()
     return saved
+
+
+def _equal(path: Path, build_hash: str) -> Collection | None:
+    """The collection at a path, if it was made of these inputs."""
+    manifest = snapshot.read_manifest(path)
+    return load(path) if manifest is not None and manifest.build_hash == build_hash else None
 
 
 def _known(path: Path, build_hash: str) -> Collection | None:

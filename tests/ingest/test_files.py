@@ -350,3 +350,11 @@ def test_queries_and_the_order_of_bands_are_inputs(tmp_path, range_server):
 def test_arguments_of_other_kinds_are_one_sentence(tmp_path, wrong, message):
     with pytest.raises(InputError, match=message):
         build(write_tiff(tmp_path / "a.tif"), **{"filename_regex": None} | wrong)
+
+
+def test_globs_below_folders_with_brackets_in_their_names(tmp_path):
+    write_tiff(tmp_path / "[2020]" / "a.tif")
+    write_tiff(tmp_path / "2" / "b.tif")
+    assert [Path(one).name for one in expand(str(tmp_path / "[2020]" / "*.tif"))] == ["a.tif"]
+    assert [Path(one).name for one in expand(str(tmp_path / "[0-9]" / "*.tif"))] == ["b.tif"]
+    assert [Path(one).name for one in expand(str(tmp_path / "**" / "*.tif"))] == ["b.tif", "a.tif"]

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,13 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from ingest_items import scenes
-from servers import RangeServer
+from servers import RangeServer, wait_for
 from stac_api import StacApi
 
 import rasteret_torch as rt
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import snapshot
-from rasteret_torch.ingest import shards, stac_build
+from rasteret_torch.ingest import shards, stac_build, workspace
 
 COUNT, KILLS = 48, 20
 _SCRIPT = """
@@ -171,6 +172,43 @@ def test_an_update_that_is_interrupted_and_goes_on_has_each_item_once(
     assert set(updated.to_table()["status"].to_pylist()) == {"ok"}
     served.items = served.items[:3]
     assert len(build(served, tmp_path, update=True, force=True)) == 3  # anew
+
+
+def test_an_interrupted_build_ends_at_once(served: StacApi, range_server: RangeServer, tmp_path: Path) -> None:
+    """And not when the shards that are under way are done."""
+    range_server.stalled = {f"/scene{number}/red.tif" for number in range(COUNT)}
+    interrupted = []
+
+    def interrupt() -> None:
+        wait_for(lambda: files(range_server) > 0)
+        interrupted.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        build(served, tmp_path)
+    assert time.monotonic() - interrupted[0] < 10
+    thread.join()
+    range_server.stalled = set()
+    assert len(build(served, tmp_path)) == COUNT
+
+
+def test_a_forced_build_replaces_what_came_while_it_waited(
+    served: StacApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.items = served.items[:3]
+    turn = workspace.Shards.__enter__
+
+    def waited(self: shards.Shards) -> shards.Shards:
+        monkeypatch.undo()
+        build(served, tmp_path, max_items=2)
+        found = turn(self)
+        self.has_waited = True
+        return found
+
+    monkeypatch.setattr(workspace.Shards, "__enter__", waited)
+    assert len(build(served, tmp_path, force=True)) == 3
 
 
 def test_two_builders_of_one_collection_wait_for_each_other(
