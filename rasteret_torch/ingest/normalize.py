@@ -118,10 +118,10 @@ def _with_times(table: pa.Table) -> pa.Table:
 
 
 def _periods(column: pa.ChunkedArray) -> list[tuple[int, int] | None]:
-    """What each date covers; whole numbers are years."""
+    """What each date covers; whole numbers are years, and nothing, as CSV files write it, is none."""
     if pa.types.is_floating(column.type):  # years, where pandas had to hold one that is missing
         column = _whole(column)
-    return [None if value is None else dates.interval(value) for value in column.to_pylist()]
+    return [None if value in (None, "") else dates.interval(value) for value in column.to_pylist()]
 
 
 def _whole(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -227,6 +227,7 @@ def _geometry_of_boxes(table: pa.Table) -> pa.Array:
     if "bbox" not in table.column_names:
         return pa.nulls(table.num_rows, pa.binary())
     boxes = query.bbox_columns(canonical.canonical(table.select(["bbox"])))
+    geometries.check_degrees(boxes)
     grounds: Any = shapely.box(*boxes.T)
     crossing = boxes[:, 0] > boxes[:, 2]  # the antimeridian
     if crossing.any():

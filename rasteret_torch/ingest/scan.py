@@ -85,8 +85,29 @@ def batches_of(
     _check_columns(names, dataset.schema.names, shape)
     with _fitting(dataset.schema.names):
         scanner = dataset.scanner(columns=names, filter=choice.condition, batch_size=BATCH_ROWS)
-    batches = _rechunked(scanner, dataset.schema.metadata)
+    batches = _with_asset_structs(_rechunked(scanner, dataset.schema.metadata), dataset, choice, shape)
     return batches if folder is None else (locate.resolved(batch, folder) for batch in batches), described
+
+
+def _with_asset_structs(
+    batches: Iterator[pa.RecordBatch], dataset: ds.Dataset, choice: Choice, shape: Shape
+) -> Iterator[pa.RecordBatch]:
+    """Assets that are maps, each row with keys of its own, as structs of the keys of all rows."""
+    name = next((source for source, target in shape.column_map.items() if target == "assets"), "assets")
+    if shape.href_column is not None or name not in dataset.schema.names:
+        return batches
+    if not pa.types.is_map(dataset.schema.field(name).type):
+        return batches
+    some = dataset.scanner(columns=[name], filter=choice.condition, batch_size=BATCH_ROWS).to_batches()
+    keys = list(dict.fromkeys(key for batch in some for key in batch.column(0).keys.unique().to_pylist()))
+    return (_structured(batch, name, keys) for batch in batches)
+
+
+def _structured(batch: pa.RecordBatch, name: str, keys: Sequence[str]) -> pa.RecordBatch:
+    assets = batch.column(name)
+    bands = [pc.map_lookup(assets, key, "first") for key in keys]
+    structs = pa.StructArray.from_arrays(bands, names=list(keys), mask=pc.is_null(assets))
+    return batch.set_column(batch.schema.get_field_index(name), name, structs)
 
 
 @contextmanager

@@ -199,6 +199,10 @@ class Enrich:
         return enriched(table, index, bands, outcomes), outcomes
 
 
+def _assets(schema: pa.Schema) -> list[str]:
+    return [field.name for field in schema.field("assets").type]
+
+
 def _seen(tables: Iterable[pa.Table], tally: assemble.FileTally) -> Iterator[pa.Table]:
     for table in tables:
         tally.look_at(table)
@@ -219,6 +223,12 @@ def _stream(tables: Iterable[pa.Table]) -> pa.RecordBatchReader:
     def batches() -> Iterator[pa.RecordBatch]:
         yield from first.to_batches()
         for table in iterator:
+            new = [band for band in _assets(table.schema) if band not in _assets(first.schema)]
+            if new:  # maps, of which each row has its own
+                raise InputError(
+                    f"rows further on have the assets {new}, and those before have not; pass a table instead of a "
+                    "stream, or assets as a struct with a field for each"
+                )
             yield from in_types(table, first.schema).to_batches()
 
     return pa.RecordBatchReader.from_batches(first.schema, batches())

@@ -121,3 +121,31 @@ def test_headers_that_are_read_again_leave_no_old_error(records, files):
     assert [error is None for error in second.column("error").to_pylist()] == [False, True, True]
     own = first.set_column(first.column_names.index("status"), "status", pa.array(["new", "old", "old"]))
     assert enrich_table_with_cog_metadata(own).column("status").to_pylist() == ["new", "old", "old"]
+
+
+def test_assets_in_maps_have_the_keys_of_all_rows(records):
+    """As DuckDB and JSON have them: a row names what it has."""
+    paths = records.column("path").to_pylist()
+    kind = pa.map_(pa.string(), pa.struct([("href", pa.string())]))
+    rows = [[("red", {"href": paths[0]})], [("nir", {"href": paths[1]}), ("red", {"href": paths[2]})], None]
+    columns = {"id": records.column("scene"), "datetime": records.column("year")}
+    table = pa.table(columns | {"assets": pa.array(rows, kind)})
+    pieces = pa.concat_tables([table.slice(0, 1), table.slice(1)])
+    c = build(pieces)
+    assert c.bands == ["red", "nir"]
+    hrefs = [[asset and asset["href"] for asset in (row or {}).values()] for row in c.column("assets").to_pylist()]
+    assert hrefs == [[paths[0], None], [paths[2], paths[1]], []]
+    with pytest.raises(InputError, match=r"have the assets \['nir'\].* pass a table"):
+        build(pieces.to_reader())
+
+
+def test_boxes_in_metres_are_no_boxes(records):
+    boxes = pa.array([[300_000.0, 5_000_000.0, 310_000.0, 5_010_000.0]] * 3)
+    with pytest.raises(InputError, match="not in lon/lat"):
+        build(records.append_column("bbox", boxes), **MAPPED)
+
+
+def test_dates_that_are_empty_are_none(records):
+    table = records.set_column(1, "year", pa.array(["", "2020", "2021"]))
+    with warnings.catch_warnings(action="ignore"):
+        assert build(table, **MAPPED).column("datetime").null_count == 1
