@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -188,7 +189,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         self._cursor = Cursor()
         self._own: Standing | None = None  # where this worker goes on, for loaders that keep state in their workers
         self._handed: Standing | None = None
-        self._parent_rank: Rank | None = None
+        self._parent_rank: tuple[int, Rank] | None = None  # and the process that was told
         self.bad_samples: list[BadSample] = []  # of this process, oldest first; anyone may take lines out
         self.length = self.source.length
         self.cut()  # what leaves nothing is refused here already
@@ -258,9 +259,8 @@ class RasteretIterableDataset(IterableDataset[Sample]):
     @property
     def rank(self) -> Rank:
         """This process among those that train together; workers have that of the process they work for."""
-        if self._parent_rank is not None and get_worker_info() is not None:
-            return self._parent_rank
-        return current_rank()
+        told_in, told = self._parent_rank or (None, Rank())
+        return told if told_in == os.getpid() and get_worker_info() is not None else current_rank()
 
     # Iteration ----------------------------------------------------------------------------------------------------
 
@@ -376,6 +376,10 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         check_when_crossing(self.given)
         kept = {name: value for name, value in self.__dict__.items() if name != "source"}
         return kept | {"_parent_rank": self.rank}
+
+    def __setstate__(self, state: State) -> None:
+        # Forked workers of a copy know the rank by themselves, and of the copied process it may be another.
+        self.__dict__ = state | {"_parent_rank": (os.getpid(), state["_parent_rank"])}
 
     @property
     def given(self) -> dict[str, Any]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import socket
 import subprocess
 import sys
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 import rasteret_torch as rt
 from rasteret_torch.errors import InputError
@@ -86,3 +88,15 @@ def test_ranks_of_the_environment_share(scenes, monkeypatch):
         assert len(dataset) == 4
         found.append([batch["index"].tolist() for batch in dataset])
     assert sorted(number for rank in found for batch in rank for number in batch) == list(range(32))
+
+
+@pytest.mark.parametrize("context", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # beside threads
+def test_workers_of_a_copy_have_the_rank_of_their_own_process(scenes, monkeypatch, context):
+    options = {"sampler": "grid", "patch_size": 50, "batch_size": 2, "shuffle": False}
+    copied = pickle.loads(pickle.dumps(rt.RasteretIterableDataset(scenes, **options)))
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    loader = DataLoader(copied, batch_size=None, num_workers=1, multiprocessing_context=context)
+    assert [batch["index"].tolist() for batch in loader] == [batch["index"].tolist() for batch in copied]
+    assert next(iter(copied))["index"].tolist() == [2, 3]
