@@ -19,7 +19,9 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
+from rasteret_torch.errors import StoreError
 from rasteret_torch.index.disk import to_disk
+from rasteret_torch.store import is_local, local_stamp
 from rasteret_torch.tiff.model import GroundControlPoint, Layout, TiffHeader
 
 GOES_ON = "; then build again, what is done is kept"
@@ -44,8 +46,9 @@ class Log:
     keep: bool = False
 
     def find(self, href: str) -> TiffHeader | None:
-        """The header of a file, where it was read before."""
-        return self.known.get(_key(href)) if self.known else None
+        """The header of a file, where it was read before and is still what it was."""
+        header = self.known.get(_key(href)) if self.known else None
+        return header if header is not None and is_current(href, header.file_size, header.last_modified) else None
 
     def add(self, href: str, header: TiffHeader) -> None:
         """One more, on its way to the disk when this returns: in one write, which a kill cannot tear from others."""
@@ -82,6 +85,22 @@ class Journal:
             yield log
         if not log.keep:
             path.unlink(missing_ok=True)
+
+
+def is_current(href: str, nbytes: int | None, modified: dt.datetime | None) -> bool:
+    """Whether a local file is the one whose header was read; of others, reading their pixels tells.
+
+    Args:
+        href: path or URL.
+        nbytes, modified: size and modification time of the file that was read.
+    """
+    if not is_local(href):
+        return True
+    try:
+        stamp, now = local_stamp(href)
+    except StoreError:
+        return False
+    return (stamp.size, now) == (nbytes, modified)
 
 
 def _key(href: str) -> str:

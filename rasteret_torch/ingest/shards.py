@@ -16,9 +16,10 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rasteret_torch.index import schema as s
 from rasteret_torch.index.arrow import struct_of
 from rasteret_torch.index.disk import to_disk
-from rasteret_torch.ingest.journal import GOES_ON, Journal
+from rasteret_torch.ingest.journal import GOES_ON, Journal, is_current
 from rasteret_torch.ingest.stac_rows import as_text
 from rasteret_torch.ingest.turns import locked, take_turn
 
@@ -106,11 +107,14 @@ class Shards:
         self._fresh.add(name)
 
     def known(self) -> set[str]:
-        """Ids of the rows that an earlier, interrupted run finished without an error; damaged shards are removed."""
+        """Ids of the rows that an earlier, interrupted run finished without an error, and whose local files are still
+        what they were; damaged shards are removed.
+        """
         found: set[str] = set()
         for file in self._sound():
-            table = _read(file).select(["id", "status"])
-            found.update(table.filter(pc.equal(table["status"], "ok"))["id"].to_pylist())
+            table = _read(file)
+            is_ok = pc.equal(table["status"], "ok")
+            found.update(table.filter(pc.and_(is_ok, current_rows(table)))["id"].to_pylist())
         return found
 
     def by_position(self) -> dict[int, Callable[[], pa.Table]]:
@@ -152,6 +156,19 @@ def _read(file: Path) -> pa.Table:
 def _schema(file: Path) -> pa.Schema:
     with pa.memory_map(str(file)) as source:
         return pa.ipc.open_file(source).schema
+
+
+def current_rows(table: pa.Table) -> pa.Array:
+    """Of which rows the local files are those whose headers they hold."""
+    changed: set[int] = set()
+    for band in (name for name in s.bands_of(table.schema) if s.header_column(name) in table.column_names):
+        headers, assets = table[s.header_column(band)], pc.struct_field(table["assets"], band)
+        stamps = (pc.struct_field(headers, name).to_pylist() for name in ("file_size", "last_modified"))
+        hrefs = pc.struct_field(assets, "href").to_pylist()
+        for row, (href, nbytes, modified) in enumerate(zip(hrefs, *stamps, strict=True)):
+            if nbytes is not None and href is not None and not is_current(href, nbytes, modified):
+                changed.add(row)
+    return pa.array([row not in changed for row in range(table.num_rows)], pa.bool_())
 
 
 def unified(schemas: Iterable[pa.Schema]) -> pa.Schema:

@@ -21,7 +21,7 @@ from rasteret_torch.ingest.headers import Outcome, read_headers
 from rasteret_torch.ingest.journal import Log
 from rasteret_torch.ingest.normalize import Shape, bands_with_assets, normalized
 from rasteret_torch.ingest.scan import Choice, batches_of
-from rasteret_torch.ingest.shards import Shards
+from rasteret_torch.ingest.shards import Shards, current_rows
 from rasteret_torch.store import CloudConfig, StorageBackend, create_backend
 
 _FAR_ROWS = 1024  # of a part that another machine makes
@@ -147,7 +147,7 @@ class Enrich:
         for position, table in enumerate(tables):
             done = stored[position]() if position in stored else None
             # Equal tables may come in other batches (chunks in memory, row groups): those that a shard is not of.
-            if done is not None and done["id"].equals(table["id"]):
+            if done is not None and done["id"].equals(table["id"]) and pc.all(current_rows(done)).as_py():
                 tally.count += done.num_rows
             else:
                 done, known = self._kept(position, table, known, shards)

@@ -6,10 +6,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import shapely
+from scenes import write_tiff
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection
 from rasteret_torch.ingest import build_from_table, enrich_table_with_cog_metadata
+from rasteret_torch.ingest import table as ingest_table
 from rasteret_torch.ingest.table import Enrich
 
 MAPPED = {
@@ -39,6 +41,27 @@ def test_a_resumed_build_has_the_rows_of_its_table_however_they_are_cut(records,
     assert list((tmp_path / "work").glob(".mine.*.shards/*.arrow"))
     monkeypatch.setattr(Enrich, "one", whole)
     assert build(records.combine_chunks(), **options).column("id").to_pylist() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("done", ["shard", "headers"])
+def test_files_that_changed_since_a_build_was_killed_are_read_again(records, files, tmp_path, monkeypatch, done):
+    options = MAPPED | {"enrich_cog": True, "name": "mine", "workspace_dir": tmp_path / "work"}
+    table = pa.concat_tables([records.slice(0, 2), records.slice(2)])
+    whole = ingest_table.enriched
+
+    def killed(table, *rest):
+        if table.num_rows == (1 if done == "shard" else 2):
+            raise KeyboardInterrupt
+        return whole(table, *rest)
+
+    monkeypatch.setattr(ingest_table, "enriched", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build(table, **options)
+    monkeypatch.undo()
+    assert len(list((tmp_path / "work").glob(".mine.*.shards/*.arrow"))) == (done == "shard")
+    write_tiff(files[1], bands=2, shape=(40, 80))
+    found = build(table, **options)
+    assert [found.runtime.source(row, "red").header.image.width for row in range(3)] == [50, 80, 50]
 
 
 def test_filters_that_differ_in_the_middle_of_a_long_list_are_other_inputs(records, tmp_path):
