@@ -79,6 +79,11 @@ def _common_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
     return pa.schema(list(fields.values()), schemas[0].metadata)
 
 
+def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The values of a column of categories (pandas, Polars, DuckDB's ENUM); other columns as they are."""
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
 def is_text(kind: pa.DataType) -> bool:
     """Whether values are text, however it is laid out."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))

@@ -14,8 +14,8 @@ import shapely
 from numpy.typing import NDArray
 
 from rasteret_torch.errors import InputError, SplitLeakError, SplitNotFoundError
-from rasteret_torch.index import dates, query
-from rasteret_torch.index.arrow import is_text
+from rasteret_torch.index import dates
+from rasteret_torch.index.arrow import decoded, is_text
 from rasteret_torch.index.audit_sides import Sides
 from rasteret_torch.index.audit_text import as_html, as_text
 from rasteret_torch.index.grounds import grounds_of
@@ -276,7 +276,7 @@ def _labels(collection: Collection, label: str | None, rows: _SplitRows) -> _Lab
     name = label or ("label" if "label" in collection.schema.names else None)
     if name is None:
         return None
-    values = query.decoded(collection.column(name)).combine_chunks()
+    values = decoded(collection.column(name)).combine_chunks()
     if not (pa.types.is_integer(values.type) or pa.types.is_boolean(values.type) or is_text(values.type)):
         if label is None:
             return None

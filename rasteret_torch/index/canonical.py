@@ -13,7 +13,7 @@ import shapely
 from rasteret_torch.errors import IndexCorruptError, InputError
 from rasteret_torch.index import compact, foreign, geometries
 from rasteret_torch.index import schema as s
-from rasteret_torch.index.arrow import children_of, struct_of
+from rasteret_torch.index.arrow import children_of, decoded, in_types, is_text, struct_of
 
 # How others name the sides of a box.
 _SIDES = (
@@ -23,6 +23,7 @@ _SIDES = (
     ("west", "south", "east", "north"),
     ("left", "bottom", "right", "top"),
 )
+_ZONED = r"[T ].*(?:Z|[+-]\d\d(?::?\d\d)?)$"  # a time of ISO 8601 with its zone
 _GEOARROW = {
     b"ARROW:extension:name": b"geoarrow.wkb",
     b"ARROW:extension:metadata": json.dumps({"crs": "OGC:CRS84", "crs_type": "authority_code"}).encode(),
@@ -63,6 +64,19 @@ def canonical(table: pa.Table) -> pa.Table:
     if "bbox" not in table.column_names and "geometry" in table.column_names:
         table = table.append_column("bbox", bbox_of(table.column("geometry")))
     return table
+
+
+def added(columns: pa.Table) -> pa.Table:
+    """Columns that a collection gets: times in our types, and all of them such that any value may be missing.
+
+    Raises:
+        InputError: what cannot be a time.
+    """
+    try:
+        columns = canonical(columns)
+    except IndexCorruptError as error:
+        raise InputError(str(error)) from error
+    return in_types(columns, pa.schema([field.with_nullable(True) for field in columns.schema]))
 
 
 def with_assets(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -129,6 +143,11 @@ def times(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column if column.type == s.TIMESTAMP else column.cast(s.TIMESTAMP, safe=False)
     if pa.types.is_integer(column.type):
         raise pa.ArrowInvalid("integers are no timestamps; build_from_table makes dates of years")
+    column = decoded(column)
+    if is_text(column.type):
+        is_zoned = pc.match_substring_regex(column, _ZONED)
+        column, zoned = pc.if_else(is_zoned, None, column), pc.if_else(is_zoned, column, None).cast(s.TIMESTAMP)
+        return pc.coalesce(zoned, column.cast(pa.timestamp("us")).cast(s.TIMESTAMP))
     return column.cast(pa.timestamp("us"), safe=False).cast(s.TIMESTAMP)
 
 

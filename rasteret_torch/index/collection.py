@@ -393,7 +393,7 @@ class Collection(Endings):
 
     def _with(self, columns: pa.Table) -> Collection:
         about = replace(self._about, stats=stats.outliving(self._about.stats, columns.column_names))
-        return Collection(self._view.with_columns(columns), about)
+        return Collection(self._view.with_columns(canonical.added(columns)), about)
 
 
 def _restored(recipe: mapped.Recipe, rows: bytes | None, about: About) -> Collection:

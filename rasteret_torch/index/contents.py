@@ -16,6 +16,8 @@ from rasteret_torch.index.arrow import is_binary, is_text
 
 # Left out: what a copy of the same files changes, and what does not reach a pixel.
 _VOLATILE = {"last_modified", "status", "file_datetime", "pixel_scale", "tiepoint"}
+# Fields that people add to assets, in types that no cast makes text of.
+_SPELLED = (pa.types.is_map, pa.types.is_fixed_size_list, pa.types.is_list_view, pa.types.is_interval)
 
 
 def content_hash(root: mapped.Root, rows: mapped.Rows | None) -> str:
@@ -71,11 +73,11 @@ def _leaves(path: str, array: pa.Array) -> Iterator[tuple[str, memoryview | byte
         yield path + "?", _validity(array)
         yield path + "#", _numbers(pc.list_value_length(array).cast(pa.int64()))
         yield from _leaves(path + "[]", array.flatten())
-    elif pa.types.is_primitive(kind) and not pa.types.is_boolean(kind):
+    elif pa.types.is_primitive(kind) and not pa.types.is_boolean(kind) and not pa.types.is_interval(kind):
         yield path + "?", _validity(array)
         yield path, _numbers(array)
     else:
-        text = array.cast(pa.large_string() if pa.types.is_boolean(kind) else _text_type(kind)).drop_null()
+        text = _text_of(array).drop_null()
         yield path + "?", _validity(array)
         yield path + "#", _numbers(pc.binary_length(text).cast(pa.int64()))
         yield path, _text_bytes(text)
@@ -89,8 +91,13 @@ def _text_bytes(text: pa.Array) -> memoryview | bytes:
     return memoryview(text.buffers()[2])[int(ends[0]) : int(ends[-1])] if ends[-1] > ends[0] else b""
 
 
-def _text_type(kind: pa.DataType) -> pa.DataType:
-    return pa.large_binary() if is_binary(kind) else pa.large_string()
+def _text_of(array: pa.Array) -> pa.Array:
+    kind = array.type
+    if any(is_such(kind) for is_such in _SPELLED):
+        values = [None if value is None else str(value) for value in array.to_pylist()]
+        return pa.array(values, pa.large_string())
+    has_bytes = is_binary(kind) or pa.types.is_fixed_size_binary(kind) or isinstance(kind, pa.BaseExtensionType)
+    return array.cast(pa.large_binary() if has_bytes else pa.large_string())
 
 
 def _href_key(hrefs: pa.Array) -> pa.Array:
@@ -112,6 +119,6 @@ def _validity(array: pa.Array) -> bytes:
 def _numbers(array: pa.Array) -> memoryview:
     kind = array.type
     if pa.types.is_temporal(kind):
-        array = array.cast(pa.int64())
+        array = array.cast(pa.int32() if kind.bit_width == 32 else pa.int64())
     filled = pc.fill_null(array, 0) if array.null_count else array
     return memoryview(np.ascontiguousarray(filled.to_numpy(zero_copy_only=False))).cast("B")

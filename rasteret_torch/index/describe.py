@@ -16,6 +16,7 @@ from rasteret_torch.errors import InputError
 from rasteret_torch.geo import Bounds, parse_crs
 from rasteret_torch.index import dates, places, query
 from rasteret_torch.index import schema as s
+from rasteret_torch.index.arrow import decoded, is_text
 
 if TYPE_CHECKING:
     from rasteret_torch.index.collection import Collection
@@ -47,11 +48,12 @@ def facts(collection: Collection, table: pa.Table) -> dict[str, Any]:
         "dates": None if not len(collection) else _days(first, last),
         "columns": list(collection.schema.names),
     }
-    if "split" in table.column_names:
+    if "split" in table.column_names and not pa.types.is_nested(table.schema.field("split").type):
         counts = table.column("split").value_counts().to_pylist()
         result["splits"] = {str(entry["values"]): entry["counts"] for entry in counts}
-    if "status" in table.column_names and pa.types.is_string(table.schema.field("status").type):
-        result["errors"] = pc.sum(pc.equal(table.column("status"), "error")).as_py() or 0
+    status = decoded(table.column("status")) if "status" in table.column_names else None
+    if status is not None and is_text(status.type):
+        result["errors"] = pc.sum(pc.equal(status, "error")).as_py() or 0
     return result
 
 

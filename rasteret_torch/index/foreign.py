@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.index.arrow import in_types
@@ -74,7 +75,11 @@ def column_of(values: Any) -> pa.ChunkedArray:
 
 
 def plain_table(table: pa.Table) -> pa.Table:
-    """The table without view types, which Polars gives and which Arrow can neither select from nor compare."""
+    """The table without view types and runs, which others give and which Arrow can neither select from nor compare."""
+    for number, field in enumerate(table.schema):
+        if pa.types.is_run_end_encoded(field.type):
+            values = pc.run_end_decode(table.column(number))
+            table = table.set_column(number, field.with_type(values.type), values)
     fields = [field.with_type(plain_type(field.type)) for field in table.schema]
     schema = pa.schema(fields, table.schema.metadata)
     return table if schema.types == table.schema.types else in_types(table, schema)
@@ -82,6 +87,7 @@ def plain_table(table: pa.Table) -> pa.Table:
 
 def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """The same of one column."""
+    column = pc.run_end_decode(column) if pa.types.is_run_end_encoded(column.type) else column
     wanted = plain_type(column.type)
     return column if wanted == column.type else column.cast(wanted)
 
@@ -100,6 +106,8 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
         return pa.list_(_plain_field(kind.value_field))
     if pa.types.is_large_list(kind):
         return pa.large_list(_plain_field(kind.value_field))
+    if pa.types.is_map(kind):
+        return pa.map_(_plain_field(kind.key_field), _plain_field(kind.item_field), kind.keys_sorted)
     if pa.types.is_fixed_size_list(kind):
         return pa.list_(_plain_field(kind.value_field), kind.list_size)
     return kind

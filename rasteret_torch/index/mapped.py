@@ -254,7 +254,7 @@ class Layer:
         """
         try:
             with pa.memory_map(path) as source:
-                return cls(pa.ipc.open_file(source).read_all(), path)
+                return cls(pa.ipc.open_stream(source).read_all(), path)
         except (OSError, pa.ArrowInvalid) as error:
             raise IndexCorruptError(
                 f"the rows of this collection lay in {path}, which is gone: the process that wrote it has ended; "
@@ -271,7 +271,7 @@ class Layer:
         path = _new_path()
         with contextlib.ExitStack() as stack:
             with _temporary(path):
-                writer = stack.enter_context(pa.ipc.new_file(path, schema))
+                writer = stack.enter_context(pa.ipc.new_stream(path, schema))
             for batch in batches:
                 with _temporary(path):
                     writer.write_batch(batch)
@@ -285,8 +285,7 @@ class Layer:
         """
         if self._path is None or not os.path.exists(self._path):
             path = _new_path()
-            options = pa.ipc.IpcWriteOptions(unify_dictionaries=True)
-            with _temporary(path), pa.ipc.new_file(path, self.table.schema, options=options) as writer:
+            with _temporary(path), pa.ipc.new_stream(path, self.table.schema) as writer:
                 writer.write_table(self.table, max_chunksize=CHUNK_ROWS)
             self._path = path
         return self._path
@@ -313,7 +312,7 @@ class Shared:
             made = make()
             aside = path.with_suffix(f".{uuid.uuid4().hex[:8]}")
             with _temporary(aside):
-                with pa.ipc.new_file(str(aside), made.schema) as writer:
+                with pa.ipc.new_stream(str(aside), made.schema) as writer:
                     writer.write_table(made)
                 os.rename(aside, path)
             del made

@@ -144,6 +144,7 @@ def reopen(path: str, content_hash: str, folder: str | None = None) -> mapped.Co
         IndexCorruptError: the collection is gone, or holds other rows now.
     """
     place: Place = Path(path) if is_local(path) else remote(path)
+    before = _written(place)
     # A recipe comes from a process of this user, which has checked the collection; the hash says that it is the same.
     gone = isinstance(place, Path) and not place.exists()
     stored = None if gone else read(place, Wanted(root="/"), folder)
@@ -151,7 +152,12 @@ def reopen(path: str, content_hash: str, folder: str | None = None) -> mapped.Co
         raise IndexCorruptError(
             f"the collection at {place} is gone, or holds other rows than when it was pickled; load it"
         )
-    return stored.layer
+    return stored.layer if _written(place) == before else reopen(path, content_hash, folder)
+
+
+def _written(place: Place) -> tuple[int, int] | None:
+    """Differs where a collection was replaced in between: its manifest and its files may not be of one writing."""
+    return snapshot.writing(place) if isinstance(place, Path) else None
 
 
 def _manifest(place: Place) -> snapshot.Manifest | None:

@@ -13,7 +13,7 @@ from pyproj import CRS
 
 from rasteret_torch.geo import parse_crs, same_crs
 from rasteret_torch.index import outline
-from rasteret_torch.index.arrow import is_text
+from rasteret_torch.index.arrow import decoded, is_text
 from rasteret_torch.tiff.model import Layout, TiffHeader
 
 Boxes = NDArray[np.float64]
@@ -48,7 +48,9 @@ def row_crs(table: pa.Table, count: int | None = None) -> pa.ChunkedArray:
     for name in CRS_COLUMNS:
         if name not in table.column_names:
             continue
-        column = table.column(name)
+        column = decoded(table.column(name))
+        if pa.types.is_floating(column.type):  # pandas has no integers that may be missing
+            column = pc.if_else(pc.is_nan(column), None, column).cast(pa.int64(), safe=False)
         if pa.types.is_integer(column.type):
             column = pc.binary_join_element_wise("EPSG", column.cast(pa.string()), ":")
         if is_text(column.type):

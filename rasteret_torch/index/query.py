@@ -21,6 +21,7 @@ from rasteret_torch.geo import Bounds
 from rasteret_torch.index import dates
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.areas import lonlat_shapes, on_either_side
+from rasteret_torch.index.arrow import decoded, is_text
 from rasteret_torch.index.boxes import BoxIndex
 
 Mask = NDArray[np.bool_]
@@ -221,10 +222,10 @@ def by_cloud_cover(limit: float, column: str = "eo:cloud_cover") -> Filter:
         raise InputError(f"cloud_cover_lt={limit!r} is no number of percent; pass one, or None for any cloud cover")
 
     def keep(table: pa.Table) -> Mask:
-        return _true(pc.less(_column(table, column), limit))
+        return _true(pc.less(_numbers(table, column), limit))
 
     def nearest(table: pa.Table) -> str:
-        return f"the lowest is {pc.min(_column(table, column)).as_py()}"
+        return f"the lowest is {pc.min(_numbers(table, column)).as_py()}"
 
     return Filter(f"{column} below {limit}", keep, nearest)
 
@@ -241,6 +242,8 @@ def by_split(split: str | Iterable[str], column: str = "split") -> Filter:
                 f"there is no split column {column!r} among {table.column_names}; assign_splits() makes one"
             )
         splits = decoded(table.column(column))
+        if pa.types.is_nested(splits.type):
+            raise InputError(f"column {column!r} is {str(splits.type)[:80]}; a split column holds one name a row")
         values = pc.unique(splits).drop_null().to_pylist()
         unknown = [value for value in wanted if value not in values]
         if unknown:
@@ -255,22 +258,26 @@ def listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
 
 
-def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The values of a column of categories (pandas, Polars, DuckDB's ENUM); other columns as they are."""
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-
-
 def distinct(column: pa.ChunkedArray) -> list[Any]:
-    """The sorted values of a column, or of the lists in it, each once; nulls left out."""
+    """The sorted values of a column, or of the lists in it, each once; nulls left out.
+
+    Raises:
+        InputError: they are structs or maps.
+    """
     while pa.types.is_nested(column.type) and hasattr(column.type, "value_type"):
         column = pc.list_flatten(column)
-    return sorted(pc.unique(column).drop_null().to_pylist())
+    if pa.types.is_nested(column.type):
+        raise InputError(f"values of type {str(column.type)[:80]} have no order; take one of their fields")
+    return sorted(pc.unique(decoded(column)).drop_null().to_pylist())
 
 
-def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
+def _numbers(table: pa.Table, name: str) -> pa.ChunkedArray:
     if name not in table.column_names:
         raise InputError(f"there is no column {name!r} to filter by; leave that filter out, or add it with join()")
-    return table.column(name)
+    column = decoded(table.column(name))
+    if is_text(column.type) or pa.types.is_nested(column.type):
+        raise InputError(f"column {name!r} is {str(column.type)[:80]}, no numbers to filter by; cast it to float64")
+    return column
 
 
 def _true(values: pa.ChunkedArray) -> Mask:

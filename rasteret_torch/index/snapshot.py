@@ -32,6 +32,7 @@ MANIFEST = "_manifest.json"  # Parquet tools pass over names that begin with an 
 _PART_ROWS = 1_000_000
 _ROW_GROUP_ROWS = 8192  # what is read at once of a large collection, one band of it
 _PACKED = {"tile_offsets", "tile_byte_counts", compact.START, "last_modified"}
+_PLAIN = {"int": int, "str": str}  # annotations that one JSON type stands for
 _ABANDONED_S = 60.0  # after which a folder aside is of a writer that was killed, unless it is locked
 _HASHED_NBYTES = 32 << 20  # of a larger collection the pages are checked as they are read
 
@@ -112,6 +113,8 @@ def _aside(path: Path) -> Iterator[Path]:
     try:
         yield aside
     finally:
+        if aside.is_symlink():  # a link to a collection stood there
+            aside.unlink()
         shutil.rmtree(aside, ignore_errors=True)
         if lock is not None:
             os.close(lock)
@@ -186,12 +189,26 @@ def parse_manifest(text: str, folder: str) -> Manifest:
         record["files"] = tuple(PartFile(**one) for one in record["files"])
         known = Manifest.__dataclass_fields__
         manifest = Manifest(**{key: value for key, value in record.items() if key in known})
+        _check_types(manifest)
         outside = [part.name for part in manifest.files if os.path.basename(part.name) != part.name]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IndexCorruptError(f"{where} is not readable ({error}); build the collection again") from error
     if outside:
         raise IndexCorruptError(f"{where} names {outside[0]!r} outside its folder; build it again")
     return manifest
+
+
+def _check_types(manifest: Manifest) -> None:
+    """Refuses what JSON may hold and a manifest not.
+
+    Raises:
+        TypeError: naming it.
+    """
+    for one in (manifest, *manifest.files):
+        for name, kind in type(one).__annotations__.items():
+            value = getattr(one, name)
+            if kind in _PLAIN and type(value) is not _PLAIN[kind]:
+                raise TypeError(f"{name} is {value!r}")
 
 
 def _check_part(folder: Path, part: PartFile, *, is_hashed: bool) -> None:
@@ -216,7 +233,7 @@ def _write_parts(
     parts: list[PartFile] = []
     writer: pq.ParquetWriter | None = None
     rows = 0
-    for batch in batches:
+    for batch in _gathered(batches):
         table = in_types(pa.Table.from_batches([batch]), schema)
         with to_disk(place):
             if writer is not None and rows + batch.num_rows > _PART_ROWS:
@@ -230,6 +247,21 @@ def _write_parts(
         writer = writer or _writer(folder / _part_name(len(parts)), short, options)
         parts.append(_closed(folder, writer, len(parts), rows))
     return tuple(parts)
+
+
+def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of a row group, where they come in smaller ones: each is written for itself."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        if waiting and sum(one.num_rows for one in waiting) + batch.num_rows > _ROW_GROUP_ROWS:
+            yield from _joined(waiting)
+            waiting = []
+        waiting.append(batch)
+    yield from _joined(waiting)
+
+
+def _joined(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    return batches if len(batches) < 2 else pa.Table.from_batches(batches).combine_chunks().to_batches()
 
 
 def _part_name(number: int) -> str:
@@ -303,9 +335,14 @@ def _sync_folder(folder: Path) -> None:
 
 def _swap(aside: Path, path: Path) -> None:
     """Moves `aside` to `path` in one step; what stood there comes to `aside` (the caller removes it)."""
-    if not path.exists() or _is_empty_folder(path):
-        os.rename(aside, path)
-    elif not _exchange(aside, path):
+    try:
+        os.rename(aside, path)  # where nothing is, or an empty folder
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) and not path.is_symlink():
+            raise
+    else:
+        return
+    if not _exchange(aside, path):
         old = aside.with_suffix(".old")
         os.rename(path, old)
         os.rename(aside, path)

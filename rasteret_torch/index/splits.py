@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import query
+from rasteret_torch.index.arrow import decoded
 from rasteret_torch.index.blocks import SpatialBlocks, TimeRanges
 
 RANDOM = "random"
@@ -27,12 +28,17 @@ def matched(keys: pa.ChunkedArray, table: pa.Table, on: str, taken: Sequence[str
     Raises:
         InputError: no column `on` or none beside it, keys of another kind or twice, or a column that is taken.
     """
+    if twice := sorted({name for name in table.column_names if table.column_names.count(name) > 1}):
+        raise InputError(f"the table has more than one column of the names {twice}; rename them, or leave them out")
     if on not in table.column_names:
         raise InputError(f"the table has no column {on!r} to join on; it has {table.column_names}")
     if table.num_columns == 1:
         raise InputError(f"the table has nothing but {on!r}; give it the columns that are to be joined")
+    keys = decoded(keys)
+    if pa.types.is_nested(keys.type):
+        raise InputError(f"column {on!r} is {str(keys.type)[:80]}, which is no key; join on text, numbers or dates")
     try:
-        known = table.column(on).cast(keys.type)
+        known = decoded(table.column(on)).cast(keys.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(f"column {on!r} of the table holds no keys of type {keys.type}: {error}") from error
     known, table = known.drop_null(), table.filter(known.is_valid())  # a null is no key
@@ -95,7 +101,7 @@ def assigned(
         chances = np.array([_chance(key, seed) for key in table.column("id").to_pylist()])
         return _named(np.searchsorted(edges, chances, side="right"), names, wanted)
     _check_plain(table, by)
-    encoded = query.decoded(table.column(by)).combine_chunks().dictionary_encode(null_encoding="encode")
+    encoded = decoded(table.column(by)).combine_chunks().dictionary_encode(null_encoding="encode")
     groups = encoded.indices.to_numpy()
     drawn = _drawn(encoded.dictionary.to_pylist(), np.bincount(groups), edges, seed)
     return _named(drawn[groups], names, wanted)

@@ -77,7 +77,7 @@ def trust_of(where: str, folder: Path | None, sha256s: Sequence[str], sealed: st
         sha256s, sealed: of the files of its manifest, and the manifest's seal; empty without one.
         root: folders whose files it may name.
     """
-    if folder is not None and sealed and hmac.compare_digest(sealed, seal(sha256s)):
+    if folder is not None and sealed and hmac.compare_digest(sealed.encode(), seal(sha256s).encode()):
         return Trust(where, None)
     given = [root] if isinstance(root, str | Path) else list(root or ())
     given += [one for one in os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep) if one]

@@ -1,6 +1,7 @@
 """Other tools read a collection and give it back."""
 
 import contextlib
+import datetime as dt
 import json
 import uuid
 import warnings
@@ -18,7 +19,7 @@ import rasterio
 from scenes import DATED, write_tiff
 
 from rasteret_torch.errors import IndexCorruptError, InputError
-from rasteret_torch.index import as_collection, load
+from rasteret_torch.index import as_collection, contents, load, mapped
 from rasteret_torch.ingest import build_from_files, build_from_table
 
 
@@ -105,6 +106,48 @@ def test_a_mistake_in_a_stream_of_ones_own_comes_as_it_is(dated):
         as_collection(stream)
 
 
+@pytest.mark.parametrize("form", ["plain", "list", "struct"])
+def test_categories_of_each_batch_its_own(dated, form, tmp_path):
+    """As those of a Parquet file with categories of pandas are, which come batch by batch."""
+    batches = [pa.array([name]).dictionary_encode() for name in "abc"]
+    if form == "list":
+        batches = [pa.ListArray.from_arrays(pa.array([0, 1], pa.int32()), batch) for batch in batches]
+    elif form == "struct":
+        batches = [pa.StructArray.from_arrays([batch], ["of"]) for batch in batches]
+    values = pa.chunked_array(batches)
+    made = dated.with_column("theirs", values)
+    for one in (as_collection(made.to_reader()), load(made.save(tmp_path / "saved"))):
+        assert one.column("theirs").to_pylist() == values.to_pylist()
+    file = made._view.root.recipe().layers[-1]
+    assert mapped.Layer.mapped(file).column("theirs").to_pylist() == values.to_pylist()
+
+
+FIELDS = {
+    "dates": pa.array([dt.date(2020, 1, day) for day in (1, 2, 3)]),
+    "times": pa.array([dt.time(day) for day in (1, 2, 3)], pa.time32("ms")),
+    "pairs": pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int64(), 2)),
+    "maps": pa.array([[("a", 1)], None, []], pa.map_(pa.string(), pa.int64())),
+    "bytes": pa.array([b"\xff\xfe"] * 3, pa.binary(2)),
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_assets_have_fields_of_any_type(dated, name, tmp_path):
+    table = dated.to_table()
+    place = table.schema.get_field_index("assets")
+    assets = table.column(place).combine_chunks()
+    red = assets.field("red")
+    more = pa.StructArray.from_arrays([*red.flatten(), FIELDS[name]], [*(one.name for one in red.type), "more"])
+    table = table.set_column(place, "assets", pa.StructArray.from_arrays([more, assets.field("nir")], ["red", "nir"]))
+    made = as_collection(table)
+    whole, first = made.runtime.content_hash, made.head(1).runtime.content_hash
+    assert as_collection(pa.concat_tables([table.slice(0, 1), table.slice(1)])).runtime.content_hash == whole != first
+    saved = load(made.save(tmp_path / "saved"))
+    assert contents.content_hash(saved._view.root, None) == whole
+    other = made.to_table().set_column(place, "assets", made.to_table().column(place).take(pa.array([0, 1, 1])))
+    assert as_collection(other).runtime.content_hash != whole
+
+
 def _uuids() -> pa.Array:
     return pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"sixteen bytes id"] * 3, pa.binary(16)))
 
@@ -116,9 +159,11 @@ def _uuids() -> pa.Array:
         [{"bands": [{"nodata": None}, {"nodata": None}]}] * 3,
         [[None, None]] * 3,
         _uuids(),
+        pa.RunEndEncodedArray.from_arrays([2, 3], ["a", "b"]),
+        pa.array([[("a", "b")], None, []], pa.map_(pa.string(), pa.string_view())),
         pa.ListArray.from_arrays(pa.array(range(4), pa.int32()), _uuids()),
     ],
-    ids=["lists of structs", "nested", "lists", "uuid", "lists of uuids"],
+    ids=["lists of structs", "nested", "lists", "uuid", "runs", "maps of views", "lists of uuids"],
 )
 def test_columns_of_others_are_kept_whatever_their_type(dated, values, tmp_path):
     """Of fields that are null everywhere, Arrow's casts lose values; UUIDs lack methods of other extensions."""
@@ -135,7 +180,6 @@ def test_columns_of_others_are_kept_whatever_their_type(dated, values, tmp_path)
     [
         pa.month_day_nano_interval(),
         pa.struct([]),
-        pa.run_end_encoded(pa.int32(), pa.int8()),
         pa.dictionary(pa.int8(), pa.uuid()),
     ],
 )

@@ -1,6 +1,7 @@
 """Searches agree with looking at every row; boxes of grids hold their pixels."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -76,3 +77,18 @@ def test_where_a_projection_ends():
     lon, lat = outline.projected(x, y, sinusoidal, parse_crs("OGC:CRS84"))
     assert np.isnan(lon).any() or np.abs(lon).max() <= 180
     assert outline.boxes(lon, lat, geographic=True).shape == (1, 4)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"crs": pa.array(["EPSG:32632", None]).dictionary_encode()},
+        {"proj:epsg": pa.array([32632.0, np.nan])},
+        {"proj:epsg": pa.array([32632, None], pa.int32())},
+        {"crs": pa.nulls(2), "proj:code": pa.array(["EPSG:32632", None], pa.large_string())},
+    ],
+    ids=["categories", "floats", "integers", "code"],
+)
+def test_the_crs_of_a_row_however_a_table_holds_it(columns):
+    """Polars has categories, and pandas floats where a number is missing."""
+    assert places.row_crs(pa.table(columns)).to_pylist() == ["EPSG:32632", None]

@@ -20,7 +20,7 @@ from rasteret_torch.errors import (
     SchemaVersionError,
     UntrustedUriError,
 )
-from rasteret_torch.index import as_collection, load
+from rasteret_torch.index import as_collection, load, parquet, snapshot
 
 
 def test_save_and_load(dated, tmp_path):
@@ -146,6 +146,68 @@ def test_a_newer_major_version_is_refused(dated, tmp_path):
         as_collection(table)
     minor = dated.to_table().replace_schema_metadata({b"rasteret_torch": b'{"schema_version": "1.9"}'})
     assert len(as_collection(minor)) == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seal": "é"}, {"seal": 5}, {"name": ["a"]}, {"rows": "3"}, {"content_hash": None}, {"files": {"nbytes": "x"}}],
+)
+def test_a_manifest_that_is_none_is_refused_by_type(dated, tmp_path, change):
+    path = dated.save(tmp_path / "saved")
+    manifest = json.loads((path / "_manifest.json").read_text())
+    if part := change.pop("files", None):
+        manifest["files"][0] |= part
+    (path / "_manifest.json").write_text(json.dumps(manifest | change))
+    if change.get("seal") == "é":
+        assert len(load(path)) == 3, "another's seal is none of ours"
+    else:
+        with pytest.raises(IndexCorruptError, match="is not readable"):
+            load(path)
+
+
+def test_many_small_batches_become_few_row_groups(dated, tmp_path):
+    """Each row group holds statistics of all fields of all headers, which take a tenth of a second to write."""
+    table = pa.concat_tables([dated.to_table()] * 7)
+    table = table.set_column(table.schema.get_field_index("id"), "id", pa.array([str(one) for one in range(21)]))
+    rows = pa.concat_tables([table.slice(row, 1) for row in range(21)])
+    path = as_collection(rows).save(tmp_path / "saved")
+    assert pq.ParquetFile(path / "part-00000.parquet").metadata.num_row_groups == 1
+    assert load(path).to_table().equals(as_collection(rows).to_table())
+
+
+def test_a_link_to_a_collection_is_replaced(dated, tmp_path):
+    kept = dated.save(tmp_path / "kept")
+    (tmp_path / "link").symlink_to(kept)
+    dated.head(2).save(tmp_path / "link")
+    assert (len(load(kept)), len(load(tmp_path / "link"))) == (3, 2)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["kept", "link", "tiffs"]
+
+
+def test_of_two_first_writers_the_last_wins(dated, tmp_path, monkeypatch):
+    """Another process may have put its collection there since this one looked."""
+    one, other = dated.save(tmp_path / "one"), dated.head(2).save(tmp_path / "other")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "exists", lambda self: False)
+        snapshot._swap(other, one)
+    assert (len(load(one)), len(load(other))) == (2, 3)
+
+
+def test_what_is_replaced_while_it_is_opened_again_is_refused(dated, tmp_path, monkeypatch):
+    path = dated.save(tmp_path / "saved")
+    content_hash = dated.runtime.content_hash
+    others = as_collection(dated.to_table().take(pa.array([2, 1, 0])))
+    read = snapshot.read_manifest
+
+    def then_replaced(place):
+        manifest = read(place)
+        monkeypatch.setattr(snapshot, "read_manifest", read)
+        others.save(place)
+        return manifest
+
+    assert parquet.reopen(str(path), content_hash).num_rows == 3
+    monkeypatch.setattr(snapshot, "read_manifest", then_replaced)
+    with pytest.raises(IndexCorruptError, match="holds other rows"):
+        parquet.reopen(str(path), content_hash)
 
 
 def test_nothing_there(tmp_path):

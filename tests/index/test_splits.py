@@ -1,5 +1,6 @@
 """Split columns: random, grouped, by ground and by time."""
 
+import datetime as dt
 import warnings
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from places import boxes_collection, tiled_collection
 
 from rasteret_torch.errors import InputError, SplitNotFoundError
+from rasteret_torch.index import as_collection, load
 from rasteret_torch.index.blocks import METRES_A_DEGREE, SpatialBlocks, TimeRanges
 from rasteret_torch.index.splits import assigned
 
@@ -98,6 +100,48 @@ def test_a_null_is_no_key(dated):
     names = dated.column("id").to_pylist()
     table = pa.table({"id": [None, names[1], None], "crop": ["rye", "oats", "wheat"]})
     assert dated.join(table).column("crop").to_pylist() == [None, "oats", None]
+
+
+def test_keys_and_columns_of_odd_kinds(dated, tmp_path):
+    names = dated.column("id").to_pylist()
+    twice = pa.Table.from_arrays([pa.array(names), pa.array([1, 2, 3]), pa.array([4, 5, 6])], ["id", "x", "x"])
+    with pytest.raises(InputError, match=r"more than one column of the names \['x'\]"):
+        dated.join(twice)
+    listed = dated.with_column("key", [[1], [2], [3]])
+    with pytest.raises(InputError, match="which is no key"):
+        listed.join(pa.table({"key": [[1]], "x": [1]}), on="key")
+    coded = dated.with_column("key", pa.array(names).dictionary_encode())
+    assert coded.join(pa.table({"key": names[::-1], "x": [1, 2, 3]}), on="key").column("x").to_pylist() == [3, 2, 1]
+    full = pa.schema([pa.field("id", pa.string()), pa.field("x", pa.int64(), nullable=False)])
+    some = dated.join(pa.table({"id": names[:1], "x": [7]}, schema=full))
+    assert load(some.save(tmp_path / "saved")).column("x").to_pylist() == [7, None, None]
+
+
+def test_times_that_people_add_are_times(dated, tmp_path):
+    day = dt.date(2019, 5, 6)
+    for times in ([day] * 3, ["2019-05-06"] * 3, ["2019-05-06T00:00:00Z", "2019-05-06T02:00:00+02:00", None]):
+        late = dated.with_column("start_datetime", times).with_column("end_datetime", times)
+        found = late.find(date_range=("2019-05-06", "2019-05-06")).tolist()
+        assert found == [number for number, time in enumerate(times) if time is not None]
+        assert load(late.save(tmp_path / "saved")).runtime.content_hash == late.runtime.content_hash
+    plain = as_collection(dated.to_table().drop_columns(["start_datetime", "end_datetime"]))
+    joined = plain.join(pa.table({"id": dated.column("id"), "end_datetime": ["2030-01-01"] * 3}))
+    assert joined.find(date_range="2029").tolist() == [0, 1, 2]
+    for other in ([1, 2, 3], [0.5] * 3, ["soon"] * 3):
+        with pytest.raises(InputError, match="start_datetime"):
+            dated.with_column("start_datetime", other)
+
+
+def test_split_columns_that_hold_no_names(dated):
+    odd = dated.with_column("split", [["train"]] * 3)
+    assert "splits" not in odd.describe()
+    assert "3 items" in repr(odd)
+    with pytest.raises(InputError, match="holds one name a row"):
+        odd.select_split("train")
+    with pytest.raises(InputError, match="take one of their fields"):
+        dated.distinct("assets")
+    with pytest.raises(InputError, match=r"eo:cloud_cover.*no numbers"):
+        dated.with_column("eo:cloud_cover", ["5"] * 3).subset(cloud_cover_lt=10)
 
 
 def test_items_without_headers_have_no_grids_to_find():
