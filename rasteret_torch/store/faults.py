@@ -27,6 +27,7 @@ _TRANSPORT_WORDS = {
 }
 _REASON_CHARACTERS = 200
 _GENTLER = "ask for less at once (ReadOptions.max_concurrent), raise ReadOptions.attempts, or try again later"
+_CONNECT_CURE = "check the host and port of the URL, the network, and the proxy if HTTP_PROXY or HTTPS_PROXY names one"
 CHECK_SERVER = "check the server, or the proxy before it: they do not answer range requests rightly"
 
 
@@ -130,11 +131,12 @@ def _of_text(text: str) -> Fault:
         )
     if '"dns error"' in text:
         return Fault("the host name was not found", cure="check the URL and the network", retry=True)
-    if "kind: Connect" in text:
-        cure = "check the host and port of the URL, the network, and the proxy if HTTP_PROXY or HTTPS_PROXY names one"
-        return Fault(_TRANSPORT_WORDS["Connect"], cure=cure, retry=True)
-    if found := _TRANSPORT.search(text):
-        return Fault(_TRANSPORT_WORDS[found.group(1)], retry=True)
+    if found := _TRANSPORT.search(text):  # the outermost; below it may stand what the system calls ConnectionReset
+        return Fault(
+            _TRANSPORT_WORDS[found.group(1)],
+            cure=_CONNECT_CURE if found.group(1) == "Connect" else _GENTLER,
+            retry=True,
+        )
     return Fault(_first_line(text), cure="check the URL, its region and its credentials")
 
 

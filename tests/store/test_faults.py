@@ -125,6 +125,13 @@ def test_heads_fail_alike(fault_server: FaultServer, data: bytes, mode: str) -> 
         runtime.run(fetcher(None, POLICY).get_head(url, 4000))
 
 
+@pytest.mark.parametrize("mode", ["reset", "reset-mid"])
+def test_a_connection_that_broke_had_been_made(fault_server: FaultServer, data: bytes, mode: str) -> None:
+    url = fault_server.url(mode, f"broke-{mode}", "a.bin")
+    with pytest.raises(FetchError, match="the connection broke after 4 attempts"):
+        runtime.run(fetcher(None, PATIENT).get(url, OFFSET, NBYTES))
+
+
 def test_a_huge_body_is_not_read(fault_server: FaultServer, data: bytes) -> None:
     url = fault_server.url("huge-200:500000000", "huge", "a.bin")
     with pytest.raises(FetchError, match="does not serve byte ranges"):
