@@ -15,6 +15,7 @@ from rasteret_torch.index.dates import DAY_US, TIME_MAX_US, TIME_MIN_US
 GroupBy = Literal["item", "date"]
 MosaicOrder = Literal["index", "latest", "least_cloud"]
 CLOUD_COVER = "eo:cloud_cover"
+_NAT = int(np.datetime64("NaT", "us").astype(np.int64))
 
 
 def steps_of(
@@ -62,9 +63,11 @@ def _ranked(collection: Collection, rows: Sequence[int], order: MosaicOrder | No
 
 
 def times_of(collection: Collection, steps: Sequence[Sequence[int]]) -> np.ndarray[tuple[int], np.dtype[np.datetime64]]:
-    """The time of each step, UTC: that of its earliest item; NaT where none has a date."""
+    """The time of each step, UTC: that of its earliest item with a date; NaT where none has one."""
     start_us = collection.runtime.start_us
-    earliest = np.array([min(int(start_us[row]) for row in step) for step in steps], np.int64)
-    times = earliest.astype("datetime64[us]")
-    times[(earliest <= TIME_MIN_US) | (earliest >= TIME_MAX_US)] = np.datetime64("NaT", "us")
-    return times
+    earliest = [min((us for us in start_us[list(step)].tolist() if _is_date(us)), default=_NAT) for step in steps]
+    return np.array(earliest, np.int64).astype("datetime64[us]")
+
+
+def _is_date(us: int) -> bool:
+    return TIME_MIN_US < us < TIME_MAX_US

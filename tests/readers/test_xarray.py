@@ -1,6 +1,7 @@
 """`get_xarray` and `save_per_geometry`."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import rasterio
 import shapely
@@ -69,6 +70,19 @@ def test_mosaics_by_date_and_of_everything(dated):
     newest = each.B1.values[2]
     expected = np.where(newest != 7, newest, np.where(each.B1.values[1] != 7, each.B1.values[1], each.B1.values[0]))
     np.testing.assert_array_equal(one.B1.values[0], expected)
+
+
+def test_a_mosaic_with_an_item_without_a_date_has_the_date_of_the_others(dated):
+    table = dated.to_table()
+    for name in ("datetime", "start_datetime", "end_datetime"):
+        moments = [None, *table[name].to_pylist()[1:]]
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, name, pa.array(moments, table.schema.field(name).type))
+    some = rt.as_collection(table)
+    one = some.get_xarray(dated.bounds, "B1", group_by=None)
+    assert one.time.values == np.array(["2020-02-19"], "datetime64[ns]")
+    each = some.get_xarray(dated.bounds, "B1")
+    assert np.isnat(each.time.values).tolist() == [True, False, False]
 
 
 def test_several_geometries_are_stacked(naip):
