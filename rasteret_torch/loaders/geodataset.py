@@ -342,7 +342,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
     def cmap(self) -> Colormap | None:
         """Colours of masks: those of the label files, where they carry any; assign others."""
         maps = [target.colours for target in self.targets]
-        own = None if self.is_image else colours_of(self.collection.runtime.source(0, self.bands[0]).header)
+        own = None if self.is_image else colours_of(self.collection.runtime, self.bands[0])
         return next((ListedColormap(found) for found in (own, *maps) if found is not None), None)
 
     def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:

@@ -19,9 +19,9 @@ from torch import Tensor
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import Bounds, Grid
 from rasteret_torch.index import Collection
+from rasteret_torch.index.runtime import RuntimeIndex
 from rasteret_torch.read import ChipPixels, ChipPlan
 from rasteret_torch.store import StorageBackend
-from rasteret_torch.tiff.model import TiffHeader
 
 if TYPE_CHECKING:  # streams need not load it
     import geopandas as gpd
@@ -196,6 +196,8 @@ class Classes:
         return np.where(known[at] == values, order[at], ignore_index)
 
 
-def colours_of(header: TiffHeader) -> NDArray[np.float64] | None:
-    """[N, 3] red, green and blue from 0 to 1: the colour map that a file of classes carries."""
-    return None if header.color_map is None else np.asarray(header.color_map).T / 65535
+def colours_of(runtime: RuntimeIndex, band: str) -> NDArray[np.float64] | None:
+    """[N, 3] red, green and blue from 0 to 1: the colour map that the first of the files of classes carries."""
+    known = np.flatnonzero(~np.isnan(runtime.grids(band)[0]).any(axis=1))  # others could not be read
+    colours = runtime.source(int(known[0]), band).header.color_map if len(known) else None
+    return None if colours is None else np.asarray(colours).T / 65535

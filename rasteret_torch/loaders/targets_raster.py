@@ -82,7 +82,7 @@ class RasterTarget:
     @functools.cached_property
     def colours(self) -> NDArray[np.float64] | None:
         """[N, 3] by number, from the first of the files."""
-        whole = colours_of(self.collection.runtime.source(0, self.band).header)
+        whole = colours_of(self.collection.runtime, self.band)
         if whole is None or self._classes is None:
             return whole
         chosen: NDArray[np.float64] = whole[np.clip(np.array(self._classes.names, int), 0, len(whole) - 1)]

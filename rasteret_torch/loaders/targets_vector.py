@@ -33,6 +33,7 @@ from rasteret_torch.read.burn import paint
 
 PARQUET, GEOJSON, IPC = (".parquet", ".geoparquet"), (".geojson", ".json"), (".arrow", ".feather")
 _POINTS = (shapely.GeometryType.POINT, shapely.GeometryType.MULTIPOINT)
+_INT64_MAX = (1 << 63) - 1
 _BINARY_VALUE = 1  # written by shapes without an attribute
 Placed = tuple[NDArray[np.object_], shapely.STRtree, NDArray[np.float64]]  # shapes, their tree, their total bounds
 
@@ -120,8 +121,10 @@ class VectorTarget:
             where = f"attribute {name!r}"
             return np.array([ignore if cell is None else classes.number(cell, where) for cell in cells], np.int64)
         known = [cell for cell in cells if cell is not None and cell == cell]
-        if any(not isinstance(cell, bool | int | float) or cell != int(cell) for cell in known):
-            raise InputError(f"attribute {name!r} holds values that are no whole numbers; pass classes= to number them")
+        if any(not isinstance(cell, bool | int | float) or cell % 1 or abs(cell) > _INT64_MAX for cell in known):
+            raise InputError(
+                f"attribute {name!r} holds values that are no whole numbers of an int64; pass classes= to number them"
+            )
         return np.array([ignore if cell is None or cell != cell else int(cell) for cell in cells], np.int64)
 
     @property

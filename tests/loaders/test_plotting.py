@@ -123,6 +123,23 @@ def test_names_and_colours_can_be_given(scenes, palette_map):
     assert own.cmap(1) == to_rgba("lime")
 
 
+def test_colours_are_those_of_the_first_file_that_could_be_read(scenes, palette_map, tmp_path):
+    (tmp_path / "map_2019.tif").write_bytes(b"II*\0 and nothing more")
+    options = {"filename_regex": r"map_(?P<date>\d{4})\.tif", "date_format": "%Y", "progress": False}
+    with pytest.warns(UserWarning, match="1 of 2 files could not be indexed"):
+        both = rt.build_from_files(tmp_path, **options)
+    assert len(both) == 2
+    expected = rt.RasteretGeoDataset(palette_map, is_image=False).cmap
+    assert expected is not None
+    with pytest.warns(UserWarning, match="1 of 2 items have no place"):
+        labels = rt.RasteretGeoDataset(both, is_image=False)
+    labels.plot(labels[CHIP])
+    assert labels.cmap.colors.tolist() == expected.colors.tolist()
+    with pytest.warns(UserWarning, match="1 of 2 items have no place"):
+        images = rt.RasteretGeoDataset(scenes, targets=rt.RasterTargets(both))
+    assert images.cmap.colors.tolist() == expected.colors.tolist()
+
+
 def test_what_cannot_be_drawn_is_said(scenes):
     dataset = rt.RasteretGeoDataset(scenes)
     sample = dataset[CHIP]

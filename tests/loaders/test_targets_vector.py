@@ -121,6 +121,8 @@ def test_shapes_that_make_no_labels_are_refused(scenes, tmp_path):
     for spec, error, words in (
         (rt.VectorTargets(frame, "nothing"), InputError, "no attribute 'nothing'"),
         (rt.VectorTargets(frame.assign(kind=0.5), "kind"), InputError, "classes="),
+        (rt.VectorTargets(frame.assign(kind=float("inf")), "kind"), InputError, "classes="),
+        (rt.VectorTargets(frame.assign(kind=2.0**64), "kind"), InputError, "classes="),
         (rt.VectorTargets(frame, classes=("a",)), InputError, "attribute="),
         (rt.VectorTargets(line), InputError, "buffer"),
         (rt.VectorTargets(tmp_path / "plots.gpkg"), InputError, "to_parquet"),
