@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from rasteret_torch.cli.arguments import pair, picture, positive
+from rasteret_torch.cli.arguments import named, pair, picture, positive
 from rasteret_torch.errors import InputError
 
 OK, FAILED = 0, 1
@@ -135,9 +135,10 @@ def _assigned(collection: Any, options: argparse.Namespace) -> Any:
     if options.blocks_m is not None:
         by = SpatialBlocks(options.blocks_m, options.buffer_m)
     elif options.times:
-        by = TimeRanges({name: _times(span) for name, span in options.times})
+        by = TimeRanges({name: _times(span) for name, span in named(options.times, "--times").items()})
+    shares = named(options.fractions, "--fractions") if options.fractions else None
     try:
-        fractions = {name: float(share) for name, share in options.fractions} if options.fractions else None
+        fractions = None if shares is None else {name: float(share) for name, share in shares.items()}
     except ValueError as error:
         raise InputError(f"--fractions {error}; write shares as train=0.8") from error
     mapping = _mapping(collection, options.by, options.map) if options.map else None
@@ -151,7 +152,7 @@ def _mapping(collection: Any, by: str, pairs: Sequence[tuple[str, str]]) -> dict
     kind = collection.schema.field(by).type if by in collection.schema.names else None
     is_number = kind is not None and (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
     known = {str(value): value for value in collection.column(by).unique().to_pylist()} if is_number else {}
-    return {known.get(text, text): split for text, split in pairs}
+    return {known.get(text, text): split for text, split in named(pairs, "--map").items()}
 
 
 def _times(span: str) -> tuple[str | None, str | None]:

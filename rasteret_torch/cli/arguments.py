@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 from rasteret_torch.errors import InputError
@@ -25,6 +26,19 @@ def pair(text: str) -> tuple[str, str]:
     if not sign or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     return name, value
+
+
+def named(pairs: Sequence[tuple[str, str]], option: str) -> dict[str, str]:
+    """Pairs as a mapping.
+
+    Raises:
+        InputError: a name stands in several of them, of which one would be lost.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise InputError(f"{option} has {max(names, key=names.count)} more than once; give each name one value")
+    return found
 
 
 def picture(text: str) -> Path:

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rasteret_torch.cli.arguments import pair, positive
+from rasteret_torch.cli.arguments import named, pair, positive
 from rasteret_torch.errors import DatasetNotFoundError, InputError
 
 if TYPE_CHECKING:
@@ -111,16 +111,16 @@ def _samples(bands: Sequence[str] | None) -> Sequence[str] | Mapping[str, int] |
     wrong = [name for name, sample in pairs if not sample.isdecimal()]
     if wrong:
         raise InputError(f"--bands: {wrong[0]} has no sample; number those of a file from 0, as in red=0 nir=3")
-    return {name: int(sample) for name, sample in pairs}
+    return {name: int(sample) for name, sample in named(pairs, "--bands").items()}
 
 
 def _of_dataset(options: argparse.Namespace) -> Collection:
     """Built in its place, so that an interrupted build goes on where it stopped."""
-    from rasteret_torch.ingest import named
+    from rasteret_torch.ingest.named import build as build_named
 
     if options.name not in (None, options.output.name):
         raise InputError(f"a dataset is named as its folder, {options.output.name}; leave --name out")
-    return named.build(
+    return build_named(
         options.paths[0],
         name=options.output.absolute().name,
         workspace_dir=options.output.absolute().parent,

@@ -19,7 +19,9 @@ def collections_in(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; name one that holds collections")
-    return sorted(found.parent for found in (*folder.glob(MANIFEST), *folder.glob(f"*/{MANIFEST}")))
+    below = (found.parent for found in folder.glob(f"*/{MANIFEST}"))
+    inside = [path for path in below if not path.name.startswith(".")]  # what a writer has not finished is hidden
+    return sorted([*(found.parent for found in folder.glob(MANIFEST)), *inside])
 
 
 def table(paths: Sequence[Path]) -> Iterator[str]:

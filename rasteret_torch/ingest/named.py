@@ -80,7 +80,7 @@ def build(
 
     Args:
         dataset_id: `earthsearch/sentinel-2-l2a`, `pc/nasadem`, or one of your own. One that is a collection on disk is
-            opened there, with all its bands and the items of the place and the time.
+            opened there, with all its bands and the items of the place and the time, which `workspace_dir` copies.
         name: of the collection.
         bbox: (xmin, ymin, xmax, ymax) in CRS84; xmin > xmax crosses the antimeridian.
         date_range: (start, end), a date-only end included; either may be None.
@@ -108,7 +108,8 @@ def build(
     if stac_api is None and not entry.stac_api:
         _check_no_search(entry, query=query, max_items=max_items, update=update or None)
     if entry.path and stac_api is None:
-        return _opened(entry, name, bands, bbox, date_range)
+        collection = _opened(entry, name, bands, bbox, date_range)
+        return collection if workspace_dir is None else _copied(collection, entry, workspace_dir, force=force)
     wanted = _bands(entry, bands)
     if entry.table and stac_api is None:
         options: dict[str, Any] = {"backend": backend, "workspace_dir": workspace_dir, "force": force, "engine": engine}
@@ -170,6 +171,13 @@ def _opened(entry: Dataset, name: str, bands: Sequence[str] | None, bbox: Any, d
     if unknown:
         raise BandNotFoundError(f"dataset {entry.id!r} has no band {unknown}; it has {collection.bands}")
     return collection
+
+
+def _copied(collection: Collection, entry: Dataset, workspace_dir: str | Path, *, force: bool) -> Collection:
+    if locate.absolute(workspace_dir) / collection.name == locate.absolute(entry.path):
+        raise InputError(f"dataset {entry.id!r} is the collection {entry.path} itself; choose another name or folder")
+    key = snapshot.fingerprint({"dataset": entry.id, "rows": collection.runtime.content_hash})
+    return workspace.built(collection.name, workspace_dir, force, key, lambda _: collection)
 
 
 def _query(entry: Dataset, query: Query | None) -> Query | None:

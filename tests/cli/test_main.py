@@ -156,6 +156,28 @@ def test_check_names_what_is_broken(folder, capsys):
     assert "1 of 2 files" in out
 
 
+def test_what_a_writer_has_not_finished_is_not_listed(folder, capsys):
+    build(folder)
+    (folder.parent / "idx").rename(folder.parent / ".idx.0123.part")
+    capsys.readouterr()
+    assert main(["ls", str(folder.parent)]) == 0
+    assert "no collections" in capsys.readouterr().out
+
+
+def test_a_name_with_two_values_loses_none_of_them_unsaid(folder, capsys):
+    assert build(folder) == 0
+    index = str(folder.parent / "idx")
+    for words in (
+        ["split", index, "--times", "train=2019", "train=2020"],
+        ["split", index, "--fractions", "train=0.5", "train=0.5"],
+        ["split", index, "--by", "block", "--map", "a=train", "a=val"],
+        ["build", str(folder), "--output", index, "--bands", "red=0", "red=1"],
+    ):
+        capsys.readouterr()
+        assert main(words) == 2
+        assert "more than once" in capsys.readouterr().err
+
+
 def test_ls_of_a_folder_without_collections(tmp_path, capsys):
     assert main(["ls", str(tmp_path)]) == 0
     assert "no collections" in capsys.readouterr().out

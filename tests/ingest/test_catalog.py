@@ -159,6 +159,12 @@ def test_a_collection_on_disk_is_opened_where_it_was_asked_for(tmp_path: Path) -
     rt.register_local("local/tiles", _table(tmp_path), persist=False)
     box = (9.0, 47.0, 9.1, 48.0)
     assert rt.build("local/tiles", name="one", bbox=box).to_table()["id"].to_pylist() == ["0"]
+    copied = rt.build("local/tiles", name="one", bbox=box, workspace_dir=tmp_path / "ws")
+    assert (copied.path, len(rt.load(tmp_path / "ws" / "one"))) == (tmp_path / "ws" / "one", 1)
+    with pytest.raises(InputError, match="other inputs"):
+        rt.build("local/tiles", name="one", workspace_dir=tmp_path / "ws")
+    with pytest.raises(InputError, match=r"the collection .* itself"):
+        rt.build("local/tiles", name="table", bbox=box, workspace_dir=tmp_path, force=True)
     with pytest.raises(BandNotFoundError, match=r"no band \['B9'\]; it has \['A0', 'A1'\]"):
         rt.build("local/tiles", name="one", bands=["B9"])
     rt.register(id="acme/table", table=str(tmp_path / "table"), bands={"prefix": "A", "count": 2})
