@@ -48,7 +48,7 @@ def parse_crs(value: Any) -> CRS:
     return crs
 
 
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=512, typed=True)  # 4326.0 is no CRS, and equal to a number of NumPy that is one
 def _known(value: Any) -> CRS | None:
     """None for what is no CRS, remembered too: PROJ goes through all its names for it, which takes most of a second."""
     try:

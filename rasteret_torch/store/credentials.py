@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -72,12 +72,17 @@ class CloudConfig:
     requester_pays: bool = False
     region: str = DEFAULT_REGION
     url_patterns: Mapping[str, str] = field(default_factory=dict, hash=False)
-    buckets: tuple[str, ...] = ()
+    buckets: Sequence[str] = ()  # kept as a tuple
 
     def __post_init__(self) -> None:
         if self.provider not in _SCHEME_OF_PROVIDER:
             known = ", ".join(_SCHEME_OF_PROVIDER)
             raise InputError(f"CloudConfig provider {self.provider!r} is not known: use one of {known}.")
+        if not isinstance(self.requester_pays, bool):  # a text "false" would charge
+            raise InputError(f"CloudConfig requester_pays={self.requester_pays!r} must be True or False.")
+        if isinstance(self.buckets, str) or not all(isinstance(name, str) for name in self.buckets):
+            raise InputError(f"CloudConfig buckets={self.buckets!r} must be names of buckets, such as ('mine',).")
+        object.__setattr__(self, "buckets", tuple(self.buckets))  # a list has no hash
         check_patterns(self.url_patterns)
 
     def rewrite(self, href: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -103,6 +104,10 @@ class BackendTransport:
             raise of_obstore(error) from None
         except OSError as error:
             raise of_os_error(error) from error
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            raise Fault("the backend cancelled its own read", retry=True) from None
         return Answer(offset, body)
 
 

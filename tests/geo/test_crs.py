@@ -47,6 +47,12 @@ def test_crss_of_other_libraries_and_nonsense():
             parse_crs(nothing)
 
 
+def test_numbers_of_numpy_are_codes_whatever_was_asked_before():
+    with pytest.raises(InputError):
+        parse_crs(2154.0)
+    assert parse_crs(np.int64(2154)).to_epsg() == 2154
+
+
 def test_words_that_are_no_crs_are_looked_up_once():
     """PROJ compares them with all its names: an index of a thousand items would keep it busy for minutes."""
     started = time.process_time()

@@ -32,7 +32,7 @@ BODY = bytes(range(200))
 class Dictionary:
     """A user's backend over a dict; fails with the prepared errors first."""
 
-    def __init__(self, objects: dict[str, bytes], *errors: Exception) -> None:
+    def __init__(self, objects: dict[str, bytes], *errors: BaseException) -> None:
         self.objects = objects
         self.errors = list(errors)
         self.calls = 0
@@ -60,6 +60,12 @@ def test_a_users_backend() -> None:
     head, stamp, _ = runtime.run(fetcher(backend, POLICY).get_head("any://thing", 1000))
     assert (head, stamp.size) == (BODY, 200)
     assert runtime.run(fetcher(backend, POLICY).get_head("any://thing", 100))[1].size is None
+
+
+def test_a_backend_that_cancels_its_own_read_is_asked_again() -> None:
+    cancelled = Dictionary({"u": BODY}, asyncio.CancelledError())
+    assert get(cancelled, "u", 3, 5) == BODY[3:8]
+    assert cancelled.calls == 2
 
 
 def test_a_users_backend_is_checked_and_retried() -> None:
@@ -175,6 +181,12 @@ def test_which_options_are_secret() -> None:
 def test_bad_settings() -> None:
     with pytest.raises(InputError, match="provider 'moon'"):
         CloudConfig("moon")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="requester_pays='false'"):
+        CloudConfig("aws", requester_pays="false")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="buckets='mine'"):
+        CloudConfig("aws", buckets="mine")
+    listed = CloudConfig("aws", buckets=["mine"])
+    assert hash(listed) == hash(CloudConfig("aws", buckets=("mine",)))
     with pytest.raises(InputError, match="default_s3_config"):
         create_backend(default_s3_config={"region": 3})  # type: ignore[dict-item]
     with pytest.raises(FetchError, match="No store can be made"):
