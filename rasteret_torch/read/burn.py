@@ -184,7 +184,7 @@ def _crossed(starts: Floats, ends: Floats, shape: tuple[int, int]) -> tuple[Numb
     down, at_row = _runs(np.flatnonzero(in_column & ~between[:, 0]), upper, lower, shape[0])
     along, at_col = _runs(np.flatnonzero(in_row & ~between[:, 1]), left[:, 0], right[:, 0], shape[1])
     sloped = np.flatnonzero(~narrow.any(axis=1))
-    edge, row, col = _walked(left[sloped], right[sloped])
+    edge, row, col = _walked(left[sloped], right[sloped], shape)
     return (
         np.concatenate([down, along, sloped[edge]]),
         np.concatenate([at_row, np.floor(left[along, 1]).astype(np.int64), row]),
@@ -201,9 +201,11 @@ def _runs(edges: Numbers, low: Floats, high: Floats, size: int) -> tuple[Numbers
     return np.repeat(edges, count), np.repeat(first, count) + np.arange(count.sum()) - before
 
 
-def _walked(left: Floats, right: Floats) -> tuple[Numbers, Numbers, Numbers]:
-    """(edge, row, col) of the pixels of edges that run through several rows and columns."""
-    (across, cols, _), (upright, rows, lines) = (_line_crossings(left[:, axis], right[:, axis]) for axis in (0, 1))
+def _walked(left: Floats, right: Floats, shape: tuple[int, int]) -> tuple[Numbers, Numbers, Numbers]:
+    """(edge, row, col) of the pixels of edges that run through several rows and columns, and of some outside."""
+    (across, cols, _), (upright, rows, lines) = (
+        _line_crossings(left[:, axis], right[:, axis], shape[1 - axis]) for axis in (0, 1)
+    )
     every = np.arange(len(left))
     edge = np.concatenate([every, every, across, upright])
     place = np.concatenate([np.zeros(len(left)), np.ones(len(left)), cols, rows])
@@ -222,9 +224,13 @@ def _walked(left: Floats, right: Floats) -> tuple[Numbers, Numbers, Numbers]:
     )
 
 
-def _line_crossings(start: Floats, end: Floats) -> tuple[Numbers, Floats, Numbers]:
-    """Where along each edge (0 to 1) one of its coordinates is a whole number: (edge, place, number)."""
-    low, high = np.ceil(np.minimum(start, end)), np.floor(np.maximum(start, end))
+def _line_crossings(start: Floats, end: Floats, size: int) -> tuple[Numbers, Floats, Numbers]:
+    """Where along each edge (0 to 1) one of its coordinates is a whole number: (edge, place, number).
+
+    Only of numbers from -1 to `size` + 1: what an edge does outside of that square takes no pixel inside, and can be
+    a million times as long.
+    """
+    low, high = np.maximum(np.ceil(np.minimum(start, end)), -1), np.minimum(np.floor(np.maximum(start, end)), size + 1)
     count = np.where(start == end, 0, np.maximum(high - low + 1, 0)).astype(np.int64)
     edge = np.repeat(np.arange(len(start)), count)
     line = low[edge] + np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count)

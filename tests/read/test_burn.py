@@ -1,5 +1,7 @@
 """Masks of polygons equal GDAL's."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import rasterio.features
@@ -64,6 +66,21 @@ def test_all_touched_takes_every_pixel_with_ground_in_common(points):
     mask = burn(polygon, GRID, all_touched=True)
     assert mask[common > 1e-4].all()
     assert not mask[shapely.distance(polygon, boxes) > 1e-6].any()
+
+
+def test_edges_far_beyond_the_grid_take_no_memory():
+    """As of the outline of a country, seen from a chip."""
+    grid = Grid(Affine(1, 0, 0, 0, -1, 64), (64, 64))
+    country = shapely.affinity.rotate(shapely.box(0, -1e5, 1e5, 1e5), 13, origin=(30, 30))
+    tracemalloc.start()
+    try:
+        mask = burn(country, grid, all_touched=True)
+        _, peak_nbytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0 < mask.sum() < mask.size
+    np.testing.assert_array_equal(mask, gdal(country, all_touched=True, grid=grid))
+    assert peak_nbytes < 10 * 2**20
 
 
 @pytest.mark.parametrize("off", [0, 1e-9, -1e-9, 5e-4, 2e-3, -2e-3, 0.05, 3, 5])  # metres from pixel edges
