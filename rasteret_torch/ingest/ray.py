@@ -38,7 +38,7 @@ class RayEngine:
         except RayError as error:
             reason = str(error).strip().partition("\n")[0]
             raise RasteretTorchError(
-                f"the Ray cluster lost a part of the build ({reason}); build again, what is done is kept"
+                f"the Ray cluster lost a part of the build ({reason}); build again: from STAC, what is done is kept"
             ) from error
         return result
 

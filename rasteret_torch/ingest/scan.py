@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import pickle
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from rasteret_torch.ingest.normalize import Shape
 from rasteret_torch.store import StorageBackend, is_local, local_path
 
 BATCH_ROWS = 8192
+Description = Callable[[], Any]  # of a table, as a build input: large ones take time to look at
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,8 @@ class Choice:
 
 def batches_of(
     source: Any, where: tuple[FileSystem | None, StorageBackend | None], choice: Choice, shape: Shape
-) -> tuple[Iterable[pa.RecordBatch], Any]:
-    """The rows to index in batches, and what tells this table from another when it is built again.
+) -> tuple[Iterable[pa.RecordBatch], Description]:
+    """The rows to index in batches, and what makes a description that tells this table from another.
 
     Args:
         source: as the first argument of `build_from_table`.
@@ -65,14 +67,15 @@ def batches_of(
         _check_columns(names, source.schema.names, shape)
         with _fitting(source.schema.names):
             scanner = ds.Scanner.from_batches(source, columns=names, filter=choice.condition)
-        return _rechunked(scanner), _unlike_any()
-    described: Any
+        return _rechunked(scanner), _unlike_any
+    described: Description
     folder: Path | None = None
     if isinstance(source, str | Path) or _are_paths(source):
         dataset, described = _open(source, *where)
         folder = _own_folder(source)
     elif isinstance(source, ds.Dataset):
-        dataset, described = source, _stamps(source) if isinstance(source, ds.FileSystemDataset) else _unlike_any()
+        is_stamped = isinstance(source, ds.FileSystemDataset)
+        dataset, described = source, functools.partial(_stamps, source) if is_stamped else _unlike_any
     else:
         if _are_stac_items(source):
             raise InputError(
@@ -81,7 +84,7 @@ def batches_of(
             )
         table = table_of(source)
         dataset = ds.dataset(table)
-        described = _content(table)
+        described = functools.partial(_content, table)
     _check_columns(names, dataset.schema.names, shape)
     with _fitting(dataset.schema.names):
         scanner = dataset.scanner(columns=names, filter=choice.condition, batch_size=BATCH_ROWS)
@@ -181,8 +184,8 @@ def _rechunked(scanner: ds.Scanner, metadata: Mapping[bytes, bytes] | None = Non
             yield batch.slice(start, BATCH_ROWS)
 
 
-def _open(source: Any, filesystem: FileSystem | None, backend: StorageBackend | None) -> tuple[ds.Dataset, Any]:
-    """A dataset of a path or URL, a glob or a list of paths; and the stamps of its files."""
+def _open(source: Any, filesystem: FileSystem | None, backend: StorageBackend | None) -> tuple[ds.Dataset, Description]:
+    """A dataset of a path or URL, a glob or a list of paths; and what makes the stamps of its files."""
     if not isinstance(source, str | Path):
         return _dataset([str(one) for one in source], filesystem)
     text = str(source)
@@ -209,7 +212,7 @@ def _open(source: Any, filesystem: FileSystem | None, backend: StorageBackend | 
     return _dataset(text, filesystem)
 
 
-def _dataset(place: str | list[str], filesystem: FileSystem | None) -> tuple[ds.Dataset, Any]:
+def _dataset(place: str | list[str], filesystem: FileSystem | None) -> tuple[ds.Dataset, Description]:
     shown = place if isinstance(place, str) else ", ".join(place[:3])
     try:
         dataset = with_all_columns(ds.dataset(place, filesystem=filesystem, format="parquet", partitioning="hive"))
@@ -222,7 +225,7 @@ def _dataset(place: str | list[str], filesystem: FileSystem | None) -> tuple[ds.
         ) from error
     if not dataset.files:
         raise DatasetNotFoundError(f"{shown} holds no Parquet files; check the path")
-    return dataset, _stamps(dataset)
+    return dataset, functools.partial(_stamps, dataset)
 
 
 def _stamps(dataset: ds.FileSystemDataset) -> list[tuple[Any, ...]]:

@@ -91,9 +91,6 @@ def build_from_table(
     choice = Choice(_names(columns), filter_expr)
     bands = _names(band_codes)
     batches, described = batches_of(table_or_path, (filesystem, backend), choice, shape)
-    inputs = {"table": described, "shape": repr(shape), "choice": choice.fingerprint}
-    inputs |= {"enrich_cog": enrich_cog, "band_codes": bands}
-
     far = engine_of(engine)
     enrich = Enrich(bands, backend, max_concurrent, progress)
 
@@ -106,6 +103,10 @@ def build_from_table(
         tally.report(max_error_fraction)
         return collection
 
+    inputs: dict[str, Any] = {}
+    if workspace_dir is not None:
+        inputs = {"table": described(), "shape": repr(shape), "choice": choice.fingerprint}
+        inputs |= {"enrich_cog": enrich_cog, "band_codes": bands}
     return workspace.built(name, workspace_dir, force, snapshot.fingerprint(inputs), build)
 
 
