@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -47,6 +47,23 @@ def in_types(rows: Any, schema: pa.Schema) -> Any:
         for column, field in zip(columns, schema, strict=True)
     ]
     return type(rows).from_arrays(cast, schema=schema)
+
+
+def gathered(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of nearly `rows`, where they come in smaller ones: most work is for each batch."""
+    waiting: list[pa.RecordBatch] = []
+    count = 0
+    for batch in batches:
+        if count + batch.num_rows > rows:
+            yield from _joined(waiting)
+            waiting, count = [], 0
+        waiting.append(batch)
+        count += batch.num_rows
+    yield from _joined(waiting)
+
+
+def _joined(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    return batches if len(batches) < 2 else pa.Table.from_batches(batches).combine_chunks().to_batches()
 
 
 def with_all_columns(dataset: ds.FileSystemDataset) -> ds.FileSystemDataset:

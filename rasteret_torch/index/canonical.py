@@ -171,9 +171,14 @@ def _by_chunk(column: pa.ChunkedArray, convert: Any) -> pa.ChunkedArray:
 def _bbox(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_struct(column.type):
         return _named_corners(column)
-    corners = [pc.list_element(column, number) for number in _corner_places(column)]
-    chunks = pa.table(dict(zip(s.SIDES, corners, strict=True))).to_struct_array()
-    return _cast(chunks, s.BBOX)
+    has_heights = pc.equal(pc.list_value_length(column), 6)  # GeoJSON boxes with heights have six numbers
+    flat, solid = pc.if_else(has_heights, None, column), pc.if_else(has_heights, column, None)
+    corners = [
+        pc.coalesce(pc.list_element(flat, place), pc.list_element(solid, high))
+        for place, high in enumerate((0, 1, 3, 4))
+    ]
+    boxes = pa.table(dict(zip(s.SIDES, corners, strict=True))).to_struct_array()
+    return _cast(boxes, s.BBOX)
 
 
 def _named_corners(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -188,11 +193,6 @@ def _named_corners(column: pa.ChunkedArray) -> pa.ChunkedArray:
     boxes = pa.table(dict(zip(s.SIDES, sides, strict=True))).to_struct_array()
     missing = pc.is_null(column)
     return _cast(pc.if_else(missing, pa.scalar(None, boxes.type), boxes) if pc.any(missing).as_py() else boxes, s.BBOX)
-
-
-def _corner_places(column: pa.ChunkedArray) -> tuple[int, ...]:
-    lengths = pc.unique(pc.list_value_length(column)).drop_null().to_pylist()
-    return (0, 1, 3, 4) if lengths == [6] else (0, 1, 2, 3)  # GeoJSON boxes with heights have six numbers
 
 
 def _assets(array: pa.Array) -> pa.Array:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from rasteret_torch.errors import IndexCorruptError
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.arrow import children_of, struct_of
 
@@ -154,7 +155,7 @@ class _Levels:
         """Bytes from the first tile of a level to the end of its last, where its table is short."""
         counts = self.gathered(_COUNTS)
         lengths = _lengths(counts)
-        sums = np.concatenate([[0], np.cumsum(counts.flatten().to_numpy())]).astype(np.int64)
+        sums = np.concatenate([[0], np.cumsum(_values(counts))]).astype(np.int64)
         ends = np.cumsum(lengths)
         gaps = pc.fill_null(self.gathered(GAP), 0).to_numpy(zero_copy_only=False).astype(np.int64)
         extents: Ints = sums[ends] - sums[ends - lengths] + gaps * np.maximum(lengths - 1, 0)
@@ -199,6 +200,19 @@ def _lengths(lists: pa.Array) -> Ints:
     return lengths
 
 
+def _values(tables: pa.Array) -> Ints:
+    """All entries of tile tables, one after the other.
+
+    Raises:
+        IndexCorruptError: one is null.
+    """
+    values = tables.flatten()
+    if values.null_count:
+        raise IndexCorruptError("a tile table of the index holds a null; build the index again")
+    found: Ints = values.to_numpy()
+    return found
+
+
 def _list(
     lengths: Ints, values: pa.Array, like: pa.Array | None = None, valid: NDArray[np.bool_] | None = None
 ) -> pa.Array:
@@ -216,7 +230,7 @@ def _compact(children: dict[str, pa.Array]) -> None:
     lengths = _lengths(offsets)
     exact, gaps = _even(offsets, counts, lengths)
     firsts = np.cumsum(lengths) - lengths
-    values = offsets.flatten().to_numpy()
+    values = _values(offsets)
     exact[exact] = values[firsts[exact]] >= 0  # an offset of 2**63 or more, as damaged files have, stays in its list
     starts = np.zeros(len(lengths), np.int64)
     starts[exact] = values[firsts[exact]]
@@ -244,7 +258,7 @@ def _even(offsets: pa.Array, counts: pa.Array, lengths: Ints) -> tuple[NDArray[n
 
 def _placed(lists: pa.Array, lengths: Ints, rows: Ints) -> tuple[Ints, Ints]:
     """(place of the first value of each of the rows, their values one after the other)."""
-    values = lists.flatten().to_numpy()
+    values = _values(lists)
     wanted = np.zeros(len(lengths), bool)
     wanted[rows] = True
     return np.cumsum(lengths[rows]) - lengths[rows], values[np.repeat(wanted, lengths)]
@@ -260,7 +274,7 @@ def _expand(children: dict[str, pa.Array]) -> None:
     lengths = np.where(short, sizes, own)
     values = np.empty(int(lengths.sum()), np.int64)
     is_short = np.repeat(short, lengths)
-    values[~is_short] = offsets.flatten().to_numpy()[np.repeat(~short, own)]
+    values[~is_short] = _values(offsets)[np.repeat(~short, own)]
     values[is_short] = _followed(starts, gaps, counts, short)
     valid = short | pc.is_valid(offsets).to_numpy(zero_copy_only=False)
     children[_OFFSETS] = _list(lengths, pa.array(values), valid=valid)
@@ -270,7 +284,7 @@ def _followed(starts: pa.Array, gaps: pa.Array, counts: pa.Array, short: NDArray
     """The offsets of all rows with short tables, one after the other."""
     lengths = _lengths(counts)
     own = lengths[short]
-    steps = counts.flatten().to_numpy()[np.repeat(short, lengths)]
+    steps = _values(counts)[np.repeat(short, lengths)]
     steps = steps + np.repeat(pc.fill_null(gaps, 0).to_numpy()[short].astype(np.int64), own)
     before = np.cumsum(steps) - steps
     firsts = np.repeat(before[np.cumsum(own) - own], own) if len(before) else before

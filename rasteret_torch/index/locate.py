@@ -26,7 +26,10 @@ def absolute(path: str | Path) -> Path:
     """
     if not isinstance(path, str | os.PathLike):
         raise InputError(f"{type(path).__name__} is no path; pass a path, a URL or the name of a collection")
-    return Path(os.path.abspath(os.path.expanduser(path)))
+    found = os.path.abspath(os.path.expanduser(path))
+    if "\0" in found:
+        raise InputError(f"{str(path)[:60]!r} is no path: it holds a NUL character")
+    return Path(found)
 
 
 def relative_to(batch: pa.RecordBatch, folder: Path) -> pa.RecordBatch:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from rasteret_torch.errors import IndexCorruptError, InputError
 from rasteret_torch.index import schema as s
+from rasteret_torch.index.arrow import gathered
 from rasteret_torch.index.disk import to_disk
 from rasteret_torch.index.stored import ChunkedHeaders, HeaderColumn
 
@@ -179,6 +180,9 @@ class Root:
 
     def batches(self, columns: list[str], rows: Rows | None) -> Iterator[pa.RecordBatch]:
         """The chosen rows (ascending), batch by batch."""
+        return gathered(self._chosen(columns, rows), CHUNK_ROWS)
+
+    def _chosen(self, columns: list[str], rows: Rows | None) -> Iterator[pa.RecordBatch]:
         for start, batch in self._blocks(columns, rows):
             if rows is None:
                 yield batch

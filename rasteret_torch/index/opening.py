@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +63,9 @@ def load(
     if remote.is_remote(path_or_id):
         return _load(remote.remote(str(path_or_id), backend), name, wanted)
     path = locate.absolute(path_or_id)
-    if not path.exists():
+    if not os.path.exists(path):  # False too of names that are too long
         path = registered.path_of(str(path_or_id)) or path
-    if not path.exists():
+    if not os.path.exists(path):
         raise DatasetNotFoundError(
             f"no collection at {str(path_or_id)!r}; check the path, or build one (rt.build makes one of a dataset id)"
         )
@@ -116,7 +118,8 @@ def as_collection(arrow: Any, *, name: str = "", data_source: str = "") -> Colle
         IndexCorruptError: a stream that breaks off, or columns that are not what a collection holds there.
     """
     if isinstance(arrow, Collection):
-        return arrow
+        about = replace(arrow._about, name=name or arrow.name, data_source=data_source or arrow.data_source)
+        return arrow if about == arrow._about else Collection(arrow._view, about)
     try:
         layer = _layer_of(arrow)
     except RasteretTorchError:

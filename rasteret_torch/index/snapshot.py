@@ -233,7 +233,7 @@ def _write_parts(
     parts: list[PartFile] = []
     writer: pq.ParquetWriter | None = None
     rows = 0
-    for batch in _gathered(batches):
+    for batch in batches:
         table = in_types(pa.Table.from_batches([batch]), schema)
         with to_disk(place):
             if writer is not None and rows + batch.num_rows > _PART_ROWS:
@@ -247,21 +247,6 @@ def _write_parts(
         writer = writer or _writer(folder / _part_name(len(parts)), short, options)
         parts.append(_closed(folder, writer, len(parts), rows))
     return tuple(parts)
-
-
-def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of a row group, where they come in smaller ones: each is written for itself."""
-    waiting: list[pa.RecordBatch] = []
-    for batch in batches:
-        if waiting and sum(one.num_rows for one in waiting) + batch.num_rows > _ROW_GROUP_ROWS:
-            yield from _joined(waiting)
-            waiting = []
-        waiting.append(batch)
-    yield from _joined(waiting)
-
-
-def _joined(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
-    return batches if len(batches) < 2 else pa.Table.from_batches(batches).combine_chunks().to_batches()
 
 
 def _part_name(number: int) -> str:

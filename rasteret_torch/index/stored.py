@@ -21,6 +21,8 @@ from rasteret_torch.index.headers import TOLD, Table, header_of, native_dtype
 from rasteret_torch.tiff.limits import check_header
 
 Transforms = NDArray[np.float64]
+# Where the numbers of a transform stand among a, b, c, d, e, f, by how many it has (see `headers.transform_of`).
+_TRANSFORMS = {4: [0, 2, 4, 5], 6: [0, 1, 2, 3, 4, 5], 9: [0, 1, 2, 3, 4, 5]}
 _APART = VARYING | {"nodata"}  # NaN equals itself only as a number of its own
 
 
@@ -371,11 +373,11 @@ class HeaderColumn:
         values = pc.list_flatten(lists).to_numpy()
         starts = np.cumsum(lengths) - lengths
         result = np.full((len(lengths), 6), np.nan)
-        for length, places in ((4, [0, 2, 4, 5]), (6, [0, 1, 2, 3, 4, 5])):
+        for length, places in _TRANSFORMS.items():
             rows = np.flatnonzero(lengths == length)
             if not len(rows):
                 continue
             if length == 4:  # scale_x, translate_x, scale_y, translate_y
                 result[rows] = 0.0
-            result[rows[:, None], places] = values[starts[rows, None] + np.arange(length)]
+            result[rows[:, None], places] = values[starts[rows, None] + np.arange(len(places))]
         return result

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rasteret_torch.errors import IndexCorruptError
 from rasteret_torch.index import compact
 
 LAYOUT = pa.struct([("tile_offsets", pa.list_(pa.int64())), ("tile_byte_counts", pa.list_(pa.int64()))])
@@ -101,3 +103,10 @@ def test_levels_one_behind_the_other_need_one_start() -> None:
     whole = compact.unchained(short)
     assert whole.field("tile_start").to_pylist() == [1040, 19, 1012, None]
     assert whole.type == compact.unchained(whole).type
+
+
+def test_a_null_within_a_table_is_refused_by_type() -> None:
+    """A row that is damaged like that may be in memory; it must not be stored as one of other numbers."""
+    record = {"tile_offsets": [8, None], "tile_byte_counts": [4, 4], "overviews": None, "masks": None, "crs": None}
+    with pytest.raises(IndexCorruptError, match="holds a null"):
+        compact.compacted(pa.array([record], HEADER))

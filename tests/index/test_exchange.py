@@ -122,6 +122,39 @@ def test_categories_of_each_batch_its_own(dated, form, tmp_path):
     assert mapped.Layer.mapped(file).column("theirs").to_pylist() == values.to_pylist()
 
 
+def test_boxes_with_heights_and_without(dated):
+    boxes = pa.array([[1.0, 2.0, 3.0, 4.0], [1.0, 2.0, -9.0, 3.0, 4.0, 9.0], None])
+    table = dated.to_table()
+    mixed = as_collection(table.set_column(table.schema.get_field_index("bbox"), "bbox", boxes))
+    box = {"xmin": 1.0, "ymin": 2.0, "xmax": 3.0, "ymax": 4.0}
+    assert mixed.column("bbox").to_pylist() == [box, box, dict.fromkeys(box)]
+    assert mixed.find((0, 0, 2, 3)).tolist() == [0, 1]
+
+
+def test_transforms_of_nine_numbers_place_an_item(dated):
+    """A 3 x 3 matrix, as rasterio's Affine holds it."""
+    table = dated.to_table()
+    for band in ("red", "nir"):
+        place = table.schema.get_field_index(f"{band}_metadata")
+        headers = table.column(place).combine_chunks()
+        parts = dict(zip((one.name for one in headers.type), headers.flatten(), strict=True))
+        parts["transform"] = pa.array(
+            [[a, 0.0, c, 0.0, e, f, 0.0, 0.0, 1.0] for a, c, e, f in parts["transform"].to_pylist()]
+        )
+        table = table.set_column(
+            place, f"{band}_metadata", pa.StructArray.from_arrays(list(parts.values()), list(parts))
+        )
+    nine = as_collection(table)
+    assert nine.runtime.bounds().tolist() == dated.runtime.bounds().tolist()
+    assert nine.runtime.grid(1, "red") == dated.runtime.grid(1, "red")
+
+
+def test_a_collection_is_called_anew(dated):
+    other = as_collection(dated, name="other")
+    assert (other.name, other.data_source, dated.name) == ("other", dated.data_source, "dated")
+    assert as_collection(dated) is dated
+
+
 FIELDS = {
     "dates": pa.array([dt.date(2020, 1, day) for day in (1, 2, 3)]),
     "times": pa.array([dt.time(day) for day in (1, 2, 3)], pa.time32("ms")),

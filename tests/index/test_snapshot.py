@@ -210,9 +210,16 @@ def test_what_is_replaced_while_it_is_opened_again_is_refused(dated, tmp_path, m
         parquet.reopen(str(path), content_hash)
 
 
+def test_no_path_to_save_at(dated, tmp_path):
+    with pytest.raises(InputError, match="holds a NUL"):
+        dated.save(str(tmp_path / "a\0b"))
+
+
 def test_nothing_there(tmp_path):
     with pytest.raises(DatasetNotFoundError, match="no collection at"):
         load(tmp_path / "nowhere")
+    with pytest.raises(DatasetNotFoundError, match="no collection at"):
+        load("a" * 5000)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetNotFoundError, match="no Parquet"):
         load(tmp_path / "empty")
