@@ -88,9 +88,8 @@ def parse_names(hrefs: Sequence[str], filename_regex: str | None, date_format: s
 def _parse(href: str, match: re.Match[str], date_format: str) -> FileName:
     name = base_name(href)
     groups = match.groupdict()
-    item = name
-    for start, stop in sorted((match.span(key) for key in _WITHIN_ITEM if groups.get(key)), reverse=True):
-        item = item[:start] + item[stop:]
+    within = [range(*match.span(key)) for key in _WITHIN_ITEM if groups.get(key)]  # one may lie in the other
+    item = "".join(letter for place, letter in enumerate(name) if not any(place in span for span in within))
     stem = re.sub(r"([_.-])[_.-]+", r"\1", item.rsplit(".", 1)[0]).strip("_.-") or name.rsplit(".", 1)[0]
     rest = tuple((key, value) for key, value in groups.items() if key not in (*_TIME_GROUPS, *_WITHIN_ITEM))
     folder = _without_query(href).removesuffix(name)
@@ -102,7 +101,10 @@ def _times(groups: dict[str, str | None], date_format: str, name: str) -> tuple[
     if date:
         return date_period(date, date_format, name)
     if start and stop:
-        return date_period(start, date_format, name)[0], date_period(stop, date_format, name)[1]
+        first, last = date_period(start, date_format, name)[0], date_period(stop, date_format, name)[1]
+        if last < first:
+            raise InputError(f"{name!r} stops ({stop}) before it starts ({start}); mend the groups of filename_regex")
+        return first, last
     return date_period(start or stop or "", date_format, name) if start or stop else None
 
 

@@ -196,6 +196,18 @@ def test_dates_of_the_tiff_and_of_the_file(tmp_path):
     assert period(c, 1) == (dt.datetime(2020, 9, 13, 12, 26, 40),) * 2
 
 
+def test_what_stops_before_it_starts_is_refused(tmp_path):
+    path = write_tiff(tmp_path / "a_20200105_20200101.tif")
+    with pytest.raises(InputError, match=r"stops \(20200101\) before it starts \(20200105\)"):
+        build(path, filename_regex=r"a_(?P<start>\d{8})_(?P<stop>\d{8})")
+
+
+def test_a_resolution_within_the_band_is_cut_out_once():
+    names = ["/x/20200101_B10a.tif", "/x/20200101_B20a.tif", "/x/20200101_B10b.tif"]
+    found = parse_names(names, r"(?P<date>\d{8})_(?P<band>B(?P<resolution>\d\d))", "%Y%m%d")
+    assert [one.item for one in found] == ["/x/20200101_a.tif", "/x/20200101_a.tif", "/x/20200101_b.tif"]
+
+
 def test_names_that_do_not_match_are_left_out(tmp_path):
     write_dated(tmp_path)
     write_tiff(tmp_path / "thumbnail.tif")
