@@ -183,9 +183,14 @@ def _folder(place: Place, manifest: snapshot.Manifest | None) -> Path | str:
 
 
 def _trust(place: Place, manifest: snapshot.Manifest | None, wanted: Wanted) -> trust.Trust:
-    sha256s = [] if manifest is None else [part.sha256 for part in manifest.files]
+    def is_own() -> bool:
+        if manifest is None or not isinstance(place, Path):
+            return False
+        sealed = trust.is_sealed([part.sha256 for part in manifest.files], manifest.seal)
+        return sealed and snapshot.is_whole(place, manifest)
+
     folder = (place if place.is_dir() else place.parent) if isinstance(place, Path) else None
-    return trust.trust_of(str(place), folder, sha256s, "" if manifest is None else manifest.seal, wanted.root)
+    return trust.trust_of(str(place), folder, is_own, wanted.root)
 
 
 def _dataset(place: Place, manifest: snapshot.Manifest | None) -> ds.FileSystemDataset:

@@ -170,10 +170,19 @@ def read_manifest(path: Path) -> Manifest | None:
     except (ValueError, OSError) as error:
         raise IndexCorruptError(f"{path / MANIFEST} is not readable ({error}); build the collection again") from error
     manifest = parse_manifest(text, str(path))
-    is_hashed = sum(part.nbytes for part in manifest.files) <= _HASHED_NBYTES
     for part in manifest.files:
-        _check_part(path, part, is_hashed=is_hashed)
+        _check_part(path, part, is_hashed=_is_hashed(manifest))
     return manifest
+
+
+def is_whole(path: Path, manifest: Manifest) -> bool:
+    """Whether the files are those of a manifest that `read_manifest` gave, to the last byte."""
+    return _is_hashed(manifest) or all(_sha256(path / part.name) == part.sha256 for part in manifest.files)
+
+
+def _is_hashed(manifest: Manifest) -> bool:
+    """Whether opening it looks at every byte."""
+    return sum(part.nbytes for part in manifest.files) <= _HASHED_NBYTES
 
 
 def parse_manifest(text: str, folder: str) -> Manifest:

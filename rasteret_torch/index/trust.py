@@ -8,10 +8,11 @@ name files only below that parent, or below a root that the user gives.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hmac
 import os
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +38,12 @@ class Trust:
     Attributes:
         where: the index, for messages.
         roots: folders whose files it may name; None for all.
+        is_own: whether this user wrote it here, so that it may name all; asked only where it names any.
     """
 
     where: str
     roots: tuple[str, ...] | None
+    is_own: Callable[[], bool]
 
     def check(self, batch: pa.RecordBatch) -> None:
         """Refuses hrefs that this index may not name; relative ones are absolute by now.
@@ -58,7 +61,10 @@ class Trust:
 
     def _check(self, hrefs: pa.Array) -> None:
         remote = pc.match_substring_regex(hrefs, _REMOTE)
-        for href in pc.unique(hrefs.filter(pc.fill_null(pc.invert(remote), False))).to_pylist():
+        local = hrefs.filter(pc.fill_null(pc.invert(remote), False))
+        if not len(local) or self.is_own():
+            return
+        for href in pc.unique(local).to_pylist():
             path = local_path(href)  # refuses other schemes
             real = "" if "\0" in path else os.path.realpath(path)  # no file is called so
             if not any(real.startswith(root) for root in self.roots or ()):
@@ -68,21 +74,25 @@ class Trust:
                 )
 
 
-def trust_of(where: str, folder: Path | None, sha256s: Sequence[str], sealed: str, root: Roots = None) -> Trust:
+def trust_of(where: str, folder: Path | None, is_own: Callable[[], bool], root: Roots = None) -> Trust:
     """How far an index is trusted.
 
     Args:
         where: for messages.
         folder: of a local one.
-        sha256s, sealed: of the files of its manifest, and the manifest's seal; empty without one.
-        root: folders whose files it may name.
+        is_own: as in `Trust`.
+        root: folders whose files it may name; "/" for all.
     """
-    if folder is not None and sealed and hmac.compare_digest(sealed.encode(), seal(sha256s).encode()):
-        return Trust(where, None)
     given = [root] if isinstance(root, str | Path) else list(root or ())
     given += [one for one in os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep) if one]
     given += [] if folder is None else [folder.parent]
-    return Trust(where, tuple(_below(one) for one in given))
+    roots = tuple(_below(one) for one in given)
+    return Trust(where, None if "/" in roots else roots, functools.cache(is_own))
+
+
+def is_sealed(sha256s: Iterable[str], sealed: str) -> bool:
+    """Whether `seal` said that of these files, here."""
+    return bool(sealed) and hmac.compare_digest(sealed.encode(), seal(sha256s).encode())
 
 
 def _below(folder: str | Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ from scenes import write_tiff
 
 import rasteret_torch as rt
 from rasteret_torch.errors import UntrustedUriError
-from rasteret_torch.index import trust
+from rasteret_torch.index import snapshot, trust
 
 
 @pytest.fixture
@@ -58,6 +59,18 @@ def test_a_seal_belongs_to_its_files(saved: Path, tmp_path: Path) -> None:
     (other / "_manifest.json").write_text(forged.replace(theirs, own))
     with pytest.raises(UntrustedUriError):
         rt.load(other)
+
+
+def test_a_seal_does_not_stand_for_other_files(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large files are not hashed when they are opened, but before they may name any file of this machine."""
+    monkeypatch.setattr(snapshot, "_HASHED_NBYTES", 0)
+    assert rt.load(saved).runtime.source(0, "B1").href.endswith("a_20200101.tif")
+    changed = with_href(saved, saved / "part-00000.parquet", "/etc/passwd")
+    manifest = json.loads((saved / "_manifest.json").read_text())
+    manifest["files"][0]["nbytes"] = changed.stat().st_size
+    (saved / "_manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UntrustedUriError):
+        rt.load(saved)
 
 
 def _seal(manifest: str) -> str:
