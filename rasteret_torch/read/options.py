@@ -13,6 +13,7 @@ from rasteret_torch.store.policy import MIB, FetchPolicy
 
 OnError = Literal["raise", "nodata", "replace"]
 LevelChoice = Literal["auto"] | int
+_NO_DEADLINE_S = 1e9  # 30 years; network libraries count in whole numbers, of which none is infinite
 _NUMBERS = (
     "max_inflight_nbytes", "coalesce_gap_nbytes", "disk_cache_nbytes", "max_bad_samples",
     "range_timeout_s", "header_timeout_s", "sample_timeout_s",
@@ -28,7 +29,8 @@ class ReadOptions:
         max_inflight_nbytes: bytes asked for and not yet decoded, in this process.
         coalesce_gap_nbytes: ranges of one file closer than this become one request.
         attempts: tries per range in total.
-        range_timeout_s, header_timeout_s: deadlines of a range and of a header, all attempts and waits included.
+        range_timeout_s, header_timeout_s: deadlines of a range and of a header, all attempts and waits included; as
+            `sample_timeout_s`, they may be infinite.
         sample_timeout_s: of a batch (or a sample that is read alone); tiles that are not there by then fail.
         tile_cache_nbytes: decoded tiles kept in memory, per process; 0 keeps none. None begins with 128 MiB or what
             eight chips need, and takes more, up to 2 GiB (or the process's share of an eighth of the memory), while
@@ -112,7 +114,7 @@ class ReadOptions:
         """The part that the store needs."""
         return FetchPolicy(
             attempts=self.attempts,
-            range_timeout_s=self.range_timeout_s,
+            range_timeout_s=min(self.range_timeout_s, _NO_DEADLINE_S),
             max_requests=self.max_concurrent,
             max_inflight_nbytes=self.max_inflight_nbytes,
             coalesce_gap_nbytes=self.coalesce_gap_nbytes,

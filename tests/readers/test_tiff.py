@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
 import os
+import shutil
 import tracemalloc
 import warnings
 
@@ -144,6 +146,13 @@ def test_over_http_the_same_pixels(tiff, range_server):
 
 def sha16(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
+
+
+def test_deadlines_may_be_infinite(tiff, range_server):
+    shutil.copy(tiff, range_server.folder / "endless.tif")
+    never = dict.fromkeys(("range_timeout_s", "header_timeout_s", "sample_timeout_s"), math.inf)
+    there = rt.read_tiff(range_server.url("endless.tif"), read=rt.ReadOptions(**never))
+    np.testing.assert_array_equal(there.data, rt.read_tiff(tiff).data)
 
 
 @pytest.mark.slow
