@@ -133,7 +133,7 @@ def pixel_of(res: Any) -> tuple[float, float]:
         InputError: not one or two positive numbers.
     """
     try:
-        x, y = (res, res) if isinstance(res, Real) else res
+        x, y = (res, res) if isinstance(res, Real | str) else res  # text is no pair of letters
         sides = float(x), float(y)
     except (TypeError, ValueError):
         raise InputError(f"res={res!r} is no pixel size; pass one number or (x, y)") from None

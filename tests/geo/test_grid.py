@@ -74,6 +74,7 @@ def test_grids_of_nothing_are_refused(bounds, res):
 @pytest.mark.parametrize("res", [0, (0, 1), (1, 0), (1, float("nan")), (float("inf"), 1), (1, 2, 3), "fine", None])
 def test_what_is_no_pixel_size_is_refused(res):
     assert pixel_of((1, 2)) == (1.0, 2.0)
+    assert pixel_of("25") == (25.0, 25.0), "not 2 by 5"
     with pytest.raises(InputError):
         pixel_of(res)
 
