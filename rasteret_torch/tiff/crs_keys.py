@@ -15,7 +15,7 @@ from pyproj.database import get_units_map
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import crs_label, parse_crs, plane_of, same_crs
 from rasteret_torch.tiff.keys import GEOG_CITATION, GT_CITATION, PROJECTED_CITATION, GeoKeys
-from rasteret_torch.tiff.projections import ANGLES, MERCATOR, MERCATOR_2SP, NUMBERS, PARALLEL_1, PROJECTIONS
+from rasteret_torch.tiff.projections import ANGLES, AZIMUTH, MERCATOR, MERCATOR_2SP, NUMBERS, PARALLEL_1, PROJECTIONS
 
 USER_DEFINED = 32767
 PROJECTED, GEOGRAPHIC = 1, 2  # GTModelTypeGeoKey
@@ -164,11 +164,11 @@ def _projection(keys: GeoKeys, base: pyproj.CRS, unit: float) -> str:
         return _conversion(CoordinateOperation.from_epsg(code), base, unit)
     if entry is None:
         raise CrsError(f"ProjCoordTrans (3075) {method} is not known")
-    # WKT 1 has angles in the unit of the geographic CRS, GeoTIFF in one of their own.
+    # WKT 1 has angles in the unit of the geographic CRS, GeoTIFF in one of their own, and azimuths in degrees.
     own = base.axis_info[0].unit_conversion_factor
-    ratio = (_angular_unit(keys) or own) / own
+    ratios = {**dict.fromkeys(ANGLES, (_angular_unit(keys) or own) / own), **dict.fromkeys(AZIMUTH, _DEGREE / own)}
     values = {
-        key: numbers[0] * ratio if key in ANGLES and not math.isclose(ratio, 1) else numbers[0]
+        key: numbers[0] if math.isclose(ratios.get(key, 1.0), 1.0) else numbers[0] * ratios[key]
         for key, numbers in keys.doubles.items()
         if numbers
     }
