@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,6 +69,11 @@ class JsonClient:
         self._headers = dict(headers or {})
         self._timeout_s = timeout_s
         self._session = _Session(frozenset(self._headers))
+        self._is_over = threading.Event()
+
+    def stop(self) -> None:
+        """Ends what other threads still fetch, as soon as the attempt that is under way has failed."""
+        self._is_over.set()
 
     def fetch(self, ask: Ask) -> dict[str, Any]:
         """The JSON object that answers.
@@ -84,12 +90,11 @@ class JsonClient:
                 return _object(self._once(ask, until), ask)
             except _Again as again:
                 wait_s = min(_LONGEST_WAIT_S, again.wait_s or 0.3 * 2.0**attempt * _JITTER.uniform(0.5, 1.5))
-                if attempt == _ATTEMPTS or time.monotonic() + wait_s > until:
+                if attempt == _ATTEMPTS or time.monotonic() + wait_s > until or self._is_over.wait(wait_s):
                     raise FetchError(
                         f"{ask}: {again.reason}, in {attempt} attempts; check the URL, try again later, or ask for "
                         "smaller pages (page_size=...)"
                     ) from None
-                time.sleep(wait_s)
         raise AssertionError("the loop above returns or raises")
 
     def _once(self, ask: Ask, until: float) -> bytes:

@@ -108,11 +108,15 @@ def static_items(documents: Documents, root: str, search: Search) -> Iterator[tu
             "a static catalog answers no CQL2 filter; pass query={'eo:cloud_cover': {'lt': 20}} or the like"
         )
     start = root if not is_local(root) else str(locate.absolute(local_path(root)))
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="catalog")
+    try:
         walk = _Walk(documents, pool, set())
         for href, item in walk.items(start, documents.read(start), "", 0):
             if isinstance(item, ObjectNotFoundError) or wanted(item, search):
                 yield href, item
+    finally:  # who has enough, or interrupts, does not wait for a server that is silent
+        documents.client.stop()
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def local_digest(documents: Documents, root: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pytest
 import rasterio
 from ingest_items import scenes
-from servers import RangeServer
+from servers import RangeServer, wait_for
 
 import rasteret_torch as rt
 from rasteret_torch.errors import (
@@ -23,6 +24,8 @@ from rasteret_torch.errors import (
     UntrustedUriError,
 )
 from rasteret_torch.ingest import stac_static
+from rasteret_torch.ingest.stac_http import JsonClient
+from rasteret_torch.ingest.stac_search import search_of
 from rasteret_torch.ingest.stac_static import resolve
 
 
@@ -268,3 +271,19 @@ def test_a_document_that_is_too_long_says_so(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(stac_static, "MAX_NBYTES", root.stat().st_size - 1)
     with pytest.raises(FetchError, match=r"catalog\.json is longer than"):
         build(root)
+
+
+def test_a_walk_that_is_left_waits_for_no_silent_server(range_server: RangeServer) -> None:
+    links = [{"rel": "item", "href": f"{name}.json"} for name in ("one", "silent")]
+    _write(range_server.folder / "catalog.json", {"type": "Catalog", "id": "c", "links": links})
+    for name in ("one", "silent"):
+        _write(range_server.folder / f"{name}.json", {"type": "Feature", "id": name})
+    range_server.stalled = {"/silent.json"}
+    documents = stac_static.Documents(JsonClient(range_server.url()), None, None)
+    walk = stac_static.static_items(documents, range_server.url("catalog.json"), search_of(None, None, None, None, 1))
+    assert next(walk)[1]["id"] == "one"
+    wait_for(lambda: any(hit.target == "/silent.json" for hit in range_server.hits))
+    began = time.monotonic()
+    walk.close()
+    assert time.monotonic() - began < 5
+    range_server.stalled = set()
