@@ -187,7 +187,10 @@ def _rechunked(scanner: ds.Scanner, metadata: Mapping[bytes, bytes] | None = Non
 def _open(source: Any, filesystem: FileSystem | None, backend: StorageBackend | None) -> tuple[ds.Dataset, Description]:
     """A dataset of a path or URL, a glob or a list of paths; and what makes the stamps of its files."""
     if not isinstance(source, str | Path):
-        return _dataset([str(one) for one in source], filesystem)
+        is_here = filesystem is None and all(is_local(str(one)) for one in source)
+        return _dataset(
+            [str(locate.absolute(local_path(str(one)))) if is_here else str(one) for one in source], filesystem
+        )
     text = str(source)
     if (
         filesystem is None
@@ -218,6 +221,8 @@ def _dataset(place: str | list[str], filesystem: FileSystem | None) -> tuple[ds.
         dataset = with_all_columns(ds.dataset(place, filesystem=filesystem, format="parquet", partitioning="hive"))
     except RasteretTorchError:
         raise
+    except FileNotFoundError as error:
+        raise DatasetNotFoundError(f"there is no table at {str(error)[:200]}; check the path") from error
     except (pa.ArrowException, OSError) as error:
         raise IndexCorruptError(
             f"{shown} is not readable as Parquet ({str(error)[:200]}); tables of other formats can be passed as a "

@@ -4,11 +4,12 @@ import warnings
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import shapely
 from scenes import write_tiff
 
-from rasteret_torch.errors import InputError
+from rasteret_torch.errors import DatasetNotFoundError, InputError
 from rasteret_torch.index import Collection
 from rasteret_torch.ingest import build_from_table, enrich_table_with_cog_metadata
 from rasteret_torch.ingest import table as ingest_table
@@ -172,3 +173,12 @@ def test_dates_that_are_empty_are_none(records):
     table = records.set_column(1, "year", pa.array(["", "2020", "2021"]))
     with warnings.catch_warnings(action="ignore"):
         assert build(table, **MAPPED).column("datetime").null_count == 1
+
+
+def test_lists_of_tables_are_found_as_one_is(records, tmp_path, monkeypatch):
+    pq.write_table(records.slice(0, 2), tmp_path / "a.parquet")
+    pq.write_table(records.slice(2), tmp_path / "b.parquet")
+    monkeypatch.chdir(tmp_path)
+    assert len(build(["a.parquet", f"file://{tmp_path}/b.parquet"], **MAPPED)) == 3
+    with pytest.raises(DatasetNotFoundError, match=r"no table at .*c\.parquet"):
+        build(["a.parquet", "c.parquet"], **MAPPED)
