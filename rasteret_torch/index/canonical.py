@@ -225,8 +225,12 @@ def _map_to_struct(array: pa.MapArray) -> pa.Array:
 def _headers(array: pa.StructArray) -> pa.StructArray:
     if array.type == s.HEADER:
         return array
-    stored = _typed(array, compact.STORED)  # pandas forgets the types of what is null everywhere
-    return _typed(compact.expanded(stored), s.HEADER)
+    return _typed(compact.expanded(as_stored(array)), s.HEADER)
+
+
+def as_stored(headers: pa.StructArray) -> pa.StructArray:
+    """Headers in the types that they have on disk, their tile tables as they are; pandas, for one, forgets types."""
+    return _typed(headers, compact.STORED)
 
 
 def bbox_of(geometry: pa.ChunkedArray) -> pa.Array:

@@ -97,8 +97,11 @@ def range_of(date_range: Any) -> tuple[int, int]:
         raise InputError(f"date_range={date_range!r} is not a range; pass (start, end)") from None
     if "" in (first, last) and not (first or last):
         raise InputError(f"date_range={date_range!r} names no date; pass (start, end), or None for all times")
-    start = TIME_MIN_US if first in (None, "", "..") else interval(first)[0]
-    end = TIME_MAX_US if last in (None, "", "..") else interval(last)[1]
+    start = None if first in (None, "", "..") else interval(first)[0]
+    end = None if last in (None, "", "..") else interval(last)[1]
+    if start is None:
+        start = TIME_MIN_US if end is None else min(TIME_MIN_US, end)
+    end = max(TIME_MAX_US, start) if end is None else end
     if end < start:
         raise InputError(f"date_range={date_range!r} ends before it starts; swap the two dates")
     return start, end

@@ -98,8 +98,8 @@ class StoredLayer:
         """The headers of one row group with their short tile tables, mapped."""
 
         def make() -> pa.Table:
-            column = self._group(place, [name]).column(0)
-            return pa.table({name: compact.narrowed(compact.unchained(_one(column)))})
+            column = canonical.as_stored(_one(self._group(place, [name]).column(0)))
+            return pa.table({name: compact.narrowed(compact.unchained(column))})
 
         with self._lock:
             return _one(self._shared.table(f"{name}/{place}", make).column(0))

@@ -41,6 +41,14 @@ def test_a_time_is_a_moment(value):
     assert dates.interval(value) == (FEB_19, FEB_19)
 
 
+def test_open_sides_reach_beyond_the_times_of_pandas():
+    """Its nanoseconds end in 1677 and 2262; times of an index need not."""
+    start, end = dates.range_of(("2500", None))
+    assert start <= dates.micros(dt.datetime(2500, 1, 1)) <= end
+    start, end = dates.range_of((None, "0500-01-01T00:00:00"))
+    assert start <= dates.micros(dt.datetime(500, 1, 1)) <= end
+
+
 def test_ranges():
     assert dates.range_of(("2020", "2020-02")) == (dates.period(2020)[0], dates.period(2020, 2)[1])
     assert dates.range_of("2020-02-19") == (FEB_19, FEB_19 + DAY - 1)

@@ -162,6 +162,27 @@ def test_large_tables_of_other_makers(form: str, saved: Path, monkeypatch: pytes
         pickle.loads(packed)
 
 
+def test_large_tables_of_other_makers_have_types_of_their_own(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Tile tables of floats, as tools without lists of integers write them, are numbers, not their bits."""
+    table = whole(saved, monkeypatch).head(2).to_table().replace_schema_metadata(None)
+    place = table.schema.get_field_index("red_metadata")
+    headers = table.column(place).combine_chunks()
+    parts = dict(zip((one.name for one in headers.type), headers.flatten(), strict=True))
+    parts |= {name: parts[name].cast(pa.list_(pa.float64())) for name in ("tile_offsets", "tile_byte_counts")}
+    pq.write_table(
+        table.set_column(place, "red_metadata", pa.StructArray.from_arrays(list(parts.values()), list(parts))),
+        tmp_path / "floats.parquet",
+    )
+    monkeypatch.setattr(parquet, "FOREIGN_NBYTES", 0)
+    lazy = rt.load(tmp_path / "floats.parquet")
+    assert isinstance(lazy._view.root._layers[0], StoredLayer)
+    image, expected = (one.runtime.source(1, "red").header.image for one in (lazy, whole(saved, monkeypatch)))
+    assert np.array_equal(image.offsets, expected.offsets)
+    assert np.array_equal(image.counts, expected.counts)
+
+
 class OneReader:
     """A `ParquetFile` that counts the threads that read from it at once."""
 
