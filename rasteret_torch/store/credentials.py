@@ -154,7 +154,7 @@ class CloudSettings:
         if self.cloud is not None and not self.cloud.signs_for(bucket):
             return False
         named = getattr(self.provider, "buckets", ())
-        return not named or bucket in named
+        return not named or bucket in ((named,) if isinstance(named, str) else named)  # not any part of one's name
 
     @property
     def signer(self) -> ContainerSigner | None:

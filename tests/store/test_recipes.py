@@ -16,6 +16,7 @@ from servers import RangeServer
 from rasteret_torch.cloud import CloudConfig, EarthdataCredentials, PlanetaryComputerCredentials, create_backend
 from rasteret_torch.errors import AccessDeniedError, StoreError
 from rasteret_torch.store import FetchPolicy, ObjectStamp, StorageBackend, fetcher, runtime
+from rasteret_torch.store.credentials import CloudSettings
 
 POLICY = FetchPolicy(range_timeout_s=10, backoff_s=0.01)
 BODY = bytes(range(200))
@@ -87,6 +88,14 @@ def test_earthdata_keys_go_to_their_buckets_only(tokens: TokenServer, range_serv
     assert "authorization" not in range_server.hits[-1].headers
     assert SECRET.encode() not in pickle.dumps(backend)
     assert SECRET not in repr(backend)
+
+
+def test_a_single_bucket_named_as_text_is_that_bucket() -> None:
+    keys = EarthdataCredentials("https://x.example/s3credentials", "lp-prod-protected")  # type: ignore[arg-type]
+    settings = CloudSettings(provider=keys)
+    assert [name for name in ("lp", "prod", "lp-prod-protected") if settings.provides_for("s3", name)] == [
+        "lp-prod-protected"
+    ]
 
 
 def test_a_refused_login_is_a_typed_error(tokens: TokenServer, range_server: RangeServer) -> None:
