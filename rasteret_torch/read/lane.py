@@ -181,9 +181,9 @@ class _Crew:
 
     def _start(self) -> None:
         thread = threading.Thread(target=_serve, args=(self._jobs,), name=self._name, daemon=True)
+        thread.start()
         self._threads.append(thread)
         _crews.add(self)
-        thread.start()
 
     def _next(self) -> _Job | None:
         try:
