@@ -187,6 +187,8 @@ class RasteretIterableDataset(IterableDataset[Sample]):
             self.collection, self.bands, is_image, kind, time_series, made, resampling, read.level, how, reuses
         )
         self._cursor = Cursor()
+        self.choices = 0  # of epochs and states by the user, for loaders that go on by themselves
+        self.is_begun = False  # whether a loader, whose workers have the cursor, started an iteration from it
         self._own: Standing | None = None  # where this worker goes on, for loaders that keep state in their workers
         self._handed: Standing | None = None
         self._parent_rank: tuple[int, Rank] | None = None  # and the process that was told
@@ -237,13 +239,16 @@ class RasteretIterableDataset(IterableDataset[Sample]):
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch of the next iteration; a resumed position in the same epoch is kept."""
+        self.choices += 1
         if epoch != self.epoch:
             self.aim(Mark(epoch))
+        elif self.is_begun:
+            self._cursor.mark = Mark(epoch)
 
     def aim(self, mark: Mark) -> None:
         """Chooses where the next iteration starts."""
         self._cursor.mark = mark
-        self._handed = None
+        self._handed, self.is_begun = None, False
 
     def cut(self, position: int = 0) -> Cut:
         """How the rest of an epoch is dealt out to ranks and batches.
@@ -341,6 +346,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         """
         mark = self.mark_of(state)
         if get_worker_info() is None:
+            self.choices += 1
             self.aim(mark)
         else:
             self._own = self._handed = Standing(mark, state.get("next_step"))

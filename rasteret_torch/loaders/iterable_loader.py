@@ -163,7 +163,7 @@ class RasteretDataLoader(DataLoader[Sample]):
             timeout=timeout,
             worker_init_fn=worker_init_fn,
         )
-        self._begun: Mark | None = None  # where the last iteration was started from
+        self._begun: tuple[int, Mark] | None = None  # choices on the dataset by then, and where an iteration started
         self._iterations = 0  # begun so far
         self._is_finished = False  # whether that iteration handed out all of its epoch
         self._reached: _Reached | None = None
@@ -194,8 +194,9 @@ class RasteretDataLoader(DataLoader[Sample]):
         workers = super().__iter__()
         _end_promptly(workers)
         batches = self._counted(_from_living(workers))
-        begun, reached = self.dataset.mark, _Reached.nothing(start, cut, self.trainer)
+        begun, reached = (self.dataset.choices, start), _Reached.nothing(start, cut, self.trainer)
         self._begun, self._is_finished, self._reached = begun, cut.steps == 0, reached
+        self.dataset.is_begun = True
         count = 0
         for count, batch in enumerate(batches, start=1):
             if begun == self._begun:  # else another iteration is in another epoch by now
@@ -253,8 +254,10 @@ class RasteretDataLoader(DataLoader[Sample]):
     @property
     def _next_start(self) -> Mark:
         """Where the next iteration starts: as chosen on loader or dataset since the last one, else by itself."""
-        mark = self.dataset.mark
-        return Mark(mark.epoch + (self._is_finished and not self.repeats)) if mark == self._begun else mark
+        choices, start = self._begun or (None, Mark())
+        if choices != self.dataset.choices:
+            return self.dataset.mark
+        return Mark(start.epoch + (self._is_finished and not self.repeats))
 
     @property
     def repeats(self) -> bool:

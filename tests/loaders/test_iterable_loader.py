@@ -105,6 +105,30 @@ def test_epochs_follow_each_other(scenes):
     assert loader.state_dict() == rt.RasteretDataLoader(stream(scenes)).dataset.state_dict() | {"epoch": 6}
 
 
+def test_what_is_chosen_on_the_dataset_comes_next(scenes):
+    loader = rt.RasteretDataLoader(dataset := stream(scenes))
+    first = [batch["index"].tolist() for batch in loader]
+    for _ in range(2):
+        dataset.set_epoch(0)  # as it was
+        assert [batch["index"].tolist() for batch in loader] == first
+    assert loader.epoch == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_state_can_be_loaded_into_the_dataset_again(scenes, workers):
+    whole = [batch["index"].tolist() for batch in rt.RasteretDataLoader(stream(scenes))]
+    loader = rt.RasteretDataLoader(dataset := stream(scenes), num_workers=workers)
+    left = iter(loader)
+    states = [loader.state_dict() for _ in zip(range(3), left, strict=False)]
+    for _ in range(2):
+        dataset.load_state_dict(states[2])
+        dataset.set_epoch(0)  # keeps the position
+        assert next(iter(loader))["index"].tolist() == whole[3]
+    dataset.set_epoch(0)  # the position was used
+    assert [batch["index"].tolist() for batch in loader] == whole
+
+
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda loader: pickle.loads(pickle.dumps(loader))])
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_copies_of_loaders_go_their_own_way(scenes, again, workers):
