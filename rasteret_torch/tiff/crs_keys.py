@@ -70,7 +70,10 @@ def _crs(keys: GeoKeys) -> pyproj.CRS:
 
 
 def _registered(code: int) -> pyproj.CRS:
-    """EPSG, else ESRI, whose codes share the key."""
+    """EPSG, else ESRI, whose codes share the key.
+
+    A deprecated code means what it meant when the file got it. GDAL takes its successor, which may lie elsewhere.
+    """
     try:
         return parse_crs(f"EPSG:{code}")
     except InputError:
