@@ -154,7 +154,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         self._replaced = False
         self._lookup: FrameLookup | None = None
         self.bad_samples: list[BadSample] = []  # of this process, oldest first; anyone may take lines out
-        self._failed = 0
+        self._failed: set[str] = set()  # queries: there are no epochs here, and one that fails may be asked for in each
         if geometries is not None:
             self.index = restricted(self.index, geometries)
 
@@ -278,7 +278,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         def finish() -> list[Sample | None]:
             found = dict(zip(placed, reads.result(), strict=True))
             for position, error in sorted(failures.items()):
-                self._count(error)
+                self._count(queries[placed[position]], error)
                 if self.read_options.on_error == "replace":
                     del found[placed[position]]
                     lost[placed[position]] = error
@@ -286,10 +286,10 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
 
         return finish
 
-    def _count(self, error: RasteretTorchError) -> None:
+    def _count(self, query: Query, error: RasteretTorchError) -> None:
         self.bad_samples.append(BadSample.of(error))
-        self._failed += 1
-        check_budget(self._failed, self.read_options, error)
+        self._failed.add(repr(query))
+        check_budget(len(self._failed), self.read_options, error)
 
     def valid_shares(self, queries: Sequence[Query]) -> NDArray[np.float64]:
         """The share of valid pixels of each chip, judged in 16 x 16 pixels of an overview; 0 where no item is."""
@@ -378,7 +378,7 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         """A recipe: an index that was not replaced is rebuilt on the other side."""
         check_when_crossing({"transforms": self.transforms, "backend": self.backend})
-        state = self.__dict__ | {"_lookup": None, "bad_samples": [], "_failed": 0}
+        state = self.__dict__ | {"_lookup": None, "bad_samples": [], "_failed": set()}
         if not self._replaced:
             state["_frame"] = None
         return state
@@ -387,6 +387,6 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         """A dataset of its own over the same collection; cheap, since collections do not change."""
         twin = copy.copy(self)
         twin._frame = None if self._frame is None else self._frame.copy()
-        twin._lookup, twin.bad_samples = None, []
+        twin._lookup, twin.bad_samples, twin._failed = None, [], set()
         memo[id(self)] = twin
         return twin

@@ -43,7 +43,8 @@ class ReadOptions:
             while they take less than 16 MiB together.
         level: "auto" reads the overview that suits the resolution, a number forces that level (0: full resolution).
         on_error: "raise"; "nodata" leaves what failed invalid; "replace" takes another sample (where a model trains).
-        max_bad_samples: failed samples of a process tolerated by "nodata" and "replace" before an error ends the run.
+        max_bad_samples: failed samples of a process tolerated by "nodata" and "replace" before an error ends the run;
+            of a stream those of one epoch, of a `RasteretGeoDataset` the queries that ever failed, each once.
     """
 
     max_concurrent: int = 64

@@ -276,3 +276,14 @@ def test_budget_of_queries(damaged, on_error):
     dataset = by_query(damaged, on_error, bad=2)
     with pytest.raises(ErrorBudgetExceededError, match="max_bad_samples=2"):
         dataset.__getitems__(queries())
+
+
+def test_queries_that_fail_in_each_epoch_count_once(damaged):
+    """A long run is not ended by the few chips of its validation split that fail each time."""
+    dataset = by_query(damaged, "nodata", bad=4)
+    for _ in range(3):
+        dataset.__getitems__(queries())
+    assert len(dataset.bad_samples) == 12
+    with pytest.raises(ErrorBudgetExceededError, match="5 samples failed"):
+        dataset[slice(10000.0, 10100.0), slice(-640.0, -540.0)]
+    assert copy.deepcopy(dataset)[queries()[4]]["mask_valid"].sum() == 0  # which begins to count anew
