@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -198,7 +199,7 @@ def _named_corners(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _assets(array: pa.Array) -> pa.Array:
     """Per band a struct that has href: string and band_index: int64; other fields of an asset stay."""
     if pa.types.is_map(array.type):
-        array = _map_to_struct(array)
+        array = map_to_struct(array)
     if not pa.types.is_struct(array.type):
         raise pa.ArrowInvalid("it must be a struct with a field for each band")
     bands: dict[str, pa.Array] = {}
@@ -215,11 +216,12 @@ def _typed(array: pa.StructArray, wanted: pa.DataType) -> pa.StructArray:
     )
 
 
-def _map_to_struct(array: pa.MapArray) -> pa.Array:
+def map_to_struct(array: pa.MapArray, names: Sequence[str] | None = None) -> pa.Array:
+    """Maps as structs of these keys; None takes those that any of the rows has."""
     rows = [None if row is None else dict(row) for row in array.to_pylist()]
-    names = list(dict.fromkeys(name for row in rows if row for name in row))
-    asset = array.type.item_type
-    return pa.array(rows, pa.struct([(name, asset) for name in names]))
+    if names is None:
+        names = list(dict.fromkeys(name for row in rows if row for name in row))
+    return pa.array(rows, pa.struct([(name, array.type.item_type) for name in names]))
 
 
 def _headers(array: pa.StructArray) -> pa.StructArray:

@@ -18,7 +18,7 @@ import pyarrow.dataset as ds
 from pyarrow.fs import FileSystem
 
 from rasteret_torch.errors import DatasetNotFoundError, IndexCorruptError, InputError, RasteretTorchError
-from rasteret_torch.index import locate, snapshot, table_of
+from rasteret_torch.index import canonical, locate, snapshot, table_of
 from rasteret_torch.index.arrow import with_all_columns
 from rasteret_torch.index.remote import hub_errors, remote
 from rasteret_torch.ingest.names import matching
@@ -107,9 +107,7 @@ def _with_asset_structs(
 
 
 def _structured(batch: pa.RecordBatch, name: str, keys: Sequence[str]) -> pa.RecordBatch:
-    assets = batch.column(name)
-    bands = [pc.map_lookup(assets, key, "first") for key in keys]
-    structs = pa.StructArray.from_arrays(bands, names=list(keys), mask=pc.is_null(assets))
+    structs = canonical.map_to_struct(batch.column(name), keys)
     return batch.set_column(batch.schema.get_field_index(name), name, structs)
 
 
