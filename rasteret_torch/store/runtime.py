@@ -24,7 +24,7 @@ from typing import Any
 from rasteret_torch.errors import ForkSafetyError, InputError, RasteretTorchError, StoreError
 
 _new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
-with contextlib.suppress(ImportError):  # on Windows
+with contextlib.suppress(ImportError):  # works without, slower
     import uvloop
 
     _new_loop = uvloop.new_event_loop  # which threads wake for little more than half the cost
