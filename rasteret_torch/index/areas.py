@@ -22,7 +22,7 @@ from rasteret_torch.geo import parse_crs, same_crs
 from rasteret_torch.geo.crs import CRS84
 from rasteret_torch.index.arrow_shapes import Shapes, described, geometry_name, shapes_of_column
 from rasteret_torch.index.foreign import collected, plain_table
-from rasteret_torch.index.projected import project_shape, whole
+from rasteret_torch.index.projected import project_shape
 
 GEOMETRY_ID = "geometry_id"
 _HEX_WKB = re.compile("0[01][0-9A-Fa-f]{8}")  # as PostGIS and DuckDB print it
@@ -113,8 +113,7 @@ def lonlat_shapes(value: Any) -> Shapes:
     lonlat = parse_crs(CRS84)
     (areas,) = areas_in(value, lonlat)
     shapes = np.empty(len(areas), object)
-    moved = [project_shape(one, areas.crs, lonlat) for one in areas.shapes]
-    shapes[:] = moved if same_crs(areas.crs, lonlat) else [whole(one) for one in moved]
+    shapes[:] = [project_shape(one, areas.crs, lonlat) for one in areas.shapes]
     return on_either_side(shapes)[0]
 
 

@@ -19,16 +19,10 @@ _HALVINGS = 60  # of a few degrees: as exact as numbers are
 Position = NDArray[np.float64]  # (x, y)
 
 
-def whole(lonlat: BaseGeometry) -> BaseGeometry:
-    """What a projection tore apart at the antimeridian goes on beyond 180 degrees."""
-    rings = shapely.get_rings(shapely.get_parts(lonlat))
-    if not any(np.abs(np.diff(shapely.get_coordinates(ring)[:, 0])).max() > 180.0 for ring in rings):
-        return lonlat
-    return shapely.transform(lonlat, lambda xy: np.column_stack([xy[:, 0] % 360.0, xy[:, 1]]))
-
-
 def project_shape(geometry: BaseGeometry, source: CRS, target: CRS) -> BaseGeometry:
-    """The geometry in another CRS, its edges densified first; in pieces where the projection tears it apart.
+    """The geometry in another CRS, its edges densified first.
+
+    What a projection tears apart comes in pieces; in lon/lat it goes on beyond 180 degrees.
 
     Raises:
         InputError: it has no finite image there.
@@ -41,12 +35,22 @@ def project_shape(geometry: BaseGeometry, source: CRS, target: CRS) -> BaseGeome
             f"a geometry with bounds {geometry.bounds} of {source.name} cannot be expressed in "
             f"{target.name}; check its coordinates (x before y, so longitude first) and the CRS they are said to be in"
         )
+    if target.is_geographic:
+        return _whole(moved)
     if not target.is_projected or _tear(moved) is None:
         return moved
     if source.is_geographic:
         return _in_pieces(geometry, source, target)
     lonlat = parse_crs(CRS84)
-    return _in_pieces(whole(_moved(geometry, source, lonlat)), lonlat, target)
+    return _in_pieces(_whole(_moved(geometry, source, lonlat)), lonlat, target)
+
+
+def _whole(lonlat: BaseGeometry) -> BaseGeometry:
+    """What a projection tore apart at the antimeridian goes on beyond 180 degrees."""
+    rings = shapely.get_rings(shapely.get_parts(lonlat))
+    if not any(np.abs(np.diff(shapely.get_coordinates(ring)[:, 0])).max() > 180.0 for ring in rings):
+        return lonlat
+    return shapely.transform(lonlat, lambda xy: np.column_stack([xy[:, 0] % 360.0, xy[:, 1]]))
 
 
 def _moved(geometry: BaseGeometry, source: CRS, target: CRS) -> BaseGeometry:

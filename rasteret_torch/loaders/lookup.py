@@ -17,10 +17,10 @@ from shapely.geometry.base import BaseGeometry
 
 from rasteret_torch.chips.survey import item_bounds, unfolded
 from rasteret_torch.errors import EmptySelectionError, InputError
-from rasteret_torch.geo import Grid, parse_crs, same_crs
+from rasteret_torch.geo import Grid, parse_crs
 from rasteret_torch.geo.crs import CRS84, turns_of
 from rasteret_torch.index.areas import Areas, areas_in
-from rasteret_torch.index.projected import project_shape, whole
+from rasteret_torch.index.projected import project_shape
 from rasteret_torch.index.runtime import RuntimeIndex
 
 ROW = "row"  # column of the GeoDataFrame: the item's row number in the collection
@@ -91,10 +91,9 @@ def restricted(frame: gpd.GeoDataFrame, geometries: Any) -> gpd.GeoDataFrame:
 def _ground(areas: Areas, frame: gpd.GeoDataFrame) -> BaseGeometry:
     """All areas in the CRS of a frame; in lon/lat wherever it counts their longitudes, be it beyond 180 degrees."""
     own = parse_crs(frame.crs)
-    moved = [project_shape(shape, areas.crs, own) for shape in areas.shapes]
+    ground = shapely.union_all([project_shape(shape, areas.crs, own) for shape in areas.shapes])
     if not own.is_geographic:
-        return shapely.union_all(moved)
-    ground = shapely.union_all(moved if same_crs(areas.crs, own) else [whole(shape) for shape in moved])
+        return ground
     (west, _, east, _), (first, _, last, _) = ground.bounds, frame.total_bounds
     turns = turns_of(own, min(first, west), max(last, east))
     return shapely.union_all([shapely.affinity.translate(ground, turn) for turn in turns])

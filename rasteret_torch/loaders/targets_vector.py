@@ -26,7 +26,7 @@ from rasteret_torch.geo import Bounds, Grid, parse_crs, project_bounds, same_crs
 from rasteret_torch.geo.crs import CRS84, turns_of
 from rasteret_torch.index.areas import Areas, as_areas
 from rasteret_torch.index.arrow import is_text
-from rasteret_torch.index.projected import project_shape, whole
+from rasteret_torch.index.projected import project_shape
 from rasteret_torch.loaders.targets import BACKGROUND, ChipPlace, Classes, ClassName, VectorTargets
 from rasteret_torch.read import ChipPixels, ChipPlan
 from rasteret_torch.read.burn import paint
@@ -174,8 +174,7 @@ class VectorTarget:
         if key not in self._by_crs:
             shapes = self._areas.shapes
             if not same_crs(self._areas.crs, crs):
-                moved = [project_shape(shape, self._areas.crs, crs) for shape in shapes]
-                shapes = np.array([whole(shape) for shape in moved] if crs.is_geographic else moved, object)
+                shapes = np.array([project_shape(shape, self._areas.crs, crs) for shape in shapes], object)
             self._by_crs[key] = shapes, shapely.STRtree(shapes), shapely.total_bounds(shapes)
         return self._by_crs[key]
 

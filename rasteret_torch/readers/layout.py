@@ -18,7 +18,7 @@ from shapely.geometry.base import BaseGeometry
 
 from rasteret_torch.errors import CRSMismatchError, InputError
 from rasteret_torch.geo import Bounds, Grid, Window, project_points, same_crs
-from rasteret_torch.index.projected import project_shape, whole
+from rasteret_torch.index.projected import project_shape
 from rasteret_torch.read.burn import Mask, burn, check_polygon
 from rasteret_torch.readers.longitude import onto_items, onto_place
 from rasteret_torch.readers.request import Request, Rows
@@ -222,11 +222,9 @@ def _image(request: Request, number: int, rows: Rows, crs: CRS) -> BaseGeometry:
     Raises:
         InputError: items in lon/lat, and a geometry across the edge of all of them.
     """
-    source = request.areas.crs
-    shape = project_shape(polygons_of(request.areas.shapes[number]), source, crs)
+    shape = project_shape(polygons_of(request.areas.shapes[number]), request.areas.crs, crs)
     if not crs.is_geographic:
         return shape
-    shape = shape if same_crs(source, crs) else whole(shape)
     return onto_items(shape, request.collection.runtime.bounds(crs, request.bands)[rows])
 
 
