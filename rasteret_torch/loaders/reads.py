@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -111,7 +110,7 @@ def check_fits(chips: Sequence[PlannedChip]) -> None:
         InputError: saying how large it would be.
     """
     plans = [plan for chip in chips for plan in (chip.plan, *chip.labels) if plan is not None]
-    nbytes = sum(math.prod(plan.shape) * (plan.dtype.itemsize + 1) for plan in plans)  # pixels, and which are valid
+    nbytes = sum(plan.nbytes for plan in plans)
     shape = max((plan.shape for plan in plans), default=())
     what = f"a batch of {len(chips)} x {shape} pixels (chips x time steps, bands, rows, cols)"
     machine.check_fits(nbytes, what, "choose a smaller patch_size or batch_size")

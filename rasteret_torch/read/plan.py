@@ -7,6 +7,7 @@ one layer of it needs. Both are plain values that can be printed, counted and te
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -129,6 +130,11 @@ class ChipPlan:
     def shape(self) -> tuple[int, int, int, int]:
         """(step, band, row, col) of its pixels."""
         return len(self.steps), len(self.fills), *self.grid.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its pixels, and of which are valid."""
+        return math.prod(self.shape) * (self.dtype.itemsize + 1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,8 +87,7 @@ class Patch:
     @property
     def nbytes(self) -> int:
         """Bytes of data and valid once read."""
-        height, width = self.plan.grid.shape
-        return height * width * len(self.bands) * (self.plan.dtype.itemsize + 1)
+        return self.plan.nbytes
 
 
 def gather(request: Request, pairs: Pairs, dtype: np.dtype[Any], distance_px: int = 0) -> Found:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +16,16 @@ from rasteret_torch.errors import EmptySelectionError, InputError
 from rasteret_torch.geo import Window
 from rasteret_torch.index import Collection, RuntimeIndex, Source
 from rasteret_torch.index.stats import BandStats, CollectionStats
-from rasteret_torch.read import ChipPixels, ChipPlan, ReadOptions, pipeline, plan_window
+from rasteret_torch.read import ChipPlan, ReadOptions, pipeline, plan_window
 from rasteret_torch.read.access import backend_for
-from rasteret_torch.read.needs import bundles
 from rasteret_torch.readers.options import check_read
+from rasteret_torch.readers.stream import in_flight
 from rasteret_torch.readers.tally import Tally, tally_of
 from rasteret_torch.store import StorageBackend
+from rasteret_torch.store.policy import MIB
 
 _SIDE_PX = (256, 512)  # a block is a tile, unless that is smaller or larger
-_BATCH_PX = 4_000_000
+_BATCH_NBYTES = 12 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +116,10 @@ def stats(
     with tqdm(
         total=sum(survey.expected_px for survey in surveys), unit="px", unit_scale=True, disable=not progress
     ) as bar:
-        under_way: deque[tuple[list[_Job], Any]] = deque()
-        try:
-            for batch in bundles(jobs, _pixels, _BATCH_PX):
-                under_way.append((batch, reader.submit([job.plan for job in batch])))
-                if len(under_way) > max(read.lookahead, 1):
-                    bar.update(_count(under_way, tallies))
-            while under_way:
-                bar.update(_count(under_way, tallies))
-        finally:
-            for _, future in under_way:
-                future.cancel()  # an error, or an interrupt while waiting, ends the reads too
+        for job, (chip,) in in_flight(reader, jobs, lambda job: (job.plan,), _BATCH_NBYTES):
+            for (number, weight), data, valid in zip(job.parts, chip.data[0], chip.valid[0], strict=True):
+                tallies[number].add(data, valid, weight)
+                bar.update(data.size)
     items = max(survey.items for survey in surveys)
     measured = tuple(_described(band, tally, options) for band, tally in zip(names, tallies, strict=True))
     exact = all(survey.exact for survey in surveys)
@@ -235,11 +228,18 @@ def _cut(row: int, col: int, down: int, across: int, height: int, width: int) ->
     return Window(row, col, min(down, height - row), min(across, width - col))
 
 
-class _Job(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
     """One read, and for each of its samples the number of the tally and the weight of a pixel."""
 
     plan: ChipPlan
     parts: list[tuple[int, float]]
+    items: ClassVar[int] = 1
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of data and valid once read."""
+        return self.plan.nbytes
 
 
 def _jobs(runtime: RuntimeIndex, surveys: list[_Survey], level: int) -> Iterator[_Job]:
@@ -265,23 +265,6 @@ def _by_row(streams: list[Iterator[Block]]) -> Iterator[tuple[int, Block]]:
             while (head := heads[number]) is not None and head.row == row:
                 yield number, head
                 heads[number] = next(stream, None)
-
-
-def _pixels(job: _Job) -> int:
-    return len(job.parts) * job.plan.grid.shape[0] * job.plan.grid.shape[1]
-
-
-def _count(under_way: deque[tuple[list[_Job], Any]], tallies: list[Tally]) -> int:
-    """Waits for the first batch, takes it out and adds it up; returns its pixels."""
-    batch, future = under_way[0]
-    chips: list[ChipPixels] = future.result()
-    under_way.popleft()
-    looked_at = 0
-    for job, chip in zip(batch, chips, strict=True):
-        for (number, weight), data, valid in zip(job.parts, chip.data[0], chip.valid[0], strict=True):
-            tallies[number].add(data, valid, weight)
-            looked_at += data.size
-    return looked_at
 
 
 def _described(band: str, tally: Tally, options: StatsOptions) -> BandStats:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -67,7 +66,7 @@ def read_tiff(
     plan = plan_window(path, header, area, level=level, samples=_samples(path, header, bands))
     if window is None and bands is None and read.on_error == "raise":
         _check_ends(path, layout, header.file_size)
-    check_fits(math.prod(plan.shape) * (plan.dtype.itemsize + 1), f"{plan.shape} pixels (1, band, row, col) of {path}")
+    check_fits(plan.nbytes, f"{plan.shape} pixels (1, band, row, col) of {path}")
     data, valid = pipeline(read, backend).read([plan])[0]
     return Raster(data[0], valid[0], plan.grid, header.color_map)
 

@@ -152,7 +152,7 @@ READS = {
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
 def test_interrupted_readers_leave_nothing_behind(naip, read, monkeypatch):
-    monkeypatch.setattr("rasteret_torch.readers.statistics._BATCH_PX", 1000)  # several are under way
+    monkeypatch.setattr("rasteret_torch.readers.statistics._BATCH_NBYTES", 1000)  # several are under way
     backend = Stalls()
 
     def interrupt(*_: object) -> None:
