@@ -25,24 +25,24 @@ class Survey:
 
     Attributes:
         runtime: the items.
-        bands: whose files count; places are those of the first.
+        band: whose files count.
         crs: of all coordinates here.
         res: pixel size (x, y) of chips.
     """
 
     runtime: RuntimeIndex
-    bands: tuple[str, ...]
+    band: str
     crs: CRS
     res: tuple[float, float]
 
     @functools.cached_property
     def bounds(self) -> NDArray[np.float64]:
         """[N, 4] of every row; nan where it has no place."""
-        return unfolded(item_bounds(self.runtime, self.crs, self.bands[0]))
+        return unfolded(item_bounds(self.runtime, self.crs, self.band))
 
     @functools.cached_property
     def _boxes(self) -> BoxIndex:
-        return BoxIndex(item_bounds(self.runtime, self.crs, self.bands[0]))
+        return BoxIndex(item_bounds(self.runtime, self.crs, self.band))
 
     @functools.cached_property
     def _reach(self) -> tuple[float, float]:
@@ -79,10 +79,10 @@ class Survey:
             missing = np.setdiff1d(np.arange(len(self.bounds)), known)
             raise InputError(
                 f"item {self.runtime.ids[missing[0]]!r} has no place (no header, or no georeferencing) in band "
-                f"{self.bands[0]!r}; leave such items out: collection.where(pyarrow.compute.field('status') == 'ok')"
+                f"{self.band!r}; leave such items out: collection.where(pyarrow.compute.field('status') == 'ok')"
             )
         rows = known if each_row else self._distinct(known, each_time)
-        own = known[~np.isnan(self.runtime.grids(self.bands[0])[0][known]).any(axis=1)]
+        own = known[~np.isnan(self.runtime.grids(self.band)[0][known]).any(axis=1)]
         return Ground(self.bounds[rows], rows, self.res, chip_px, self._cell_px(int(own[0])))
 
     def _distinct(self, rows: Numbers, each_time: bool) -> Numbers:
@@ -94,7 +94,7 @@ class Survey:
 
     def _cell_px(self, row: int) -> Pixels2:
         """Size of the tiles of an item, in pixels of the dataset."""
-        image = self.runtime.source(row, self.bands[0]).header.image
+        image = self.runtime.source(row, self.band).header.image
         xmin, ymin, xmax, ymax = self.bounds[row]
         down = (ymax - ymin) / self.res[1] / image.height * image.tile_height
         across = (xmax - xmin) / self.res[0] / image.width * image.tile_width
@@ -120,30 +120,27 @@ def unfolded(bounds: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def survey(
-    runtime: RuntimeIndex,
-    bands: tuple[str, ...],
-    crs: CRS | str | int | None = None,
-    res: float | tuple[float, float] | None = None,
+    runtime: RuntimeIndex, band: str, crs: CRS | str | int | None, res: float | tuple[float, float] | None
 ) -> Survey:
-    """A survey in the given CRS and resolution, or in those of the items.
+    """A survey of the files of a band, in the given CRS and resolution, or in those of the items.
 
     Raises:
         CRSMismatchError: the items lie in several CRSs and none was chosen.
         InputError: no item has a place, or a resolution is needed.
     """
-    transforms, _, crs_ids = runtime.grids(bands[0])
+    transforms, _, crs_ids = runtime.grids(band)
     crs_ids = np.where(np.isnan(transforms).any(axis=1), -1, crs_ids)  # a CRS alone, of another band, is no place
     numbers = np.unique(crs_ids[crs_ids >= 0])
     if not len(numbers):
-        raise InputError(f"no item has a georeferenced header of band {bands[0]!r}; see collection.describe()")
+        raise InputError(f"no item has a georeferenced header of band {band!r}; see collection.describe()")
     if crs is None and len(numbers) > 1:
         names = ", ".join(runtime.crs_list[number].name for number in numbers[:5])
         raise CRSMismatchError(f"items lie in {len(numbers)} CRSs ({names}); choose one for the chips with crs=")
     target = runtime.crs_list[numbers[0]] if crs is None else parse_crs(crs)
     if res is not None:
-        return Survey(runtime, bands, target, pixel_of(res))
+        return Survey(runtime, band, target, pixel_of(res))
     own = [number for number in numbers if same_crs(runtime.crs_list[number], target)]
     if not own:
         raise InputError(f"no item lies in {target.name}, so the pixel size of chips there is not known; pass res=")
     first = transforms[np.flatnonzero(crs_ids == own[0])[0]]
-    return Survey(runtime, bands, target, Grid(Affine(*first), (1, 1)).res)
+    return Survey(runtime, band, target, Grid(Affine(*first), (1, 1)).res)

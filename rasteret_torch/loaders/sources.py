@@ -55,7 +55,7 @@ def surveyed(recipe: SampleRecipe, crs: CRS | str | int | None, res: float | tup
     Raises:
         CRSMismatchError, InputError: as `survey`.
     """
-    found = survey(recipe.collection.runtime, recipe.bands, crs, res)
+    found = survey(recipe.collection.runtime, recipe.bands[0], crs, res)
     warn_of_unplaced(found.runtime, found.bounds, recipe.bands[0])
     return found
 

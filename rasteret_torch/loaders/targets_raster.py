@@ -124,7 +124,7 @@ class RasterTarget:
             raise InputError("chips without a CRS have no place among label rasters; pass crs= to the dataset")
         key = crs.to_wkt()
         if key not in self._surveys:
-            self._surveys[key] = Survey(self.collection.runtime, (self.band,), crs, place.grid.res)
+            self._surveys[key] = Survey(self.collection.runtime, self.band, crs, place.grid.res)
         return self._surveys[key]
 
     def __getstate__(self) -> dict[str, Any]:
