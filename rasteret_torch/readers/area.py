@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,8 @@ import numpy as np
 from rasteret_torch.geo import Grid, Window
 from rasteret_torch.read import ChipPlan, PixelFormat, pixel_format, plan_chip
 from rasteret_torch.read.burn import Mask
-from rasteret_torch.readers.layout import Overlap
+from rasteret_torch.read.steps import GroupBy, MosaicOrder, steps_of
+from rasteret_torch.readers.layout import Overlap, overlap_of
 from rasteret_torch.readers.request import Request
 
 
@@ -96,6 +97,18 @@ def area_read(
     held = [row for step in kept for row in step] if rows is None else rows
     formats = tuple(_format(request, kept[0][0], held, names) for names in groups)
     return AreaRead(overlap.number, overlap.grid, overlap.mask, kept, groups, formats, overlap.part)
+
+
+def area_reads(request: Request, group_by: GroupBy | None, order: MosaicOrder) -> Iterator[AreaRead]:
+    """One for each geometry that an item overlaps, all bands in one array.
+
+    Each is planned when its turn comes: plans of many geometries are large, too.
+    """
+    for number in range(len(request.areas)):
+        overlap = overlap_of(request, number)
+        if overlap is not None:
+            steps = steps_of(request.collection, overlap.rows.tolist(), group_by, order)
+            yield area_read(request, overlap, steps, [request.bands])
 
 
 def bands_by_dtype(request: Request, rows: Sequence[int], bands: Sequence[str]) -> dict[np.dtype[Any], list[str]]:

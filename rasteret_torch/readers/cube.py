@@ -175,25 +175,30 @@ def part_of(
     parts: list[Overlap] = []
     for overlap in overlaps:
         place, own = frame.windows[overlap.number]
-        row, col = max(own.row, window.row), max(own.col, window.col)
-        height, width = min(own.stop_row, window.stop_row) - row, min(own.stop_col, window.stop_col) - col
-        if place not in places or height < 1 or width < 1:
+        shared = own.intersect(window)
+        if place not in places or shared is None:
             continue
-        inside = Window(row - own.row, col - own.col, height, width)
-        rows, cols = inside.slices()
-        parts.append(replace(overlap, mask=overlap.mask[rows, cols], part=inside))
-        windows[overlap.number] = places.index(place), Window(row - window.row, col - window.col, height, width)
+        inside = shared.shift(-own.row, -own.col)
+        parts.append(replace(overlap, mask=overlap.mask[inside.slices()], part=inside))
+        windows[overlap.number] = places.index(place), shared.shift(-window.row, -window.col)
     grids = [frame.grids[place].crop(window) for place in places]
-    shape = window.height, window.width
-    return Frame([frame.steps[step] for step in steps], frame.group_by, shape, windows, grids), parts
+    return Frame([frame.steps[step] for step in steps], frame.group_by, window.shape, windows, grids), parts
 
 
 def values_of(cube: Cube, *, mask_nan: bool) -> tuple[NDArray[Any], dict[str, Any]]:
-    """Data as asked for, and the attribute that says what stands for nothing."""
-    if not mask_nan:
-        return cube.data, {} if cube.nodata is None else {"_FillValue": cube.nodata}
-    narrow = cube.data.dtype.kind in "iub" and cube.data.dtype.itemsize <= 2
-    dtype = np.result_type(cube.data.dtype, np.float32 if narrow else np.float16)
+    """Data as asked for, and the attribute that says what stands for nothing; the cube is used up."""
+    dtype, attributes = stored_as(cube, mask_nan=mask_nan)
     data = cube.data.astype(dtype, copy=False)
-    data[~cube.valid] = np.nan
-    return data, {"_FillValue": dtype.type(np.nan)}
+    if mask_nan:
+        data[~cube.valid] = np.nan
+    return data, attributes
+
+
+def stored_as(cube: Cube, *, mask_nan: bool) -> tuple[np.dtype[Any], dict[str, Any]]:
+    """The dtype of `values_of`, and its attribute."""
+    stored = cube.data.dtype
+    if not mask_nan:
+        return stored, {} if cube.nodata is None else {"_FillValue": cube.nodata}
+    is_narrow = stored.kind in "iub" and stored.itemsize <= 2
+    dtype = np.result_type(stored, np.float32 if is_narrow else np.float16)
+    return dtype, {"_FillValue": dtype.type(np.nan)}

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from rasteret_torch.geo import Grid
 from rasteret_torch.index import Collection
-from rasteret_torch.read.steps import GroupBy, MosaicOrder, steps_of, times_of
-from rasteret_torch.readers.area import AreaRead, area_read
-from rasteret_torch.readers.layout import overlap_of
+from rasteret_torch.read.steps import GroupBy, MosaicOrder, times_of
+from rasteret_torch.readers.area import area_reads
 from rasteret_torch.readers.options import AreaArguments, AreaOptions, takes_area_options
 from rasteret_torch.readers.request import Request, request
 from rasteret_torch.readers.stream import stream
@@ -71,7 +70,7 @@ def iter_areas(
 
 def _areas(asked: Request, group_by: GroupBy | None, order: MosaicOrder) -> Iterator[Area]:
     count = 0
-    for read, (chip,) in stream(asked, _planned(asked, group_by, order), len(asked.areas)):
+    for read, (chip,) in stream(asked, area_reads(asked, group_by, order), len(asked.areas)):
         count += 1
         ids = asked.collection.runtime.ids
         yield Area(
@@ -84,12 +83,3 @@ def _areas(asked: Request, group_by: GroupBy | None, order: MosaicOrder) -> Iter
         )
     if not count:
         raise asked.nothing_found()
-
-
-def _planned(asked: Request, group_by: GroupBy | None, order: MosaicOrder) -> Iterator[AreaRead]:
-    """Planned when its turn comes: plans of many geometries are large, too."""
-    for number in range(len(asked.areas)):
-        overlap = overlap_of(asked, number)
-        if overlap is not None:
-            steps = steps_of(asked.collection, overlap.rows.tolist(), group_by, order)
-            yield area_read(asked, overlap, steps, [asked.bands])

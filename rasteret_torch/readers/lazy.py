@@ -24,6 +24,7 @@ from rasteret_torch.readers.cube import (
     part_of,
     rows_of,
     stated_nodata,
+    stored_as,
     values_of,
 )
 from rasteret_torch.readers.layout import Overlap
@@ -48,7 +49,7 @@ class LazyVariable(BackendArray):
         self._asked, self._frame, self._overlaps = asked, frame, tuple(overlaps)
         self._blank, self._mask_nan = blank, mask_nan
         self.shape = (len(frame.grids), len(frame.steps), *frame.shape)
-        self.dtype = np.dtype(bool) if blank is None else values_of(_copy(blank), mask_nan=mask_nan)[0].dtype
+        self.dtype = np.dtype(bool) if blank is None else stored_as(blank, mask_nan=mask_nan)[0]
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._selected)
@@ -95,8 +96,7 @@ def lazy_variables(
         nodata = stated_nodata(asked, asked.collection.runtime.source(first, band))
         blank = blank_cube((1, 1, 1, 1), dtypes[band], nodata)
         array = LazyVariable(replace(asked, bands=(band,)), frame, overlaps, blank, mask_nan=mask_nan)
-        attributes = values_of(_copy(blank), mask_nan=mask_nan)[1]
-        found[band] = indexing.LazilyIndexedArray(array), attributes
+        found[band] = indexing.LazilyIndexedArray(array), stored_as(blank, mask_nan=mask_nan)[1]
     everywhere = LazyVariable(asked, frame, overlaps, None, mask_nan=False)
     return {**found, VALID: (indexing.LazilyIndexedArray(everywhere), {})}
 
@@ -120,8 +120,3 @@ def chunked(dataset: xr.Dataset, chunks: Mapping[Any, Any] | str) -> xr.Dataset:
 def _around(rows: NDArray[np.int64], cols: NDArray[np.int64]) -> Window:
     top, left = int(rows.min()), int(cols.min())
     return Window(top, left, int(rows.max()) - top + 1, int(cols.max()) - left + 1)
-
-
-def _copy(cube: Cube) -> Cube:
-    """`values_of` writes into what it is given."""
-    return Cube(cube.data.copy(), cube.valid, cube.nodata)

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection
 from rasteret_torch.read.plan import common_dtype
-from rasteret_torch.read.steps import GroupBy, MosaicOrder, steps_of, times_of
-from rasteret_torch.readers.area import AreaRead, area_read
-from rasteret_torch.readers.layout import overlap_of
+from rasteret_torch.read.steps import GroupBy, MosaicOrder, times_of
+from rasteret_torch.readers.area import AreaRead, area_reads
 from rasteret_torch.readers.options import AreaArguments, AreaOptions, takes_area_options
 from rasteret_torch.readers.request import Request, request
 from rasteret_torch.readers.stream import check_fits, stream_steps
@@ -83,7 +82,7 @@ def get_numpy(
         BandNotFoundError, CRSMismatchError: unknown bands; items of one geometry in several CRSs.
     """
     asked = request(collection, geometries, bands, AreaOptions(**options))
-    reads = [read for number in range(len(asked.areas)) for read in _planned(asked, number, group_by, order)]
+    reads = list(area_reads(asked, group_by, order))
     if not reads:
         raise asked.nothing_found()
     asked.tell_missing(read.number for read in reads)
@@ -94,14 +93,6 @@ def get_numpy(
         first += len(part.steps)
     pixels = result[:, 0] if isinstance(bands, str) else result
     return (pixels, _ids(asked, reads, group_by)) if return_ids else pixels
-
-
-def _planned(asked: Request, number: int, group_by: GroupBy | None, order: MosaicOrder) -> list[AreaRead]:
-    overlap = overlap_of(asked, number)
-    if overlap is None:
-        return []
-    steps = steps_of(asked.collection, overlap.rows.tolist(), group_by, order)
-    return [area_read(asked, overlap, steps, [asked.bands])]
 
 
 def _empty(asked: Request, reads: Sequence[AreaRead]) -> NDArray[Any]:

@@ -8,7 +8,8 @@ import shapely
 
 import rasteret_torch as rt
 from rasteret_torch.errors import EmptySelectionError, InputError
-from rasteret_torch.readers import iterate, stream
+from rasteret_torch.readers import area as area_module
+from rasteret_torch.readers import stream
 
 UTM14 = "EPSG:26914"
 CORNERS = [(486_000.0 + 300 * number, 5_206_500.0 + 150 * number) for number in range(12)]
@@ -42,8 +43,8 @@ def test_geometries_without_items_are_passed_over(naip: rt.Collection) -> None:
 def test_it_reads_a_bounded_part_ahead(naip: rt.Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "BATCH_NBYTES", 1)
     planned = []
-    plan = iterate.area_read
-    monkeypatch.setattr(iterate, "area_read", lambda *given: planned.append(1) or plan(*given))
+    plan = area_module.area_read
+    monkeypatch.setattr(area_module, "area_read", lambda *given: planned.append(1) or plan(*given))
     areas = naip.iter_areas(BOXES, "R", geometry_crs=UTM14)
     next(areas)
     assert len(planned) <= 4
