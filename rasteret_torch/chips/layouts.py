@@ -137,6 +137,11 @@ class Layout(Protocol):
     """An epoch's chips by number."""
 
     @property
+    def ground(self) -> Ground:
+        """The places that they lie in."""
+        ...
+
+    @property
     def length(self) -> int:
         """Chips of an epoch."""
         ...
@@ -291,6 +296,11 @@ class SomeLayout:
 
     whole: Layout
     kept: Numbers
+
+    @property
+    def ground(self) -> Ground:
+        """The places."""
+        return self.whole.ground
 
     @property
     def length(self) -> int:

@@ -42,7 +42,7 @@ class EvaluationDataset(RasteretIterableDataset):
         found = super().source
         if not self._overlap or not isinstance(found, LayoutSource):
             return found
-        return LayoutSource(found.survey, overlapping(found.ground, self._overlap), found.ground, found.recipe)
+        return LayoutSource(found.survey, overlapping(found.layout.ground, self._overlap), found.recipe)
 
     def cut(self, position: int = 0) -> Cut:
         """How the rest of an epoch is dealt out to ranks and batches.

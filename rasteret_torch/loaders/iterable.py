@@ -216,12 +216,12 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         drawn = None if column is None else column.to_numpy().astype(np.float64)
         if self._sight is None or self.sampler == "random":
             layout = layout_of(self.sampler, ground, self._wanted_length, self.seed, drawn)
-            return LayoutSource(place, layout, ground, self._recipe, self._sight)
-        whole = LayoutSource(place, layout_of(self.sampler, ground, None, self.seed), ground, self._recipe)
+            return LayoutSource(place, layout, self._recipe, self._sight)
+        whole = LayoutSource(place, layout_of(self.sampler, ground, None, self.seed), self._recipe)
         if self._kept is None:
             self._kept = whole.kept(self._sight)
         left = chosen_of(whole.layout, self._kept, self._wanted_length, drawn, self.seed)
-        return LayoutSource(place, left, ground, self._recipe, self._sight)
+        return LayoutSource(place, left, self._recipe, self._sight)
 
     def __len__(self) -> int:
         """Batches (samples, without `batch_size`) of an epoch on this rank."""

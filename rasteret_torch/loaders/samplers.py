@@ -30,20 +30,18 @@ class LayoutSampler(DistributedSampler[Query]):
     It is a `DistributedSampler` so that Lightning calls `set_epoch` and does not deal its queries out a second time.
     """
 
-    def __init__(self, dataset: GeoDataset, layout: Layout, ground: Ground, *, shuffle: bool, seed: int) -> None:
+    def __init__(self, dataset: GeoDataset, layout: Layout, *, shuffle: bool, seed: int) -> None:
         """Prepares the queries.
 
         Args:
             dataset: whose items are sampled.
             layout: which chips.
-            ground: the places of the items.
             shuffle: visit the chips in random order, another in each epoch.
             seed: of the order.
         """
         # Not the constructor of DistributedSampler: it asks for the rank, which may not be known before a run starts.
         self.dataset: Any = dataset
         self.layout = layout
-        self.ground = ground
         self.shuffle = shuffle
         self.seed = seed
         self.epoch = 0
@@ -84,7 +82,7 @@ class LayoutSampler(DistributedSampler[Query]):
         times = self.dataset.index.index
         found: list[Query] = []
         for place, row, col in zip(*self.layout.chips(numbers, self.epoch), strict=True):
-            xmin, ymin, xmax, ymax = self.ground.box(int(place), int(row), int(col))
+            xmin, ymin, xmax, ymax = self.layout.ground.box(int(place), int(row), int(col))
             time = times[int(place)]
             found.append((slice(xmin, xmax), slice(ymin, ymax), slice(time.left, time.right)))
         return found
@@ -119,10 +117,8 @@ class RowSampler(LayoutSampler):
         Raises:
             InputError: weights by which nothing can be drawn, or a length that there is not.
         """
-        ground = ground_of(dataset, size)
-        drawn = None if weights is None else _weights(dataset, weights)
-        super().__init__(dataset, layout_of("rows", ground, None, seed), ground, shuffle=shuffle, seed=seed)
-        self._choose(min_valid, length, drawn)
+        super().__init__(dataset, layout_of("rows", ground_of(dataset, size), None, seed), shuffle=shuffle, seed=seed)
+        self._choose(min_valid, length, None if weights is None else _weights(dataset, weights))
 
 
 class InsideSampler(LayoutSampler):
@@ -154,8 +150,7 @@ class InsideSampler(LayoutSampler):
         Raises:
             InputError: every item is smaller than a chip.
         """
-        ground = ground_of(dataset, size)
-        super().__init__(dataset, layout_of("inside", ground, None, seed), ground, shuffle=shuffle, seed=seed)
+        super().__init__(dataset, layout_of("inside", ground_of(dataset, size), None, seed), shuffle=shuffle, seed=seed)
         self._choose(min_valid, length)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from affine import Affine
 from pyproj import CRS
 
-from rasteret_torch.chips.layouts import Chips, GridLayout, Ground, Layout, RandomLayout, by_row
+from rasteret_torch.chips.layouts import Chips, GridLayout, Layout, RandomLayout, by_row
 from rasteret_torch.chips.mixing import Numbers
 from rasteret_torch.chips.survey import Survey, survey
 from rasteret_torch.errors import EmptySelectionError
@@ -74,12 +74,9 @@ class LayoutSource:
     has all items at its place.
     """
 
-    def __init__(
-        self, survey: Survey, layout: Layout, ground: Ground, recipe: SampleRecipe, sight: Sight | None = None
-    ) -> None:
+    def __init__(self, survey: Survey, layout: Layout, recipe: SampleRecipe, sight: Sight | None = None) -> None:
         self.survey = survey
         self.layout = layout
-        self.ground = ground
         self.recipe = recipe
         self.sight = sight
         runtime = survey.runtime
@@ -93,7 +90,7 @@ class LayoutSource:
     @property
     def identity(self) -> str:
         """The layout and its measures; the ground itself is the collection's content."""
-        ground, sight = self.ground, 0.0 if self.sight is None else self.sight.min_valid
+        ground, sight = self.layout.ground, 0.0 if self.sight is None else self.sight.min_valid
         weights = getattr(self.layout, "weights", np.empty(0)).tobytes()
         measures: tuple[Any, ...] = self.length, ground.chip_px, ground.res, self.survey.crs.to_wkt(), weights, sight
         if isinstance(self.layout, GridLayout) and self.layout.overlap_px:
@@ -115,7 +112,7 @@ class LayoutSource:
         return self._sighted(self.layout, self.sight, numbers, epoch)
 
     def _places(self, chips: Chips) -> list[LaidOut]:
-        ground = self.ground
+        ground = self.layout.ground
         found = zip(*(part.tolist() for part in chips), strict=True)
         return [LaidOut(ground.box(place, row, col), int(ground.items[place])) for place, row, col in found]
 
@@ -169,10 +166,10 @@ class LayoutSource:
             rows = np.array([row])
         else:
             rows = self.survey.rows_at(place.box, start, end, row)
-        grid = Grid(Affine(xres, 0.0, xmin, 0.0, -yres, ymax), self.ground.chip_px, self.survey.crs)
+        grid = Grid(Affine(xres, 0.0, xmin, 0.0, -yres, ymax), self.layout.ground.chip_px, self.survey.crs)
         times = start / 1e6, end / 1e6, 1.0
         return grid, rows, (xmin, xmax, xres, ymin, ymax, yres, *times)
 
     def line(self, epoch: int) -> Numbers:
         """All numbers, neighbours on the ground next to each other."""
-        return self.ground.line(self.layout.chips(np.arange(self.length), epoch))
+        return self.layout.ground.line(self.layout.chips(np.arange(self.length), epoch))
