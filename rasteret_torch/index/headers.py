@@ -17,13 +17,11 @@ from numpy.typing import NDArray
 from rasteret_torch.errors import IndexCorruptError, UnsupportedTiffError
 from rasteret_torch.index import schema as s
 from rasteret_torch.tiff.model import GroundControlPoint, Layout, TiffHeader
-from rasteret_torch.tiff.support import PREDICTED
+from rasteret_torch.tiff.support import PREDICTED, Compression
 
 Record = Mapping[str, Any]  # one Arrow struct as Python sees it
 Table = NDArray[np.uint64]
-_JPEG, _YCBCR = 7, 6  # TIFF 6.0 Compression and PhotometricInterpretation
 _SAMPLE_FORMATS = {"u": 1, "b": 1, "i": 2, "f": 3, "c": 6}
-
 
 _HEADER_TYPES = [(field.name, field.type) for field in s.HEADER]
 # Where `Layout` has another name for it than rasteret.
@@ -68,20 +66,12 @@ _FILE_VALUES: dict[str, Callable[[TiffHeader], Any]] = {
 class TileTables(Protocol):
     """Where the offset and count tables of a header are found: read as arrays, never as Python lists."""
 
-    def image(self) -> tuple[Table, Table]:
-        """(offsets, counts) of the full-resolution image."""
-        ...
-
-    def overview(self, number: int) -> tuple[Table, Table]:
-        """(offsets, counts) of the overview `number`, from 0."""
+    def level(self, number: int) -> tuple[Table, Table]:
+        """(offsets, counts) of level `number`; 0 is the full-resolution image."""
         ...
 
     def mask(self, number: int) -> tuple[Table, Table]:
         """(offsets, counts) of the mask of level `number`."""
-        ...
-
-    def level(self, number: int) -> tuple[Table, Table]:
-        """(offsets, counts) of level `number`; 0 is the full-resolution image."""
         ...
 
 
@@ -158,7 +148,7 @@ def _file_columns(headers: Sequence[TiffHeader | None]) -> dict[str, pa.Array]:
 
 
 def header_of(record: Record, tables: TileTables) -> TiffHeader:
-    """The header that `header_record` wrote, or the one that rasteret's 17 fields describe.
+    """The header that `header_array` wrote, or the one that rasteret's 17 fields describe.
 
     Raises:
         IndexCorruptError: fields are missing or make no sense.
@@ -178,8 +168,7 @@ def _header_of(record: Record, tables: TileTables) -> TiffHeader:
     overviews = record.get("overviews") or []
     if None in overviews:
         raise ValueError("one of its overviews is null")
-    levels = [_layout_of(record, tables.image())]
-    levels += [_layout_of(level, tables.overview(number)) for number, level in enumerate(overviews)]
+    levels = [_layout_of(level, tables.level(number)) for number, level in enumerate([record, *overviews])]
     if "masks" in record and not record["masks"] and record.get("bits_per_sample") is not None:
         raise ValueError("its masks are null")
     stored = record.get("masks") or [None] * len(levels)
@@ -230,7 +219,7 @@ def _form_of(*described: Any) -> Layout:
     compression = int(record["compression"])
     if compression in PREDICTED and "predictor" not in record:
         raise ValueError("its predictor is null")
-    if record.get("bits_per_sample") is None and compression == _JPEG:
+    if record.get("bits_per_sample") is None and compression == Compression.JPEG:
         raise UnsupportedTiffError(
             "this index row was written without the JPEG tables of its file; build the index again with rasteret_torch"
         )

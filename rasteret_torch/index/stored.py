@@ -270,21 +270,13 @@ class RowTables:
     def __init__(self, own: RecordColumn, levels: dict[str, LevelColumn], row: int) -> None:
         self._own, self._levels, self._row = own, levels, row
 
-    def image(self) -> tuple[Table, Table]:
-        """(offsets, counts) of the full-resolution image."""
-        return self._own.tables(self._row)
-
-    def overview(self, number: int) -> tuple[Table, Table]:
-        """(offsets, counts) of the overview `number`, from 0."""
-        return self._levels["overviews"].tables(self._row, number)
+    def level(self, number: int) -> tuple[Table, Table]:
+        """(offsets, counts) of level `number`; 0 is the full-resolution image."""
+        return self._levels["overviews"].tables(self._row, number - 1) if number else self._own.tables(self._row)
 
     def mask(self, number: int) -> tuple[Table, Table]:
         """(offsets, counts) of the mask of level `number`."""
         return self._levels["masks"].tables(self._row, number)
-
-    def level(self, number: int) -> tuple[Table, Table]:
-        """(offsets, counts) of level `number`; 0 is the full-resolution image."""
-        return self.overview(number - 1) if number else self.image()
 
 
 class HeaderSource(Protocol):
