@@ -47,12 +47,11 @@ def unchained(headers: pa.StructArray) -> pa.StructArray:
         return headers
     levels = _Levels.of(headers)
     told = levels.gathered(AFTER)
-    after = pc.fill_null(told, 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    steps = np.where(levels.is_last, 0, after + np.append(levels.extents()[1:], 0))
+    steps = np.where(levels.is_last, 0, _ints(told) + np.append(levels.extents()[1:], 0))
     behind = np.cumsum(steps[::-1])[::-1]  # of all that follows, of rows further down too
     last = np.repeat(np.flatnonzero(levels.is_last), levels.lengths)
     starts = levels.gathered(START)
-    found = pc.fill_null(starts, 0).to_numpy(zero_copy_only=False)[last] + behind - behind[last]
+    found = _ints(starts)[last] + behind - behind[last]
     return levels.replaced({START: pc.if_else(pc.is_valid(told), pa.array(found), starts)}, without=AFTER)
 
 
@@ -100,15 +99,14 @@ def offsets_of(start: int, gap: int, counts: NDArray[np.uint64]) -> NDArray[np.u
 
 def _chained(headers: pa.StructArray) -> pa.StructArray:
     """Rows whose levels follow each other keep the start of the coarsest alone."""
-    overviews = headers.type.field(_OVERVIEWS).type if headers.type.get_field_index(_OVERVIEWS) >= 0 else pa.null()
-    if headers.type.get_field_index(START) < 0 or not _is_of_structs(overviews):
+    if headers.type.get_field_index(START) < 0 or headers.type.get_field_index(_OVERVIEWS) < 0:
         return headers
     levels = _Levels.of(headers)
     starts = levels.gathered(START)
-    known = pc.fill_null(starts, 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    known = _ints(starts)
     ends = known + levels.extents()
     after = np.where(levels.is_last, 0, known - np.append(ends[1:], 0))
-    is_odd = pc.is_null(starts).to_numpy(zero_copy_only=False) | (np.abs(after) > _MAX_GAP)
+    is_odd = ~_valid(starts) | (np.abs(after) > _MAX_GAP)
     rows = np.repeat(np.arange(len(levels.lengths)), levels.lengths)
     is_chained = np.bincount(rows, is_odd, len(levels.lengths)) == 0
     shortened = is_chained[rows] & ~levels.is_last
@@ -157,16 +155,15 @@ class _Levels:
         lengths = _lengths(counts)
         sums = np.concatenate([[0], np.cumsum(_values(counts))]).astype(np.int64)
         ends = np.cumsum(lengths)
-        gaps = pc.fill_null(self.gathered(GAP), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-        extents: Ints = sums[ends] - sums[ends - lengths] + gaps * np.maximum(lengths - 1, 0)
+        extents: Ints = sums[ends] - sums[ends - lengths] + _ints(self.gathered(GAP)) * np.maximum(lengths - 1, 0)
         return extents
 
     def replaced(self, columns: dict[str, pa.Array], without: str = "") -> pa.StructArray:
         """The headers with fields of all levels replaced."""
         own = {name: column.filter(pa.array(self.is_image)) for name, column in columns.items()}
         theirs = {name: column.filter(pa.array(~self.is_image)) for name, column in columns.items()}
-        lists = self.headers.field(_OVERVIEWS)
-        own[_OVERVIEWS] = _list(self.lengths - 1, _with(self.overviews, theirs, without), lists)
+        valid = _valid(self.headers.field(_OVERVIEWS))
+        own[_OVERVIEWS] = _list(self.lengths - 1, _with(self.overviews, theirs, without), valid)
         return _with(self.headers, own, without)
 
 
@@ -176,28 +173,29 @@ def _with(structs: pa.StructArray, columns: dict[str, pa.Array], without: str) -
     return struct_of(children, structs)
 
 
-def _is_of_structs(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) and pa.types.is_struct(kind.value_type))
-
-
 def _each_layout(structs: pa.StructArray, change: Callable[[dict[str, pa.Array]], None]) -> pa.StructArray:
     children = children_of(structs)
     change(children)
     for name in _NESTED:
         if name in children:
-            children[name] = _in_list(children[name], change)
+            lists = children[name]
+            children[name] = _list(_lengths(lists), _each_layout(lists.flatten(), change), _valid(lists))
     return struct_of(children, structs)
 
 
-def _in_list(lists: pa.Array, change: Callable[[dict[str, pa.Array]], None]) -> pa.Array:
-    if not _is_of_structs(lists.type):
-        return lists
-    return _list(_lengths(lists), _each_layout(lists.flatten(), change), lists)
+def _ints(column: pa.Array) -> Ints:
+    """Numbers, 0 where they are null."""
+    found: Ints = pc.fill_null(column, 0).to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
+    return found
+
+
+def _valid(column: pa.Array) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = pc.is_valid(column).to_numpy(zero_copy_only=False)
+    return found
 
 
 def _lengths(lists: pa.Array) -> Ints:
-    lengths: Ints = pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int64)
-    return lengths
+    return _ints(pc.list_value_length(lists))
 
 
 def _values(tables: pa.Array) -> Ints:
@@ -213,14 +211,9 @@ def _values(tables: pa.Array) -> Ints:
     return found
 
 
-def _list(
-    lengths: Ints, values: pa.Array, like: pa.Array | None = None, valid: NDArray[np.bool_] | None = None
-) -> pa.Array:
+def _list(lengths: Ints, values: pa.Array, valid: NDArray[np.bool_]) -> pa.Array:
     ends = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
-    nulls = pc.is_null(like) if like is not None and like.null_count else None
-    if valid is not None and not valid.all():
-        nulls = pa.array(~valid)
-    return pa.ListArray.from_arrays(ends, values, mask=nulls)
+    return pa.ListArray.from_arrays(ends, values, mask=None if valid.all() else pa.array(~valid))
 
 
 def _compact(children: dict[str, pa.Array]) -> None:
@@ -269,15 +262,14 @@ def _expand(children: dict[str, pa.Array]) -> None:
         return
     starts, gaps = children.pop(START), children.pop(GAP)
     offsets, counts = children[_OFFSETS], children[_COUNTS]
-    short = pc.is_valid(starts).to_numpy(zero_copy_only=False)
+    short = _valid(starts)
     own, sizes = _lengths(offsets), _lengths(counts)
     lengths = np.where(short, sizes, own)
     values = np.empty(int(lengths.sum()), np.int64)
     is_short = np.repeat(short, lengths)
     values[~is_short] = _values(offsets)[np.repeat(~short, own)]
     values[is_short] = _followed(starts, gaps, counts, short)
-    valid = short | pc.is_valid(offsets).to_numpy(zero_copy_only=False)
-    children[_OFFSETS] = _list(lengths, pa.array(values), valid=valid)
+    children[_OFFSETS] = _list(lengths, pa.array(values), short | _valid(offsets))
 
 
 def _followed(starts: pa.Array, gaps: pa.Array, counts: pa.Array, short: NDArray[np.bool_]) -> Ints:
@@ -285,10 +277,10 @@ def _followed(starts: pa.Array, gaps: pa.Array, counts: pa.Array, short: NDArray
     lengths = _lengths(counts)
     own = lengths[short]
     steps = _values(counts)[np.repeat(short, lengths)]
-    steps = steps + np.repeat(pc.fill_null(gaps, 0).to_numpy()[short].astype(np.int64), own)
+    steps = steps + np.repeat(_ints(gaps)[short], own)
     before = np.cumsum(steps) - steps
     firsts = np.repeat(before[np.cumsum(own) - own], own) if len(before) else before
-    result: Ints = before - firsts + np.repeat(pc.fill_null(starts, 0).to_numpy()[short], own)
+    result: Ints = before - firsts + np.repeat(_ints(starts)[short], own)
     return result
 
 
