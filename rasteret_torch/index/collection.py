@@ -397,4 +397,4 @@ class Collection(Endings):
 
 
 def _restored(recipe: mapped.Recipe, rows: bytes | None, about: About) -> Collection:
-    return Collection(View.unpacked(recipe, rows, parquet.reopen), about)
+    return Collection(View.unpacked(parquet.open_root(recipe), rows), about)

@@ -327,28 +327,9 @@ class Shared:
 _roots: weakref.WeakValueDictionary[str, Root] = weakref.WeakValueDictionary()
 
 
-def open_root(recipe: Recipe, reopen: Callable[[str, str, str | None], Columns]) -> Root:
-    """The rows of a recipe; every process opens them once.
-
-    Args:
-        recipe: names them.
-        reopen: (path, content hash, shared folder) to the rows of a saved collection. It also serves when the process
-            that wrote the Arrow files has ended: a pickle then still works where the collection does.
-
-    Raises:
-        IndexCorruptError: neither is there.
-    """
-    known = _roots.get(recipe.token)
-    if known is not None:
-        return known
-    first, *added = recipe.layers
-    if isinstance(first, StoredRecipe):
-        base = reopen(first.path, first.content_hash, first.folder)
-    elif recipe.origin is not None and not os.path.exists(first):
-        base = reopen(*recipe.origin, None)
-    else:
-        base = Layer.mapped(first)
-    return Root([base, *(Layer.mapped(str(path)) for path in added)], recipe.token, recipe.origin)
+def known_root(token: str) -> Root | None:
+    """The root of that name, where this process has it open."""
+    return _roots.get(token)
 
 
 def _temporary(path: Path | str) -> contextlib.AbstractContextManager[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +131,27 @@ def read(place: Place, wanted: Wanted = Wanted(), folder: str | None = None) -> 
     if manifest is not None and wanted.is_all and layer.num_rows != manifest.rows:
         raise IndexCorruptError(f"{place} has {layer.num_rows} rows, its manifest {manifest.rows}; build it again")
     return Stored(layer, dataset.schema, manifest)
+
+
+def open_root(recipe: mapped.Recipe) -> mapped.Root:
+    """The rows of a recipe; every process opens them once.
+
+    Where the process that wrote the Arrow files has ended, a pickle still works as long as the collection does.
+
+    Raises:
+        IndexCorruptError: neither is there.
+    """
+    known = mapped.known_root(recipe.token)
+    if known is not None:
+        return known
+    first, *added = recipe.layers
+    if isinstance(first, mapped.StoredRecipe):
+        base = reopen(first.path, first.content_hash, first.folder)
+    elif recipe.origin is not None and not os.path.exists(first):
+        base = reopen(*recipe.origin)
+    else:
+        base = mapped.Layer.mapped(first)
+    return mapped.Root([base, *(mapped.Layer.mapped(str(path)) for path in added)], recipe.token, recipe.origin)
 
 
 def reopen(path: str, content_hash: str, folder: str | None = None) -> mapped.Columns:

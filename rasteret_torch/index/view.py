@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -78,17 +77,8 @@ class View:
         return self.root.recipe(), zlib.compress(np.packbits(chosen).tobytes(), 1)
 
     @classmethod
-    def unpacked(cls, recipe: mapped.Recipe, rows: bytes | None, reopen: Callable[..., Any]) -> View:
-        """What `packed` was asked of.
-
-        Args:
-            recipe, rows: as `packed` gave them.
-            reopen: see `mapped.open_root`.
-
-        Raises:
-            IndexCorruptError: the rows are gone.
-        """
-        root = mapped.open_root(recipe, reopen)
+    def unpacked(cls, root: mapped.Root, rows: bytes | None) -> View:
+        """What `packed` was asked of, by the root that its recipe names."""
         if rows is None:
             return cls(root)
         bits = np.frombuffer(zlib.decompress(rows), np.uint8)
