@@ -26,7 +26,7 @@ from rasteret_torch.loaders.tensors import Sample, SampleDtype, converted, inter
 from rasteret_torch.read import ChipPixels, ChipPlan, Pipeline, ReadOptions, Resampling, pipeline, plan_chip
 from rasteret_torch.read.machine import core_count
 from rasteret_torch.read.options import LevelChoice, OnError
-from rasteret_torch.read.plan import ItemSources
+from rasteret_torch.read.plan import ItemSources, pixels_of
 from rasteret_torch.read.steps import GroupBy, MosaicOrder, steps_of
 from rasteret_torch.store import StorageBackend
 
@@ -164,18 +164,16 @@ class SampleRecipe:
 
     def _planned(self, grid: Grid, steps: list[list[ItemSources]], error: RasteretTorchError | None) -> ChipPlan:
         """A plan with these steps; one of which all items are left out holds nothing valid."""
-        plan = plan_chip(
+        fill = 0.0 if self.assembly.scaled else None  # not NaN, which one step of training would spread
+        return plan_chip(
             grid,
-            [step for step in steps if step] or [[self._model(error)]],
+            steps,
             resampling=self._kernel,
             level=self.level,
             whole_tiles=self.reuses_tiles,
-            scaled_fill=0.0 if self.assembly.scaled else None,  # not NaN, which one step of training would spread
+            scaled_fill=fill,
+            pixels=None if any(steps) else pixels_of([self._model(error)], fill),
         )
-        if all(steps):
-            return plan
-        items = iter(plan.steps)
-        return replace(plan, steps=tuple(next(items) if step else () for step in steps))
 
     def _model(self, error: RasteretTorchError | None) -> ItemSources:
         """The sources of some item that was indexed in full: dtype and nodata of a chip that shows none."""

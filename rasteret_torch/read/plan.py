@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -137,41 +137,50 @@ class ChipPlan:
         return math.prod(self.shape) * (self.dtype.itemsize + 1)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """Where the items of a chip are laid, and how.
+
+    Attributes:
+        grid: the target.
+        part: pixels of the grid that are wanted; None wants all.
+        resampling: kernel by the dtype of the file.
+        level: "auto" or a forced overview number.
+        is_scaled: pixels are turned into what they measure, by the scale and offset of their band.
+        placements: what is known of grounds already.
+    """
+
+    grid: Grid
+    part: Window | None
+    resampling: Callable[[np.dtype[Any]], Resampling]
+    level: LevelChoice
+    is_scaled: bool
+    placements: dict[object, tuple[int, Placement] | None] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class PlacedItem:
     """An item laid over a grid.
 
     Attributes:
-        grid: the target.
+        target: common to the items of the chip.
         sources: one per band of the chip.
-        resampling: kernel by the dtype of the file.
-        level: "auto" or a forced overview number.
-        is_scaled: pixels are turned into what they measure, by the scale and offset of their band.
-        placements: what is known of grounds already, for all items of the chip.
-        part: pixels of the grid that are wanted; None wants all.
     """
 
-    grid: Grid
+    target: Target
     sources: ItemSources
-    resampling: Callable[[np.dtype[Any]], Resampling]
-    level: LevelChoice
-    is_scaled: bool = False
-    placements: dict[object, tuple[int, Placement] | None] = field(default_factory=dict)
-    part: Window | None = None
 
     @functools.cached_property
     def layers(self) -> tuple[LayerPlan, ...]:
         """One layer per file of the item that touches the grid; bands of a file share it, equal grounds a placement."""
-        files: dict[tuple[str, str], list[tuple[int, Source]]] = {}
-        for band, source in enumerate(self.sources):
-            files.setdefault(source.file, []).append((band, source))
-        placements = self.placements
+        target = self.target
+        placements = target.placements
         layers: list[LayerPlan] = []
-        for members in files.values():
+        for members in by_file(self.sources):
             source = members[0][1]
             key = ground(source.header)
             if key not in placements:
-                placements[key] = place(self.grid, source, self.level, self.part)
+                placements[key] = place(target.grid, source, target.level, target.part)
             placed = placements[key]
             if placed is not None:
                 layers.append(self._layer(members, *placed))
@@ -179,7 +188,7 @@ class PlacedItem:
 
     def _layer(self, members: list[tuple[int, Source]], level: int, placement: Placement) -> LayerPlan:
         source = members[0][1]
-        kernel = self.resampling(source.header.image.dtype)
+        kernel = self.target.resampling(source.header.image.dtype)
         return LayerPlan(
             item_id=source.item_id,
             href=source.href,
@@ -190,7 +199,7 @@ class PlacedItem:
             placement=placement,
             window=placement.source_window(kernel),
             resampling=kernel,
-            scaling=tuple(scaling_of(member) for _, member in members) if self.is_scaled else None,
+            scaling=tuple(scaling_of(member) for _, member in members) if self.target.is_scaled else None,
             names=tuple(member.band for _, member in members),
         )
 
@@ -217,7 +226,7 @@ def plan_chip(
 
     Args:
         grid: the target; north-up or at least not rotated.
-        steps: time step -> item, in mosaic order -> one `Source` per band.
+        steps: time step -> item, in mosaic order -> one `Source` per band; a step without items shows nothing.
         resampling: kernel by the dtype of the file.
         level: "auto" or a forced overview number.
         whole_tiles: of the plan.
@@ -230,19 +239,12 @@ def plan_chip(
         CRSMismatchError: the grid or an item has no CRS, the other has one.
         InputError: bands whose dtypes have no common one.
     """
-    items = [sources for step in steps for sources in step]
-    if not items:
-        raise InputError("a chip needs at least one item; none was given")
     if pixels is None:
-        dtypes = {source.header.image.dtype for sources in items for source in sources}
-        pixels = pixel_format(dtypes, [source.header.nodata for source in items[0]], scaled_fill)
-    is_scaled = scaled_fill is not None
-    shared: dict[object, tuple[int, Placement] | None] = {}
-    planned = tuple(
-        tuple(PlacedItem(grid, item, resampling, level, is_scaled, shared, part) for item in step) for step in steps
-    )
-    for items_of_step in planned:
-        _ = items_of_step[0].layers  # every step needs its first item: what is wrong with it is said now
+        pixels = pixels_of([sources for step in steps for sources in step], scaled_fill)
+    target = Target(grid, part, resampling, level, scaled_fill is not None)
+    planned = tuple(tuple(PlacedItem(target, item) for item in step) for step in steps)
+    for items in planned:
+        _ = items and items[0].layers  # every step needs its first item: what is wrong with it is said now
     shown = grid if part is None else grid.crop(part)
     return ChipPlan(shown, *pixels, planned, whole_tiles=whole_tiles)
 
@@ -293,6 +295,26 @@ def plan_window(
         )
     fills = (fill_value(layout.dtype, header.nodata),) * len(samples)
     return ChipPlan(whole.crop(window), layout.dtype, fills, ((WholeItem(layers),),), blank=False)
+
+
+def by_file(sources: ItemSources) -> Iterable[list[tuple[int, Source]]]:
+    """Sources with their positions, together where one read of one file gives them."""
+    files: dict[tuple[str, str], list[tuple[int, Source]]] = {}
+    for position, source in enumerate(sources):
+        files.setdefault(source.file, []).append((position, source))
+    return files.values()
+
+
+def pixels_of(items: Sequence[ItemSources], scaled_fill: float | None = None) -> PixelFormat:
+    """What holds the pixels of some items, with the nodata of the first.
+
+    Raises:
+        InputError: there are none, or their dtypes have no common one.
+    """
+    if not items:
+        raise InputError("a chip needs at least one item; none was given")
+    dtypes = {source.header.image.dtype for sources in items for source in sources}
+    return pixel_format(dtypes, [source.header.nodata for source in items[0]], scaled_fill)
 
 
 def pixel_format(

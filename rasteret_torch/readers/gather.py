@@ -18,7 +18,7 @@ from rasteret_torch.errors import NotGeoreferencedError
 from rasteret_torch.geo import Window
 from rasteret_torch.index.source import Source
 from rasteret_torch.read import ChipPixels, ChipPlan, plan_window
-from rasteret_torch.read.plan import checked_sample
+from rasteret_torch.read.plan import by_file, checked_sample
 from rasteret_torch.readers.request import Request
 from rasteret_torch.readers.stream import FIRST_ITEMS, batch_nbytes, in_flight
 from rasteret_torch.tiff.model import Layout
@@ -41,10 +41,6 @@ class Pairs:
     row: Ints
     x: Floats
     y: Floats
-
-    def take(self, at: Ints) -> Pairs:
-        """Some of them."""
-        return Pairs(self.row[at], self.x[at], self.y[at])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,12 +154,8 @@ def _patches(request: Request, pairs: Pairs, known: NDArray[np.bool_] | None, re
     starts = np.flatnonzero(np.r_[True, pairs.row[1:] != pairs.row[:-1]])
     for start, stop in zip(starts, np.r_[starts[1:], len(pairs.row)], strict=True):
         row = int(pairs.row[start])
-        files: dict[tuple[str, str], list[tuple[int, Source]]] = {}
-        for band, name in enumerate(request.bands):
-            source = request.collection.runtime.source(row, name)
-            files.setdefault(source.file, []).append((band, source))
         at = np.arange(start, stop)
-        for members in files.values():
+        for members in by_file([request.collection.runtime.source(row, name) for name in request.bands]):
             bands = [band for band, _ in members]
             wanted = at if known is None else at[~known[start:stop, bands].all(axis=1)]
             if len(wanted):
