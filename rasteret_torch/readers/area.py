@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -62,9 +61,9 @@ class AreaRead:
             plan_chip(
                 self.grid,
                 [[[source(row, band) for band in names] for row in step] for step in self.steps],
-                resampling=request.resampling,
+                resampling=request.options.kernel,
                 level=request.options.read.level,
-                scaled_fill=_scaled_fill(request),
+                scaled_fill=request.options.scaled_fill,
                 pixels=pixels,
                 part=self.part,
             )
@@ -126,8 +125,4 @@ def _format(request: Request, first: int, rows: Sequence[int], bands: Sequence[s
     dtypes = {header.image.dtype for header in headers}
     if len(rows) > 1:
         dtypes = dtypes.union(*(runtime.dtypes(rows, band) for band in bands))
-    return pixel_format(dtypes, [header.nodata for header in headers], _scaled_fill(request))
-
-
-def _scaled_fill(request: Request) -> float | None:
-    return math.nan if request.options.scaled else None
+    return pixel_format(dtypes, [header.nodata for header in headers], request.options.scaled_fill)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -127,7 +126,7 @@ def first_row(frame: Frame, overlaps: Sequence[Overlap]) -> int:
 
 def stated_nodata(asked: Request, source: Source) -> float | int | None:
     """What stands where nothing is valid, as the file states it, or NaN for what pixels measure."""
-    return math.nan if asked.options.scaled else source.header.nodata
+    return source.header.nodata if asked.options.scaled_fill is None else asked.options.scaled_fill
 
 
 def blank_cube(shape: tuple[int, ...], dtype: np.dtype[Any], nodata: float | int | None) -> Cube:

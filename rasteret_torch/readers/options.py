@@ -5,12 +5,16 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, cast
 
+import numpy as np
+
 from rasteret_torch.errors import InputError, UnknownKeywordError
 from rasteret_torch.geo import Bounds, pixel_of
+from rasteret_torch.index import Collection
 from rasteret_torch.read import ReadOptions, Resampling
 from rasteret_torch.read.axis import check_resampling
 from rasteret_torch.store import CloudConfig, StorageBackend
@@ -113,6 +117,29 @@ class AreaOptions:
             InputError: not one or two positive numbers.
         """
         return None if self.res is None else pixel_of(self.res)
+
+    @property
+    def scaled_fill(self) -> float | None:
+        """What stands where nothing is valid of what pixels measure; None where they keep their numbers."""
+        return math.nan if self.scaled else None
+
+    def kernel(self, dtype: np.dtype[Any]) -> Resampling:
+        """The resampling of files of a dtype."""
+        return self.resampling or ("bilinear" if dtype.kind == "f" else "nearest")
+
+    def passed(self, collection: Collection) -> Collection:
+        """The items that pass the filters.
+
+        Raises:
+            SplitNotFoundError, EmptySelectionError, InputError: see `Collection.subset`.
+        """
+        return collection.subset(
+            bbox=self.bbox,
+            date_range=self.date_range,
+            cloud_cover_lt=self.cloud_cover_lt,
+            split=self.split,
+            split_column=self.split_column,
+        )
 
 
 def check_read(read: Any) -> None:

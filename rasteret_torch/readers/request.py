@@ -18,7 +18,7 @@ from rasteret_torch.geo import Bounds, likely_mistake, parse_crs, project_bounds
 from rasteret_torch.geo.crs import CRS84
 from rasteret_torch.index import Collection
 from rasteret_torch.index.areas import Areas, as_areas
-from rasteret_torch.read import Pipeline, Resampling, pipeline
+from rasteret_torch.read import Pipeline, pipeline
 from rasteret_torch.read.access import backend_for
 from rasteret_torch.readers.options import AreaOptions
 
@@ -57,10 +57,6 @@ class Request:
         """The one way to pixels."""
         backend = backend_for(self.collection, self.options.backend, self.options.cloud_config)
         return pipeline(self.options.read, backend)
-
-    def resampling(self, dtype: np.dtype[Any]) -> Resampling:
-        """The kernel for files of a dtype."""
-        return self.options.resampling or default_resampling(dtype)
 
     def candidates(self, bounds: Bounds) -> Rows:
         """Rows that may have pixels in `bounds` (in the CRS of the areas), ascending in time.
@@ -194,19 +190,7 @@ def request(collection: Collection, geometries: Any, bands: str | Sequence[str],
     if len(set(names)) < len(names):
         raise InputError(f"bands {list(names)} name one twice; name each band once")
     areas = as_areas(geometries, crs=options.geometry_crs, column=options.geometry_column)
-    chosen = collection.subset(
-        bbox=options.bbox,
-        date_range=options.date_range,
-        cloud_cover_lt=options.cloud_cover_lt,
-        split=options.split,
-        split_column=options.split_column,
-    )
-    return Request(chosen, areas, names, options)
-
-
-def default_resampling(dtype: np.dtype[Any]) -> Resampling:
-    """Nearest for integers, bilinear for floats."""
-    return "bilinear" if dtype.kind == "f" else "nearest"
+    return Request(options.passed(collection), areas, names, options)
 
 
 def wrapped(bounds: Bounds, crs: CRS) -> Bounds:

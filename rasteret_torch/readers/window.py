@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -29,11 +29,8 @@ from rasteret_torch.read import (
     plan_chip,
 )
 from rasteret_torch.read.access import backend_for
-from rasteret_torch.read.axis import check_resampling
-from rasteret_torch.read.plan import WholeItem
 from rasteret_torch.read.steps import GroupBy, steps_of
-from rasteret_torch.readers.options import check_read, says_what_it_takes
-from rasteret_torch.readers.request import default_resampling
+from rasteret_torch.readers.options import AreaOptions, says_what_it_takes
 from rasteret_torch.readers.stream import check_fits
 from rasteret_torch.store import CloudConfig, StorageBackend
 
@@ -92,14 +89,21 @@ def read_window(
         CRSMismatchError: items in several CRSs, and no `target_crs`.
     """
     names = collection.check_bands(bands)
-    check_resampling(resampling)
-    check_read(read)
+    options = AreaOptions(
+        bbox=bbox,
+        date_range=date_range,
+        cloud_cover_lt=cloud_cover_lt,
+        split=split,
+        split_column=split_column,
+        resampling=resampling,
+        scaled=scaled,
+        read=read,
+    )
     sides = bounds_of(bounds)
     if isinstance(item_ids, pa.Array | pa.ChunkedArray):
         item_ids = item_ids.to_pylist()
     wanted = [item_ids] if isinstance(item_ids, str) or not isinstance(item_ids, Iterable) else list(item_ids)
-    filters = Filters(bbox, date_range, cloud_cover_lt, split, split_column)
-    rows = filters.passed(collection, rows_of(collection, wanted))
+    rows = _passed(collection, rows_of(collection, wanted), options)
     runtime = collection.runtime
     sources = _sources(runtime, rows, names, read)
     crs = _crs_of(collection, list(sources), names[0]) if target_crs is None else parse_crs(target_crs)
@@ -108,13 +112,8 @@ def read_window(
     pixels = len(steps) * len(names) * math.prod(grid.shape)
     itemsize = next(iter(sources.values()))[0].header.image.dtype.itemsize
     check_fits(pixels * (itemsize + 1), f"{len(steps)} x {len(names)} x {grid.shape} pixels")
-    kernel = (lambda dtype: resampling) if resampling is not None else default_resampling
-    fill = math.nan if scaled else None
     readable = [[sources[row] for row in step if row in sources] for step in steps]
-    known = [step for step in readable if step]
-    plan = plan_chip(grid, known, resampling=kernel, level=read.level, scaled_fill=fill)
-    planned = iter(plan.steps)
-    plan = replace(plan, steps=tuple(next(planned) if step else (WholeItem(()),) for step in readable))
+    plan = plan_chip(grid, readable, resampling=options.kernel, level=read.level, scaled_fill=options.scaled_fill)
     if not any(item.layers for step in plan.steps for item in step):
         raise EmptySelectionError(
             f"bounds {sides} in {grid.crs.name if grid.crs else 'no CRS'} lie beside the {len(rows)} items asked for, "
@@ -152,39 +151,23 @@ def _color_map(sources: Mapping[int, Sequence[Source]]) -> NDArray[np.uint16] | 
     return first
 
 
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """Which items count; see `Collection.subset`."""
+def _passed(collection: Collection, rows: list[int], options: AreaOptions) -> list[int]:
+    """The rows that pass the filters, in their order.
 
-    bbox: Bounds | None
-    date_range: Any
-    cloud_cover_lt: float | None
-    split: str | Sequence[str] | None
-    split_column: str
-
-    def passed(self, collection: Collection, rows: list[int]) -> list[int]:
-        """The rows that pass, in their order.
-
-        Raises:
-            EmptySelectionError: none does.
-        """
-        kept = collection.subset(
-            bbox=self.bbox,
-            date_range=self.date_range,
-            cloud_cover_lt=self.cloud_cover_lt,
-            split=self.split,
-            split_column=self.split_column,
+    Raises:
+        EmptySelectionError: none does.
+    """
+    kept = options.passed(collection)
+    if kept is collection:
+        return rows
+    ids = collection.runtime.ids
+    inside = set(kept.runtime.ids)
+    left = [row for row in rows if ids[row] in inside]
+    if not left:
+        raise EmptySelectionError(
+            f"none of the {len(rows)} items asked for, such as {ids[rows[0]]!r}, passes the filters; loosen them"
         )
-        if kept is collection:
-            return rows
-        ids = collection.runtime.ids
-        inside = set(kept.runtime.ids)
-        left = [row for row in rows if ids[row] in inside]
-        if not left:
-            raise EmptySelectionError(
-                f"none of the {len(rows)} items asked for, such as {ids[rows[0]]!r}, passes the filters; loosen them"
-            )
-        return left
+    return left
 
 
 def _pixels(source: Pipeline, plan: ChipPlan, *, progress: bool) -> ChipPixels:
