@@ -1,4 +1,4 @@
-"""`&` and `|` of datasets that keep batched reads: both sides are on their way before either is waited for."""
+"""Datasets that read by the batch, and their `&` and `|`: both sides are on their way before either is waited for."""
 
 from __future__ import annotations
 
@@ -98,7 +98,41 @@ def _valid_in_all(valids: Sequence[Tensor]) -> Tensor:
     return functools.reduce(torch.minimum, valids)
 
 
-class Combination(abc.ABC):
+class BatchedQueries(abc.ABC):
+    """Mixin of datasets that read the queries of a batch together."""
+
+    @abc.abstractmethod
+    def begin(self, queries: Sequence[Query], lost: Lost) -> Finish:
+        """Plans a batch and starts reading it; calling the result waits, and gives None where no item is.
+
+        Args:
+            queries: of the batch.
+            lost: gets the errors of those whose sample failed, by number, where `on_error` replaces it.
+        """
+
+    def __getitem__(self, query: Query) -> Sample:
+        """The sample of one query.
+
+        Raises:
+            QueryOutsideError: (an IndexError) no item is there.
+            RasteretTorchError: what reading said; see `ReadOptions.on_error`.
+        """
+        return self.__getitems__([query])[0]
+
+    def __getitems__(self, queries: Sequence[Query]) -> list[Sample]:
+        """The samples of a batch: one plan, every tile once, one gather."""
+        return settled(self, queries)
+
+    def __and__(self, other: GeoDataset) -> RasteretIntersectionDataset:
+        """Places and times that both have; batches of both sides are read together."""
+        return RasteretIntersectionDataset(self, other)
+
+    def __or__(self, other: GeoDataset) -> RasteretUnionDataset:
+        """Places and times that at least one has."""
+        return RasteretUnionDataset(self, other)
+
+
+class Combination(BatchedQueries):
     """Mixin of datasets of two: batches of both sides are on their way before either is waited for."""
 
     datasets: list[GeoDataset]
@@ -115,38 +149,13 @@ class Combination(abc.ABC):
         """The samples of two sides as one."""
 
     def begin(self, queries: Sequence[Query], lost: Lost) -> Finish:
-        """Starts both sides; calling the result waits, and gives None where no item is.
-
-        Args:
-            queries: of the batch.
-            lost: gets the errors of those whose sample failed on a side that replaces it, by number.
-        """
+        """Starts both sides."""
         sides = [begin(dataset, queries, lost) for dataset in self.datasets]
         return lambda: self.joined(queries, [side() for side in sides], lost)
 
     def collated(self, samples: Sequence[Sample], query: Query) -> Sample:
         """The sample of a query, of several."""
         return transformed(self.transforms, self.collate_fn(samples), f"the sample at {query}")
-
-    def __getitem__(self, query: Query) -> Sample:
-        """The sample of one query."""
-        return self.__getitems__([query])[0]
-
-    def __getitems__(self, queries: Sequence[Query]) -> list[Sample]:
-        """The samples of a batch.
-
-        Raises:
-            QueryOutsideError: (an IndexError) no item is there.
-        """
-        return settled(self, queries)
-
-    def __and__(self, other: GeoDataset) -> RasteretIntersectionDataset:
-        """The intersection with a third dataset."""
-        return RasteretIntersectionDataset(self, other)
-
-    def __or__(self, other: GeoDataset) -> RasteretUnionDataset:
-        """The union with a third dataset."""
-        return RasteretUnionDataset(self, other)
 
 
 class RasteretIntersectionDataset(Combination, IntersectionDataset):  # type: ignore[misc]

@@ -22,13 +22,13 @@ from rasteret_torch.chips.survey import item_bounds
 from rasteret_torch.errors import RasteretTorchError
 from rasteret_torch.geo import Grid, parse_crs, pixel_of, same_crs
 from rasteret_torch.index import Collection
-from rasteret_torch.loaders.combined import RasteretIntersectionDataset, RasteretUnionDataset
+from rasteret_torch.loaders.combined import BatchedQueries
 from rasteret_torch.loaders.crossing import callable_or_none, check_when_crossing
 from rasteret_torch.loaders.ledger import BadSample, check_budget
 from rasteret_torch.loaders.lookup import FrameLookup, first_grid, frame_of, placed_rows, restricted
 from rasteret_torch.loaders.planning import plan_queries
 from rasteret_torch.loaders.plotting import Palette, plot_sample, rgb_bands_of
-from rasteret_torch.loaders.queries import Finish, Lost, Query, settled, slices_of
+from rasteret_torch.loaders.queries import Finish, Lost, Query, slices_of
 from rasteret_torch.loaders.reads import Reads, check_fits
 from rasteret_torch.loaders.recipe import (
     Assembly,
@@ -53,7 +53,7 @@ from rasteret_torch.read.steps import GroupBy, MosaicOrder
 from rasteret_torch.store import StorageBackend
 
 
-class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
+class RasteretGeoDataset(BatchedQueries, GeoDataset):  # type: ignore[misc]
     """Chips of a collection, indexed by place and time as TorchGeo's `RasterDataset` is.
 
     A query is `[xmin:xmax:xres, ymin:ymax:yres, tmin:tmax:tstep]` in the CRS of the dataset; parts may be missing.
@@ -248,26 +248,8 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
             assembly=self.assembly,
         )
 
-    def __getitem__(self, query: Query) -> Sample:
-        """The sample of one query.
-
-        Raises:
-            QueryOutsideError: (an IndexError) no item is there.
-            RasteretTorchError: what reading said; see `ReadOptions.on_error`.
-        """
-        return self.__getitems__([query])[0]
-
-    def __getitems__(self, queries: Sequence[Query]) -> list[Sample]:
-        """The samples of a batch: one plan, every tile once, one gather."""
-        return settled(self, queries)
-
     def begin(self, queries: Sequence[Query], lost: Lost) -> Finish:
-        """Plans a batch and starts reading it; calling the result waits, and gives None where no item is.
-
-        Args:
-            queries: of the batch.
-            lost: gets the errors of those whose sample failed, by number, where `on_error` replaces it.
-        """
+        """Plans a batch and starts reading it; calling the result waits, and gives None where no item is."""
         chips = [self.plan_query(query) for query in queries]
         placed = [number for number, chip in enumerate(chips) if chip is not None]
         known = [chip for chip in chips if chip is not None]
@@ -324,14 +306,6 @@ class RasteretGeoDataset(GeoDataset):  # type: ignore[misc]
         return transformed(self.transforms, sample, f"the sample with bounds {chip.plan.grid.bounds}")
 
     # What TorchGeo expects around it ----------------------------------------------------------------------------
-
-    def __and__(self, other: GeoDataset) -> RasteretIntersectionDataset:
-        """Places and times that both have; batches of both sides are read together."""
-        return RasteretIntersectionDataset(self, other)
-
-    def __or__(self, other: GeoDataset) -> RasteretUnionDataset:
-        """Places and times that at least one has."""
-        return RasteretUnionDataset(self, other)
 
     @functools.cached_property
     def rgb_bands(self) -> tuple[str, ...]:
