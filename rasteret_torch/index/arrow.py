@@ -96,6 +96,18 @@ def _common_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
     return pa.schema(list(fields.values()), schemas[0].metadata)
 
 
+def numbered(batches: Iterable[pa.RecordBatch], start: int = 0) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """(number of its first row, rows) of batches that follow each other from row `start` on."""
+    for batch in batches:
+        yield start, batch
+        start += batch.num_rows
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """All values of a column; a single chunk is not copied."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """The values of a column of categories (pandas, Polars, DuckDB's ENUM); other columns as they are."""
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column

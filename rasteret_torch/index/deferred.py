@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from rasteret_torch.errors import IndexCorruptError
 from rasteret_torch.index import canonical, compact, mapped
 from rasteret_torch.index import schema as s
-from rasteret_torch.index.arrow import empty_table, in_types
+from rasteret_torch.index.arrow import empty_table, in_types, numbered, one_array
 from rasteret_torch.index.stored import HeaderColumn
 
 
@@ -92,17 +92,17 @@ class StoredLayer:
             start, stop = int(self.starts[place]), int(self.starts[place + 1])
             if is_wanted(start, stop):
                 table = canonical.canonical(self._group(place, names))
-                yield from _numbered(start, in_types(table, schema))
+                yield from numbered(in_types(table, schema).combine_chunks().to_batches(), start)
 
     def part(self, place: int, name: str) -> pa.StructArray:
         """The headers of one row group with their short tile tables, mapped."""
 
         def make() -> pa.Table:
-            column = canonical.as_stored(_one(self._group(place, [name]).column(0)))
+            column = canonical.as_stored(one_array(self._group(place, [name]).column(0)))
             return pa.table({name: compact.narrowed(compact.unchained(column))})
 
         with self._lock:
-            return _one(self._shared.table(f"{name}/{place}", make).column(0))
+            return one_array(self._shared.table(f"{name}/{place}", make).column(0))
 
     def field(self, name: str, field: str) -> pa.ChunkedArray:
         """One field of all headers of a band, mapped."""
@@ -151,13 +151,3 @@ class StoredHeaders:
     def field(self, name: str) -> pa.ChunkedArray | None:
         """See `stored.HeaderSource`."""
         return None if self._type.get_field_index(name) < 0 else self._field(self._name, name)
-
-
-def _one(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def _numbered(start: int, table: pa.Table) -> Iterator[tuple[int, pa.RecordBatch]]:
-    for batch in table.combine_chunks().to_batches():
-        yield start, batch
-        start += batch.num_rows

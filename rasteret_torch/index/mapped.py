@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from rasteret_torch.errors import IndexCorruptError, InputError
 from rasteret_torch.index import schema as s
-from rasteret_torch.index.arrow import gathered
+from rasteret_torch.index.arrow import gathered, numbered, one_array
 from rasteret_torch.index.disk import to_disk
 from rasteret_torch.index.stored import ChunkedHeaders, HeaderColumn
 
@@ -198,10 +198,7 @@ class Root:
         deferred = [name for name in columns if name in self._homes[name].deferred]
         light = self.select([name for name in columns if name not in deferred])
         if not deferred:
-            start = 0
-            for batch in light.to_batches(max_chunksize=CHUNK_ROWS):
-                yield start, batch
-                start += batch.num_rows
+            yield from numbered(light.to_batches(max_chunksize=CHUNK_ROWS))
             return
 
         def is_wanted(first: int, stop: int) -> bool:
@@ -209,13 +206,9 @@ class Root:
 
         schema = pa.schema([self.schema.field(name) for name in columns])
         for start, block in self._homes[deferred[0]].blocks(deferred, is_wanted):
-            beside = light.slice(start, block.num_rows).combine_chunks()
-            arrays = [block.column(name) if name in deferred else _whole(beside.column(name)) for name in columns]
+            beside = light.slice(start, block.num_rows)
+            arrays = [block.column(name) if name in deferred else one_array(beside.column(name)) for name in columns]
             yield start, pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
 
 
 class Layer:
