@@ -88,11 +88,10 @@ def shapes_of_column(column: pa.ChunkedArray | pa.Array, encoding: str, name: st
     Raises:
         InputError: not geometries.
     """
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(array, pa.ChunkedArray):  # several chunks that do not fit into one
-        return np.concatenate([shapes_of_column(chunk, encoding, name) for chunk in array.chunks])
-    if isinstance(array, pa.ExtensionArray):
-        array = array.storage
+    if isinstance(column, pa.ChunkedArray):  # which need not fit into one
+        chunks = column.chunks or [pa.nulls(0, column.type)]
+        return np.concatenate([shapes_of_column(chunk, encoding, name) for chunk in chunks])
+    array = column.storage if isinstance(column, pa.ExtensionArray) else column
     if encoding in _NATIVE:
         return native_shapes(array, encoding)
     try:
