@@ -200,7 +200,7 @@ def _folder(place: Place, manifest: snapshot.Manifest | None) -> Path | str:
     """What relative hrefs belong to."""
     if isinstance(place, Path):
         return place if place.is_dir() else place.parent
-    is_folder = manifest is not None or not place.is_file
+    is_folder = manifest is not None or place.is_dir()
     return place.base if is_folder else place.base.partition("?")[0].rpartition("/")[0]
 
 
@@ -222,14 +222,13 @@ def _dataset(place: Place, manifest: snapshot.Manifest | None) -> ds.FileSystemD
         raise DatasetNotFoundError(f"{place} is no collection but a folder of collections ({names}); name one of them")
     try:
         if isinstance(place, Path):
-            files: Any = place if manifest is None else [str(place / part.name) for part in manifest.files]
-            hive = "hive" if manifest is None and place.is_dir() else None
-            dataset = ds.dataset(files, format=_READ, partitioning=hive)
-            dataset = dataset if manifest is not None else with_all_columns(dataset)
+            where, filesystem, form = str(place), None, _READ
         else:
-            files = place.path if manifest is None else [place.child(part.name) for part in manifest.files]
-            hive = "hive" if manifest is None and not place.is_file else None
-            dataset = ds.dataset(files, filesystem=place.filesystem, format=_READ_REMOTE, partitioning=hive)
+            where, filesystem, form = place.path, place.filesystem, _READ_REMOTE
+        files = where if manifest is None else [f"{where}/{part.name}" for part in manifest.files]
+        hive = "hive" if manifest is None and place.is_dir() else None
+        dataset = ds.dataset(files, filesystem=filesystem, format=form, partitioning=hive)
+        dataset = dataset if manifest is not None else with_all_columns(dataset)
     except RasteretTorchError:
         raise
     except (pa.ArrowException, OSError) as error:
@@ -303,7 +302,7 @@ def _layer(opened: Opened) -> mapped.Layer:
         dataset = _pruned(opened.dataset, opened.condition)
         nbytes = sum(group.total_byte_size for part in dataset.get_fragments() for group in part.row_groups)
         if nbytes > _IN_MEMORY_NBYTES:
-            return streamed(dataset.to_batches(filter=opened.condition), dataset.schema, opened)
+            return streamed(dataset.to_batches(filter=opened.condition), dataset.schema, opened.local)
         batches = [opened.local(batch) for batch in dataset.to_table(filter=opened.condition).to_batches()]
         schema = batches[0].schema if batches else dataset.schema
         return mapped.Layer(canonical.canonical(pa.Table.from_batches(batches, schema)))
@@ -313,14 +312,13 @@ def _layer(opened: Opened) -> mapped.Layer:
         raise IndexCorruptError(f"{opened.local.trust.where} is damaged ({error}); build or copy it again") from error
 
 
-def streamed(batches: Iterable[pa.RecordBatch], schema: pa.Schema, opened: Opened | None = None) -> mapped.Layer:
+def streamed(batches: Iterable[pa.RecordBatch], schema: pa.Schema, local: Local | None = None) -> mapped.Layer:
     """Batches in our types, written to an Arrow file as they come and mapped from it."""
     wanted = canonical.canonical(empty_table(schema)).schema
 
     def converted() -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            local = batch if opened is None else opened.local(batch)
-            table = canonical.canonical(pa.Table.from_batches([local]))
+            table = canonical.canonical(pa.Table.from_batches([batch if local is None else local(batch)]))
             yield from in_types(table, wanted).to_batches(max_chunksize=mapped.CHUNK_ROWS)
 
     return mapped.Layer.streamed(wanted, converted())

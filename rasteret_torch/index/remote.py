@@ -16,7 +16,6 @@ from rasteret_torch.errors import DatasetNotFoundError, InputError, MissingDepen
 from rasteret_torch.store import StorageBackend, is_local, redact
 from rasteret_torch.store.fetch_files import list_below, read_span, stat
 from rasteret_torch.store.location import HTTP_SCHEMES, parse, scheme_of
-from rasteret_torch.store.policy import ObjectStamp
 
 HUB_SCHEME = "hf"
 
@@ -49,9 +48,8 @@ class Remote:
         """The last part of the URL, without query and suffix."""
         return self.path.rpartition("/")[2].partition("?")[0].removesuffix(".parquet")
 
-    @property
-    def is_file(self) -> bool:
-        """Whether it is one file.
+    def is_dir(self) -> bool:
+        """Whether it is a folder, not one file.
 
         Raises:
             DatasetNotFoundError: there is nothing.
@@ -59,7 +57,7 @@ class Remote:
         kind = self.filesystem.get_file_info([self.path])[0].type
         if kind == FileType.NotFound:
             raise DatasetNotFoundError(f"there is nothing at {self}; check the URL")
-        return bool(kind == FileType.File)
+        return bool(kind != FileType.File)
 
     def text(self, name: str) -> str | None:
         """The text of a small file below it; None where there is none."""
@@ -183,10 +181,6 @@ class _ObjectFile:
         self._nbytes: int = self._stamp.size
         self.closed = False
 
-    @property
-    def stamp(self) -> ObjectStamp:
-        return self._stamp
-
     def read(self, nbytes: int | None = None) -> bytes:
         rest = self._nbytes - self._at
         count = rest if nbytes is None or nbytes < 0 else min(nbytes, rest)
@@ -201,18 +195,6 @@ class _ObjectFile:
 
     def tell(self) -> int:
         return self._at
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return False
-
-    def flush(self) -> None:
-        pass
 
     def close(self) -> None:
         self.closed = True

@@ -209,7 +209,7 @@ def _open(source: Any, filesystem: FileSystem | None, backend: StorageBackend | 
         place = remote(text, backend)
         filesystem, text = place.filesystem, place.path
         with hub_errors(place):
-            _ = place.is_file  # says what is wrong with the URL
+            place.is_dir()  # says what is wrong with the URL
     return _dataset(text, filesystem)
 
 
