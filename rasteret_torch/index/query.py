@@ -25,8 +25,8 @@ from rasteret_torch.index.arrow import decoded, is_text
 from rasteret_torch.index.boxes import BoxIndex
 
 Mask = NDArray[np.bool_]
-_MICROS = pa.timestamp("us", tz="UTC")
 _ROW = "__row_of_the_collection"
+_CLOUD_COVER = "eo:cloud_cover"  # percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Filter:
 
 def columns_for(names: Sequence[str], split_column: str | None) -> list[str]:
     """The columns that the filters of `Collection.subset` look at; all that there are where one is not there."""
-    looked_at = ("id", "bbox", "geometry", "datetime", "start_datetime", "end_datetime", "eo:cloud_cover")
+    looked_at = ("id", "bbox", "geometry", "datetime", "start_datetime", "end_datetime", _CLOUD_COVER)
     wanted = [name for name in looked_at if name in names]
     if split_column is None:
         return wanted
@@ -68,7 +68,7 @@ def apply(filters: Sequence[Filter], table: pa.Table) -> NDArray[np.int64]:
     for one, mask in zip(filters, masks, strict=True):
         if not mask.any():
             raise EmptySelectionError(f"no item has {one.words}; {one.nearest(table)}")
-    words = " and ".join(one.words for one in filters) or "a place in this collection, which is empty"
+    words = " and ".join(one.words for one in filters)
     raise EmptySelectionError(f"no item has {words} at once; loosen one of them")
 
 
@@ -104,9 +104,7 @@ def _micros(table: pa.Table, name: str) -> pa.ChunkedArray | None:
     column = table.column(name) if name in table.column_names else None
     if column is None or column.null_count == len(column):
         return None
-    if column.type != _MICROS:
-        column = column.cast(_MICROS, safe=False)
-    return column.cast(pa.int64())
+    return column.cast(s.TIMESTAMP, safe=False).cast(pa.int64())
 
 
 def _first_known(columns: Iterable[pa.ChunkedArray | None], fill: int, count: int) -> NDArray[np.int64]:
@@ -120,8 +118,6 @@ def _first_known(columns: Iterable[pa.ChunkedArray | None], fill: int, count: in
 
 def bbox_columns(table: pa.Table) -> NDArray[np.float64]:
     """The `bbox` column, [N, 4] xmin, ymin, xmax, ymax in CRS84 (see `turned`); nan for rows without one."""
-    if "bbox" not in table.column_names:
-        raise InputError("this collection has no bbox column; add one, or build it with build_from_table")
     sides = [pc.struct_field(table.column("bbox"), side) for side in s.SIDES]
     boxes = np.column_stack([pc.fill_null(side, float("nan")).to_numpy() for side in sides]).astype(np.float64)
     return turned(boxes)
@@ -211,7 +207,7 @@ def by_dates(date_range: Any) -> Filter:
     return Filter(words, keep, nearest)
 
 
-def by_cloud_cover(limit: float, column: str = "eo:cloud_cover") -> Filter:
+def by_cloud_cover(limit: float) -> Filter:
     """Items with less cloud than `limit` percent; items that do not say are left out.
 
     Raises:
@@ -222,12 +218,12 @@ def by_cloud_cover(limit: float, column: str = "eo:cloud_cover") -> Filter:
         raise InputError(f"cloud_cover_lt={limit!r} is no number of percent; pass one, or None for any cloud cover")
 
     def keep(table: pa.Table) -> Mask:
-        return _true(pc.less(_numbers(table, column), limit))
+        return _true(pc.less(_numbers(table, _CLOUD_COVER), limit))
 
     def nearest(table: pa.Table) -> str:
-        return f"the lowest is {pc.min(_numbers(table, column)).as_py()}"
+        return f"the lowest is {pc.min(_numbers(table, _CLOUD_COVER)).as_py()}"
 
-    return Filter(f"{column} below {limit}", keep, nearest)
+    return Filter(f"{_CLOUD_COVER} below {limit}", keep, nearest)
 
 
 def by_split(split: str | Iterable[str], column: str = "split") -> Filter:
