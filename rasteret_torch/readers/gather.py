@@ -211,15 +211,15 @@ def _read(request: Request, patches: Iterator[Patch], take: Callable[[Patch, Chi
 def _take(found: Found, patch: Patch, chip: ChipPixels) -> None:
     """The pixel that holds each point."""
     rows, cols = patch.rows.astype(np.int64), patch.cols.astype(np.int64)
-    for sample, band in enumerate(patch.bands):
-        found.values[patch.pairs, band] = chip.data[0, sample][rows, cols]
-        found.valid[patch.pairs, band] = chip.valid[0, sample][rows, cols]
+    for band, data, valid in zip(patch.bands, chip.data[0], chip.valid[0], strict=True):
+        found.values[patch.pairs, band] = data[rows, cols]
+        found.valid[patch.pairs, band] = valid[rows, cols]
 
 
 def _take_around(found: Found, reach: int, patch: Patch, chip: ChipPixels) -> None:
     """The nearest valid pixel of each point that has none yet."""
-    for sample, band in enumerate(patch.bands):
-        _take_nearest(patch, chip.data[0, sample], chip.valid[0, sample], found, band, reach)
+    for band, data, valid in zip(patch.bands, chip.data[0], chip.valid[0], strict=True):
+        _take_nearest(patch, data, valid, found, band, reach)
 
 
 def _take_windows(found: Found, reach: int, patch: Patch, chip: ChipPixels) -> None:
@@ -227,9 +227,9 @@ def _take_windows(found: Found, reach: int, patch: Patch, chip: ChipPixels) -> N
     around = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1)
     for part in _parts(np.arange(len(patch.pairs)), around.shape[1]):
         rows, cols, inside = _pixels_around(patch, part, around)
-        for sample, band in enumerate(patch.bands):
-            found.values[patch.pairs[part], band] = chip.data[0, sample][rows, cols]
-            found.valid[patch.pairs[part], band] = chip.valid[0, sample][rows, cols] & inside
+        for band, data, valid in zip(patch.bands, chip.data[0], chip.valid[0], strict=True):
+            found.values[patch.pairs[part], band] = data[rows, cols]
+            found.valid[patch.pairs[part], band] = valid[rows, cols] & inside
 
 
 def _take_nearest(

@@ -181,22 +181,27 @@ def _near(asked: Request, rows: Ints, x: Floats, y: Floats) -> tuple[Ints, Ints]
 
 def _held(asked: Request, band: str, hits: Hits, x: Floats, y: Floats) -> NDArray[np.bool_]:
     """Whether the file of a band in each row has a pixel that contains the point."""
+    transforms, shapes, _ = asked.collection.runtime.grids(band)
+    cols, lines = positions(transforms[hits.row].T, *_projected(asked, band, hits, x, y))
+    height, width = shapes[hits.row].T
+    held: NDArray[np.bool_] = (cols >= 0) & (lines >= 0) & (cols < width) & (lines < height)
+    return held
+
+
+def _projected(asked: Request, band: str, hits: Hits, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """x and y of each hit, in the CRS of the file of a band in its row; NaN where that has none."""
     runtime = asked.collection.runtime
     transforms, shapes, crs_ids = runtime.grids(band)
-    transforms, shapes, crs_ids = transforms[hits.row], shapes[hits.row], crs_ids[hits.row]
-    held = np.zeros(len(hits.point), bool)
-    for crs_id in np.unique(crs_ids):
+    crs_ids = crs_ids[hits.row]
+    px, py = np.full(len(hits.point), np.nan), np.full(len(hits.point), np.nan)
+    for crs_id in np.unique(crs_ids[crs_ids >= 0]):
         at = np.flatnonzero(crs_ids == crs_id)
-        if crs_id < 0:
-            continue
         distinct, back = np.unique(hits.point[at], return_inverse=True)
-        px, py = project_points(x[distinct], y[distinct], asked.areas.crs, runtime.crs_list[crs_id])
-        px, py = px[back.ravel()], py[back.ravel()]
+        own_x, own_y = project_points(x[distinct], y[distinct], asked.areas.crs, runtime.crs_list[crs_id])
+        px[at], py[at] = own_x[back.ravel()], own_y[back.ravel()]
         if runtime.crs_list[crs_id].is_geographic:
-            px = onto_grids(px, transforms[at], shapes[at])
-        cols, lines = positions(transforms[at].T, px, py)
-        held[at] = (cols >= 0) & (lines >= 0) & (cols < shapes[at, 1]) & (lines < shapes[at, 0])
-    return held
+            px[at] = onto_grids(px[at], transforms[hits.row[at]], shapes[hits.row[at]])
+    return px, py
 
 
 def _in_footprints(asked: Request, hits: Hits, x: Floats, y: Floats) -> NDArray[np.bool_]:
@@ -241,18 +246,16 @@ def _in_order(
     asked: Request, hits: Hits, read: Callable[[Request, Pairs], Found]
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """What is read of pairs in order of their items, in the order of the hits: (hit, band, …) values and valid."""
-    runtime = asked.collection.runtime
     order = np.argsort(hits.row, kind="stable")
-    row, point = hits.row[order], hits.point[order]
+    point, row = hits.point[order], hits.row[order]
     alike: dict[bytes, list[int]] = {}  # the bands of an item lie in one CRS, but for rare ones
     for number, band in enumerate(asked.bands):
-        crs_ids = np.where(asked.lost[row, number], -1, runtime.grids(band)[2][row])
+        crs_ids = np.where(asked.lost[row, number], -1, asked.collection.runtime.grids(band)[2][row])
         alike.setdefault(crs_ids.tobytes(), []).append(number)
     parts: list[Found] = []
     for numbers in alike.values():
         at = np.flatnonzero(~asked.lost[row, numbers[0]])
-        x, y = (side[point[at]] for side in _coordinates(asked))
-        _project(asked, row[at], asked.bands[numbers[0]], x, y)
+        x, y = _projected(asked, asked.bands[numbers[0]], Hits(point[at], row[at]), *_coordinates(asked))
         some = replace(asked, bands=tuple(asked.bands[number] for number in numbers))
         parts.append(read(some, Pairs(row[at], x, y)).spread(at, len(row)))
     back = np.argsort(order)
@@ -262,17 +265,6 @@ def _in_order(
     values = np.concatenate([found.values for found in parts], axis=1)
     valid = np.concatenate([found.valid for found in parts], axis=1)
     return values[:, places][back], valid[:, places][back]
-
-
-def _project(asked: Request, row: Ints, band: str, x: Floats, y: Floats) -> None:
-    """Points into the CRSs of the files of a band, in place."""
-    runtime = asked.collection.runtime
-    transforms, shapes, crs_ids = runtime.grids(band)
-    for crs_id in np.unique(crs_ids[row]):
-        at = np.flatnonzero(crs_ids[row] == crs_id)
-        x[at], y[at] = project_points(x[at], y[at], asked.areas.crs, runtime.crs_list[crs_id])
-        if runtime.crs_list[crs_id].is_geographic:
-            x[at] = onto_grids(x[at], transforms[row[at]], shapes[row[at]])
 
 
 def _windows(asked: Request, samples: Samples, dtype: np.dtype[Any], side_px: int) -> dict[str, pa.Array]:
@@ -287,18 +279,15 @@ def _windows(asked: Request, samples: Samples, dtype: np.dtype[Any], side_px: in
 
 def _all(asked: Request, hits: Hits, dtype: np.dtype[Any], distance_px: int) -> Samples:
     values, valid = _gathered(asked, hits, dtype, distance_px)
-    count = len(asked.bands)
-    band = np.tile(np.arange(count), len(hits.point))
-    return Samples(np.repeat(hits.point, count), np.repeat(hits.row, count), band, values.ravel(), valid.ravel())
+    return _by_band(hits.point, np.repeat(hits.row[:, None], len(asked.bands), axis=1), values, valid)
 
 
 def _latest(asked: Request, hits: Hits, dtype: np.dtype[Any], distance_px: int) -> Samples:
     """Round after round: the newest item of each point, then the next newest of those that still miss a band."""
-    count = len(asked.bands)
     last = np.flatnonzero(np.r_[hits.point[1:] != hits.point[:-1], True])
     first = np.r_[0, last[:-1] + 1]
     points = hits.point[last]
-    row = np.repeat(hits.row[last][:, None], count, axis=1)
+    row = np.repeat(hits.row[last][:, None], len(asked.bands), axis=1)
     values, valid = np.zeros(row.shape, dtype), np.zeros(row.shape, bool)
     missing, at = np.arange(len(points)), last.copy()
     while len(missing):
@@ -310,8 +299,14 @@ def _latest(asked: Request, hits: Hits, dtype: np.dtype[Any], distance_px: int) 
         valid[missing] |= take
         at[missing] -= 1
         missing = missing[~valid[missing].all(axis=1) & (at[missing] >= first[missing])]
-    band = np.tile(np.arange(count), len(points))
-    return Samples(np.repeat(points, count), row.ravel(), band, values.ravel(), valid.ravel())
+    return _by_band(points, row, values, valid)
+
+
+def _by_band(points: Ints, row: Ints, values: NDArray[Any], valid: NDArray[np.bool_]) -> Samples:
+    """One sample for each band of each point; row, values and valid are (point, band)."""
+    count, bands = row.shape
+    band = np.tile(np.arange(bands), count)
+    return Samples(np.repeat(points, bands), row.ravel(), band, values.ravel(), valid.ravel())
 
 
 def _table(asked: Request, samples: Samples, more: dict[str, pa.Array]) -> pa.Table:
