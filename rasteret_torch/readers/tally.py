@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,28 +59,40 @@ class Distribution:
         return tuple(edges.tolist()), tuple(counts.tolist())
 
 
-class Tally(Protocol):
+class Tally(ABC):
     """The values of a band, block by block."""
 
-    dtype: np.dtype[Any]
-    pixels: int
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
+        self.pixels = 0
+        self._valid, self._all = 0.0, 0.0  # weights
 
     @property
     def nodata_share(self) -> float:
         """Of all pixels, how many are not valid."""
-        ...
+        return 1.0 - self._valid / self._all if self._all else 0.0
 
+    @abstractmethod
     def add(self, data: NDArray[Any], valid: NDArray[np.bool_], weight: float) -> None:
         """Counts a block, each of its pixels with this weight."""
-        ...
 
+    @abstractmethod
     def distribution(self) -> Distribution:
         """What was counted."""
-        ...
 
+    @abstractmethod
     def classes(self) -> tuple[tuple[int, float], ...]:
         """(value, share) of integers with few values; else nothing."""
-        ...
+
+    def _see(self, size: int, valid: int, weight: float) -> None:
+        self.pixels += valid
+        self._valid += weight * valid
+        self._all += weight * size
+
+    @property
+    def _scale(self) -> float:
+        """From weights to pixels."""
+        return self.pixels / self._valid
 
 
 def tally_of(dtype: np.dtype[Any], expected_px: int, seed: int) -> Tally:
@@ -95,31 +108,7 @@ def tally_of(dtype: np.dtype[Any], expected_px: int, seed: int) -> Tally:
     return SampledTally(dtype, min(1.0, _KEPT / max(expected_px, 1)), seed)
 
 
-class _Seen:
-    """What every tally counts."""
-
-    def __init__(self, dtype: np.dtype[Any]) -> None:
-        self.dtype = dtype
-        self.pixels = 0
-        self._valid, self._all = 0.0, 0.0  # weights
-
-    @property
-    def nodata_share(self) -> float:
-        """Of all pixels, how many are not valid."""
-        return 1.0 - self._valid / self._all if self._all else 0.0
-
-    def _see(self, size: int, valid: int, weight: float) -> None:
-        self.pixels += valid
-        self._valid += weight * valid
-        self._all += weight * size
-
-    @property
-    def _scale(self) -> float:
-        """From weights to pixels."""
-        return self.pixels / self._valid
-
-
-class CountedTally(_Seen):
+class CountedTally(Tally):
     """Integers of up to 16 bits: how often each value occurs."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
@@ -162,7 +151,7 @@ class CountedTally(_Seen):
         return tuple((int(place) + self._first, float(share)) for place, share in zip(places, shares, strict=True))
 
 
-class SampledTally(_Seen):
+class SampledTally(Tally):
     """Floats and wide integers: moments of all values, and a seeded sample of the values themselves."""
 
     def __init__(self, dtype: np.dtype[Any], share: float, seed: int) -> None:
