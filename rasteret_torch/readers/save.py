@@ -127,11 +127,16 @@ def _transform(step: xr.Dataset) -> Affine:
     if len(stored) != 6 and min(len(y), len(x)) < 2:
         raise NotGeoreferencedError("a dataset of one row or column needs the GeoTransform that get_xarray stores")
     width, height = (float(stored[1]), float(stored[5])) if len(stored) == 6 else (0.0, 0.0)
-    if len(x) > 1 and not np.isclose(width, (x[-1] - x[0]) / (len(x) - 1), rtol=1e-6):  # coarsened, or every n-th
-        width = float((x[-1] - x[0]) / (len(x) - 1))
-    if len(y) > 1 and not np.isclose(height, (y[-1] - y[0]) / (len(y) - 1), rtol=1e-6):
-        height = float((y[-1] - y[0]) / (len(y) - 1))
+    width, height = _step(x, width), _step(y, height)
     return Affine(width, 0.0, float(x[0]) - width / 2, 0.0, height, float(y[0]) - height / 2)
+
+
+def _step(centres: NDArray[np.float64], stated: float) -> float:
+    """The pixel size along an axis: what is stated, unless the pixels were coarsened, or are every n-th."""
+    if len(centres) < 2:
+        return stated
+    own = float((centres[-1] - centres[0]) / (len(centres) - 1))
+    return stated if np.isclose(stated, own, rtol=1e-6) else own
 
 
 def _write(step: xr.Dataset, names: list[str], path: Path) -> None:
