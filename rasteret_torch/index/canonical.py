@@ -127,7 +127,7 @@ def _converted(field: pa.Field, column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _column(field: pa.Field, column: pa.ChunkedArray) -> pa.ChunkedArray:
     if field.name == "id":
         return _cast(_spelled(column), pa.string())
-    if field.name in ("datetime", "start_datetime", "end_datetime"):
+    if field.name in s.TIMES:
         return times(column)
     if field.name == "bbox":
         return _bbox(column)

@@ -22,7 +22,7 @@ _SPELLED = (pa.types.is_map, pa.types.is_fixed_size_list, pa.types.is_list_view,
 
 def content_hash(root: mapped.Root, rows: mapped.Rows | None) -> str:
     """32 hex digits over ids, times, hrefs and headers, in row order, whatever the record batches."""
-    names = [name for name in ("id", "datetime", "start_datetime", "end_datetime") if name in root.schema.names]
+    names = [name for name in ("id", *s.TIMES) if name in root.schema.names]
     names += ["assets"] if "assets" in root.schema.names else []
     names += sorted(field.name for field in root.schema if s.is_header_field(field))
     leaves: dict[str, hashlib.blake2b | _Checksum] = {}

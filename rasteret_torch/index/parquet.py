@@ -287,7 +287,7 @@ def _pruned(dataset: ds.FileSystemDataset, condition: pc.Expression | None) -> d
     """
     if condition is None or not isinstance(dataset.filesystem, LocalFileSystem):
         return dataset
-    names = [name for name in ("bbox", *pruning.TIMES, "year") if name in dataset.schema.names]
+    names = [name for name in ("bbox", *s.TIMES, "year") if name in dataset.schema.names]
     kept = [
         group
         for part in dataset.get_fragments(filter=condition)

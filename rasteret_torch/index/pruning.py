@@ -13,8 +13,7 @@ import pyarrow.compute as pc
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import Bounds
 from rasteret_torch.index import dates, query
-
-TIMES = ("datetime", "start_datetime", "end_datetime")
+from rasteret_torch.index import schema as s
 
 
 def condition(schema: pa.Schema, bbox: Sequence[float] | None, date_range: Any) -> pc.Expression | None:
@@ -57,7 +56,7 @@ def _touching(bounds: Bounds) -> pc.Expression:
 def _during(schema: pa.Schema, date_range: Any) -> list[pc.Expression]:
     """What holds for all rows that `query.by_dates` keeps: any of their times may be the first or the last, or null."""
     start, end = dates.range_of(date_range)
-    times = [name for name in TIMES if _is_time(schema, name)]
+    times = [name for name in s.TIMES if _is_time(schema, name)]
     begun = [pc.field(name) <= _moment(schema, name, end) for name in times]
     open_ = [pc.field(name) >= _moment(schema, name, start) for name in times]
     parts: list[pc.Expression] = []

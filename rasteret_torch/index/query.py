@@ -46,7 +46,7 @@ class Filter:
 
 def columns_for(names: Sequence[str], split_column: str | None) -> list[str]:
     """The columns that the filters of `Collection.subset` look at; all that there are where one is not there."""
-    looked_at = ("id", "bbox", "geometry", "datetime", "start_datetime", "end_datetime", _CLOUD_COVER)
+    looked_at = ("id", "bbox", "geometry", *s.TIMES, _CLOUD_COVER)
     wanted = [name for name in looked_at if name in names]
     if split_column is None:
         return wanted
@@ -93,7 +93,7 @@ def rows_where(table: pa.Table, expression: pc.Expression) -> NDArray[np.int64]:
 
 def time_columns(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(start, end) of each row, UTC microseconds, closed; the whole time axis for rows without a date."""
-    moment, start, end = (_micros(table, name) for name in ("datetime", "start_datetime", "end_datetime"))
+    moment, start, end = (_micros(table, name) for name in s.TIMES)
     first = _first_known((start, moment, end), dates.TIME_MIN_US, table.num_rows)
     last = _first_known((end, moment, start), dates.TIME_MAX_US, table.num_rows)
     return first, np.maximum(first, last)

@@ -86,7 +86,7 @@ class RuntimeIndex:
 
     @functools.cached_property
     def _times(self) -> tuple[dates.Micros, dates.Micros]:
-        return query.time_columns(self._light("datetime", "start_datetime", "end_datetime"))
+        return query.time_columns(self._light(*s.TIMES))
 
     @property
     def start_us(self) -> dates.Micros:

@@ -13,6 +13,7 @@ VERSION = "1.0"
 METADATA_KEY = b"rasteret_torch"  # schema metadata of Parquet and Arrow files we write
 _OF_PARQUET = b"ARROW:schema"  # its writer puts the schema itself there; a table may bring one of another file
 REQUIRED_COLUMNS = ("id", "datetime", "geometry", "assets")
+TIMES = ("datetime", "start_datetime", "end_datetime")
 HEADER_SUFFIX = "_metadata"
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import query
+from rasteret_torch.index import schema as s
 from rasteret_torch.index.arrow import decoded
 from rasteret_torch.index.blocks import SpatialBlocks, TimeRanges
 
@@ -60,7 +61,7 @@ def columns_for(by: str | SpatialBlocks | TimeRanges, there: Sequence[str]) -> l
     if isinstance(by, SpatialBlocks):
         return ["bbox"]
     if isinstance(by, TimeRanges):
-        return [name for name in ("datetime", "start_datetime", "end_datetime") if name in there]
+        return [name for name in s.TIMES if name in there]
     return ["id" if by == RANDOM else by]
 
 
