@@ -297,8 +297,8 @@ class RasteretIterableDataset(IterableDataset[Sample]):
             return reader.begin(numbers, mark.epoch, batched=self.batch_size is not None)
 
         def top_up() -> None:
-            for group in itertools.islice(groups, reader.lookahead + 1 - len(under_way)):
-                under_way.append((group, planner.submit(begin, group)))
+            room = reader.lookahead + 1 - len(under_way)  # below 0 where batches have grown
+            under_way.extend((group, planner.submit(begin, group)) for group in itertools.islice(groups, max(0, room)))
 
         try:
             top_up()

@@ -174,6 +174,16 @@ def test_ragged_time_series_do_not_stack(tmp_path):
     assert lengths == {1, 2}
 
 
+def test_series_that_grow_are_read_less_far_ahead(tmp_path):
+    row = np.ones((1, 256, 12 * 256))
+    for name, east, days in (("a", 0.0, 1), ("b", 1e6, 12)):
+        for day in range(1, days + 1):
+            write_tiff(tmp_path / f"{name}_202001{day:02d}.tif", row, origin=(east, 5000.0), compress="deflate")
+    collection = rt.build_from_files(tmp_path, bands=["v"], filename_regex=r"[ab]_(?P<date>\d{8})", progress=False)
+    chips = stream(collection, ["v"], sampler="grid", patch_size=256, batch_size=1, shuffle=False, time_series=True)
+    assert [len(batch["timestamps"][0]) for batch in chips] == [1] * 12 + [12] * 12
+
+
 def test_chips_smaller_or_larger_than_items(scenes):
     assert next(iter(stream(scenes, patch_size=200)))["mask_valid"].all()
     sample = next(iter(stream(scenes, patch_size=256, sampler="rows")))
