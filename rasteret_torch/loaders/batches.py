@@ -14,17 +14,14 @@ from torch import Tensor
 from torch.utils.data import default_collate, get_worker_info
 
 from rasteret_torch.chips.mixing import Numbers, key_of, mixed
-from rasteret_torch.errors import (
-    InputError,
-    RasteretTorchError,
-)
+from rasteret_torch.errors import InputError, RasteretTorchError
 from rasteret_torch.loaders.ledger import BadSample, check_budget, nothing_instead, substitutes
 from rasteret_torch.loaders.reads import Reads, check_fits
 from rasteret_torch.loaders.recipe import ChipRead, PlannedChip, SampleRecipe
 from rasteret_torch.loaders.seeding import seeded
 from rasteret_torch.loaders.sources import ChipSource
 from rasteret_torch.loaders.tensors import Sample, transformed
-from rasteret_torch.read import ChipPixels, Failures, Pipeline, ReadOptions
+from rasteret_torch.read import ChipPixels, Failures, Pipeline
 from rasteret_torch.store.policy import MIB
 
 _TRANSFORMS = 42  # purpose of a key
@@ -47,8 +44,7 @@ class ChipReader:
     Attributes:
         source: where chips come from.
         recipe: how samples are made of them.
-        pipeline: reads pixels.
-        options: how failures are met.
+        pipeline: reads pixels; its options say how failures are met.
         seed: of the choice of substitutes.
         transforms: applied to every sample.
         ledger: gets a line for each sample that failed.
@@ -60,7 +56,6 @@ class ChipReader:
     source: ChipSource
     recipe: SampleRecipe
     pipeline: Pipeline
-    options: ReadOptions
     seed: int
     transforms: Callable[[Sample], Sample] | None = None
     ledger: list[BadSample] = field(default_factory=list)
@@ -72,7 +67,7 @@ class ChipReader:
     @property
     def lookahead(self) -> int:
         """Batches that should be under way beside the one in use."""
-        least = self.options.lookahead
+        least = self.pipeline.options.lookahead
         small = _SMALL_NBYTES // self.nbytes if self.nbytes else 0
         return max(least, min(_SMALL_TIMES * least, small))
 
@@ -87,7 +82,7 @@ class ChipReader:
         if chip.error is None:
             return Chosen(number, chip)
         self.count(chip.error, number, epoch)
-        replaces = self.options.on_error == "replace"
+        replaces = self.pipeline.options.on_error == "replace"
         return Chosen(number, next(self.substitutes(number, epoch)).chip if replaces else chip)
 
     def substitutes(self, number: int, epoch: int) -> Iterator[Chosen]:
@@ -97,7 +92,7 @@ class ChipReader:
             ErrorBudgetExceededError: none of those tried can be read, or too many samples failed.
         """
         length = self.source.length
-        for attempt in substitutes(self.options.sample_timeout_s):
+        for attempt in substitutes(self.pipeline.options.sample_timeout_s):
             other = int(mixed([number], self.seed, epoch, attempt)[0]) % length
             chip = self.source.plan(self.source.at(np.array([other]), epoch)[0])
             if chip.error is None:
@@ -117,7 +112,7 @@ class ChipReader:
             self.failed += 1
             self.last = error
         self.ledger.append(BadSample.of(error, number, epoch))
-        check_budget(self.failed, self.options, error)
+        check_budget(self.failed, self.pipeline.options, error)
 
 
 class Reading:
@@ -156,7 +151,7 @@ class Reading:
         for slot, error in sorted(self._failures.items()):
             if self._chosen[slot].chip.error is None:  # it was counted when it was planned
                 self._reader.count(error, self._chosen[slot].number, self._epoch)
-            if self._reader.options.on_error == "replace":
+            if self._reader.pipeline.options.on_error == "replace":
                 self._found[slot] = self._replaced(slot, self._found[slot].image)
 
     def samples(self) -> Iterator[Sample]:

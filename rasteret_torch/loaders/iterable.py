@@ -326,8 +326,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
 
     def _reader(self) -> ChipReader:
         pipeline = worker_pipeline(self.read_options, self.backend)
-        chosen = self.read_options, self.seed, self.transforms
-        return ChipReader(self.source, self._recipe, pipeline, *chosen, self.bad_samples)
+        return ChipReader(self.source, self._recipe, pipeline, self.seed, self.transforms, self.bad_samples)
 
     # State --------------------------------------------------------------------------------------------------------
 
@@ -344,7 +343,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         Raises:
             ResumeMismatchError: the state belongs to another collection, or to other settings of order or chips.
         """
-        mark = self.mark_of(state)
+        mark = self.run.mark_of(state)
         if get_worker_info() is None:
             self.choices += 1
             self.aim(mark)
@@ -353,18 +352,11 @@ class RasteretIterableDataset(IterableDataset[Sample]):
 
     def state_at(self, mark: Mark, next_step: int | None = None) -> State:
         """The state of an iteration that stands at this mark."""
-        return self._run.state(Standing(mark, next_step), self.batch_size, self.rank.world_size)
-
-    def mark_of(self, state: State) -> Mark:
-        """The mark in a state that belongs to this dataset.
-
-        Raises:
-            ResumeMismatchError: it does not.
-        """
-        return self._run.mark_of(state)
+        return self.run.state(Standing(mark, next_step), self.batch_size, self.rank.world_size)
 
     @functools.cached_property
-    def _run(self) -> Run:
+    def run(self) -> Run:
+        """What a state must fit."""
         words = self.source.identity, self.bands, self._recipe.time_series
         chips = hashlib.blake2b(repr(words).encode(), digest_size=16).hexdigest()
         order = self.seed, self.shuffle, self.locality

@@ -288,7 +288,7 @@ class RasteretDataLoader(DataLoader[Sample]):
         Raises:
             ResumeMismatchError: the state belongs to another collection or other settings.
         """
-        self._aim(self.dataset.mark_of(state))
+        self._aim(self.dataset.run.mark_of(state))
         if self.trainer is None:
             return
         counts = self.trainer.fit_loop.epoch_loop.batch_progress.current
