@@ -12,5 +12,5 @@
   `targets_vector`; `labels` counts classes.
 - With Lightning: `datamodule`, its `chip_facts`, what it does on the `device`, what it has to `measure`; `telemetry`;
   `predict` draws each `predict_batch` on a `predict_canvas` and writes a `predict_map`.
-- Beside training: `planning` and `dry_run` forecast an epoch, `plotting` draws samples, `save_chips` writes them.
+- Beside training: `dry_run` forecasts an epoch, `plotting` draws samples, `save_chips` writes them.
 """

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,6 +72,39 @@ class ChipReader:
         least = self.pipeline.options.lookahead
         small = _SMALL_NBYTES // self.nbytes if self.nbytes else 0
         return max(least, min(_SMALL_TIMES * least, small))
+
+    def ahead[Group](
+        self, begin: Callable[[Group], Reading], groups: Iterator[Group]
+    ) -> Generator[tuple[Group, Reading]]:
+        """Groups and their readings, one after the other and waited for, with the next ones under way.
+
+        Args:
+            begin: starts to read a group; called in a thread of its own.
+            groups: what there is to read.
+
+        Raises:
+            RasteretTorchError: what planning or reading said.
+        """
+        under_way: deque[tuple[Group, Future[Reading]]] = deque()
+        planner = ThreadPoolExecutor(1, thread_name_prefix="rasteret-plan")
+
+        def top_up() -> None:
+            room = self.lookahead + 1 - len(under_way)  # below 0 where batches have grown
+            under_way.extend((group, planner.submit(begin, group)) for group in itertools.islice(groups, max(0, room)))
+
+        try:
+            top_up()
+            while under_way:
+                group, planned = under_way[0]
+                reading = planned.result()
+                reading.wait()
+                under_way.popleft()
+                top_up()
+                yield group, reading
+        finally:
+            planner.shutdown(wait=False, cancel_futures=True)
+            for _, planned in under_way:
+                planned.add_done_callback(_give_up)
 
     def begin(self, numbers: Numbers, epoch: int, *, batched: bool) -> Reading:
         """Plans samples and starts to read them, into one batch or each for itself."""
@@ -205,7 +240,7 @@ class Reading:
         raise AssertionError("substitutes() ends with an error")
 
 
-def give_up(planned: Future[Reading]) -> None:
+def _give_up(planned: Future[Reading]) -> None:
     """Stops reading what was planned, if it was."""
     if not planned.cancelled() and planned.exception() is None:
         planned.result().cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,8 @@ from rasteret_torch.loaders.combined import BatchedQueries
 from rasteret_torch.loaders.crossing import callable_or_none, check_when_crossing
 from rasteret_torch.loaders.ledger import BadSample, check_budget
 from rasteret_torch.loaders.lookup import FrameLookup, first_grid, frame_of, placed_rows, restricted
-from rasteret_torch.loaders.planning import plan_queries
 from rasteret_torch.loaders.plotting import Palette, plot_sample, rgb_bands_of
-from rasteret_torch.loaders.queries import Finish, Lost, Query, slices_of
+from rasteret_torch.loaders.queries import Finish, Lost, Query, in_batches, slices_of
 from rasteret_torch.loaders.reads import Reads, check_fits
 from rasteret_torch.loaders.recipe import (
     Assembly,
@@ -46,7 +45,7 @@ from rasteret_torch.loaders.targets import ClassName, Target, TargetsLike, colou
 from rasteret_torch.loaders.targets_resolve import resolved
 from rasteret_torch.loaders.tensors import Sample, SampleDtype, as_dtype, transformed
 from rasteret_torch.loaders.tile_cache import CacheInfo, TileCacheView
-from rasteret_torch.read import Failures, Pipeline, ReadOptions, Resampling
+from rasteret_torch.read import Failures, Pipeline, ReadAssumptions, ReadForecast, ReadOptions, Resampling, forecast
 from rasteret_torch.read.access import backend_for
 from rasteret_torch.read.axis import check_resampling
 from rasteret_torch.read.steps import GroupBy, MosaicOrder
@@ -287,7 +286,23 @@ class RasteretGeoDataset(BatchedQueries, GeoDataset):  # type: ignore[misc]
         chip = self._chip(query)
         return None if chip is None else self.recipe.plan(*chip)
 
-    plan = plan_queries
+    def plan(
+        self,
+        queries: Iterable[Query],
+        *,
+        batch_size: int = 32,
+        assumptions: ReadAssumptions = ReadAssumptions(),  # noqa: B008 - frozen
+    ) -> ReadForecast:
+        """What reading queries will take, without reading a pixel.
+
+        Args:
+            queries: a TorchGeo sampler, a batch sampler, or a list of queries; the sampler is used up once.
+            batch_size: queries read together, unless they come in lists.
+            assumptions: latency, bandwidth and prices, for the estimates of time and cost.
+        """
+        found = ([self.plan_query(query) for query in some] for some in in_batches(queries, batch_size))
+        batches = ([chip.plans for chip in chips if chip is not None] for chips in found)
+        return forecast(batches, self.read_options, assumptions)
 
     def _chip(self, query: Query) -> tuple[Grid, NDArray[np.int64], Box] | None:
         """Grid, rows and `bounds` of a query."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import itertools
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,11 +23,10 @@ from rasteret_torch.chips.share import Cut, nothing_kept, steps_of_worker
 from rasteret_torch.errors import InputError
 from rasteret_torch.importing import heavy
 from rasteret_torch.index import Collection
-from rasteret_torch.loaders.batches import ChipReader, Reading, give_up
+from rasteret_torch.loaders.batches import ChipReader, Reading
 from rasteret_torch.loaders.crossing import callable_or_none, check_when_crossing
 from rasteret_torch.loaders.cursor import Cursor
 from rasteret_torch.loaders.ledger import BadSample
-from rasteret_torch.loaders.planning import plan_epoch
 from rasteret_torch.loaders.ranks import Rank, current_rank
 from rasteret_torch.loaders.recipe import Assembly, SampleCRS, SampleRecipe, opened, worker_pipeline
 from rasteret_torch.loaders.sight import Sight
@@ -36,7 +34,7 @@ from rasteret_torch.loaders.sources import ChipSource, LayoutSource, surveyed
 from rasteret_torch.loaders.targets import TargetsLike
 from rasteret_torch.loaders.targets_resolve import resolved
 from rasteret_torch.loaders.tensors import Sample, SampleDtype, as_dtype
-from rasteret_torch.read import ReadOptions, Resampling
+from rasteret_torch.read import ReadAssumptions, ReadForecast, ReadOptions, Resampling, forecast
 from rasteret_torch.read.access import backend_for
 from rasteret_torch.read.axis import check_resampling
 from rasteret_torch.read.steps import GroupBy, MosaicOrder
@@ -284,45 +282,40 @@ class RasteretIterableDataset(IterableDataset[Sample]):
     def _ahead(self, mark: Mark, steps: range) -> Iterator[Sample]:
         """Yields what the steps give, with the next reads under way."""
         cut, rank = self.cut(mark.position), self.rank.number
-        order = self.order(mark.epoch)
-        reader = self._reader()
-        size = _GROUP if self.batch_size is None else 1
-        groups = itertools.batched(steps, size)
-        under_way: deque[tuple[tuple[int, ...], Future[Reading]]] = deque()
+        order, reader = self.order(mark.epoch), self._reader()
         self.source.prepare(mark.epoch)
-        planner = ThreadPoolExecutor(1, thread_name_prefix="rasteret-plan")
 
         def begin(group: tuple[int, ...]) -> Reading:
             numbers = order.numbers(np.concatenate([cut.positions(step, rank) for step in group]))
             return reader.begin(numbers, mark.epoch, batched=self.batch_size is not None)
 
-        def top_up() -> None:
-            room = reader.lookahead + 1 - len(under_way)  # below 0 where batches have grown
-            under_way.extend((group, planner.submit(begin, group)) for group in itertools.islice(groups, max(0, room)))
-
-        try:
-            top_up()
-            while under_way:
-                group, planned = under_way[0]
-                reading = planned.result()
-                reading.wait()
-                under_way.popleft()
-                top_up()
+        groups = itertools.batched(steps, _GROUP if self.batch_size is None else 1)
+        with contextlib.closing(reader.ahead(begin, groups)) as readings:
+            for group, reading in readings:
                 found = reading.samples() if self.batch_size is None else iter([reading.batch()])
                 for step, sample in zip(group, found, strict=True):
                     self._handed = self._after(mark, step, steps.step)
                     yield sample
-        finally:
-            planner.shutdown(wait=False, cancel_futures=True)
-            for _, planned in under_way:
-                planned.add_done_callback(give_up)
 
     def order(self, epoch: int) -> EpochOrder:
         """The sequence of chip numbers of an epoch."""
         line = self.source.line(epoch) if self.locality else None
         return EpochOrder(self.length, self.seed, epoch, self.shuffle, line, self.locality or 1)
 
-    plan = plan_epoch
+    def plan(
+        self,
+        assumptions: ReadAssumptions = ReadAssumptions(),  # noqa: B008 - frozen
+    ) -> ReadForecast:
+        """What all batches of the next epoch will take, without reading a pixel: requests, bytes, tiles, time and cost.
+
+        Args:
+            assumptions: latency, bandwidth and prices.
+        """
+        epoch, order = self.epoch, self.order(self.epoch)
+        parts = itertools.batched(range(self.length), self.batch_size or 32)
+        places = (self.source.at(order.numbers(np.array(part)), epoch) for part in parts)
+        batches = ([self.source.plan(place).plans for place in batch] for batch in places)
+        return forecast(batches, self.read_options, assumptions)
 
     def _reader(self) -> ChipReader:
         pipeline = worker_pipeline(self.read_options, self.backend)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,21 @@ def _moment(time: Any) -> pd.Timestamp:
             found = found if found.tz is None else found.tz_convert(None)
             return min(max(found, pd.Timestamp.min), pd.Timestamp.max)
     raise InputError(f"{time!r} is no time: give a pandas.Timestamp, or a date such as '2024-06-30'")
+
+
+def in_batches(queries: Iterable[Query], size: int) -> Iterator[list[Query]]:
+    """Queries that are read together: lists as they come, single ones so many at a time."""
+    singles: list[Query] = []
+    for query in queries:
+        if isinstance(query, list):
+            yield query
+            continue
+        singles.append(query)
+        if len(singles) == size:
+            yield singles
+            singles = []
+    if singles:
+        yield singles
 
 
 def begin(dataset: GeoDataset, queries: Sequence[Query], lost: Lost) -> Finish:

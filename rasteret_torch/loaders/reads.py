@@ -109,7 +109,7 @@ def check_fits(chips: Sequence[PlannedChip]) -> None:
     Raises:
         InputError: saying how large it would be.
     """
-    plans = [plan for chip in chips for plan in (chip.plan, *chip.labels) if plan is not None]
+    plans = [plan for chip in chips for plan in chip.plans]
     nbytes = sum(plan.nbytes for plan in plans)
     shape = max((plan.shape for plan in plans), default=())
     what = f"a batch of {len(chips)} x {shape} pixels (chips x time steps, bands, rows, cols)"

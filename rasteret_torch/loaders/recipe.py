@@ -53,6 +53,11 @@ class PlannedChip(NamedTuple):
     labels: tuple[ChipPlan | None, ...]
     error: RasteretTorchError | None = None
 
+    @property
+    def plans(self) -> list[ChipPlan]:
+        """All that is read: the pixels, and those of label rasters."""
+        return [self.plan, *(label for label in self.labels if label is not None)]
+
 
 class ChipRead(NamedTuple):
     """What was read for a sample: its pixels, and those of each target."""
