@@ -12,7 +12,7 @@ from rasteret_torch.errors import CorruptTiffError, UnsupportedTiffError
 from rasteret_torch.tiff.limits import HeaderLimits, check_layout, check_shape
 from rasteret_torch.tiff.model import PLANAR_CONTIGUOUS, PLANAR_SEPARATE, UNASSOCIATED_ALPHA, ByteOrder, Layout
 from rasteret_torch.tiff.support import PREDICTED, Compression, Photometric, is_plain_ycbcr, pixel_dtype
-from rasteret_torch.tiff.tags import DESCRIBING_TAGS, Described, Fields, Tag
+from rasteret_torch.tiff.tags import COUNT_TAGS, DESCRIBING_TAGS, OFFSET_TAGS, Described, Fields, Tag
 
 Table = NDArray[np.uint64]
 
@@ -25,8 +25,6 @@ CHOPPED_NBYTES = 256 * 1024
 _USUAL_COEFFICIENTS = (0.299, 0.587, 0.114)
 _USUAL_REFERENCE = (0, 255, 128, 255, 128, 255)
 _COREL_ALPHA = 999  # what CorelDRAW writes in ExtraSamples for unassociated alpha
-_OFFSET_TAGS = (Tag.TILE_OFFSETS, Tag.STRIP_OFFSETS)
-_COUNT_TAGS = (Tag.TILE_BYTE_COUNTS, Tag.STRIP_BYTE_COUNTS)
 _REMEMBERED_NBYTES = 4096  # of the values that describe an image; JPEG tables take some hundred
 
 
@@ -167,11 +165,8 @@ def _subsampling(fields: Fields) -> tuple[int, int]:
 
 
 def _tables(fields: Fields, draft: Layout) -> tuple[Table, Table]:
-    """Offsets and byte counts, one entry a tile.
-
-    Tiles and strips share a table in libtiff, so either tag will do; the one listed last, that of tiles, counts.
-    """
-    offset_tag, count_tag = _present(fields, _OFFSET_TAGS), _present(fields, _COUNT_TAGS)
+    """Offsets and byte counts, one entry a tile."""
+    offset_tag, count_tag = (next((tag for tag in tags if tag in fields), None) for tags in (OFFSET_TAGS, COUNT_TAGS))
     if offset_tag is None:
         raise CorruptTiffError(
             f"neither TileOffsets (324) nor StripOffsets (273) is present for {draft.width}x"
@@ -201,10 +196,6 @@ def check_tables(draft: Layout, offsets: Table, counts: Table) -> None:
         )
     if len(counts) == 1 and offsets[0] != 0 and counts[0] == 0 and draft.compression != Compression.NONE:
         raise CorruptTiffError("the only tile of the image has an offset, but 0 bytes; the file is damaged")
-
-
-def _present(fields: Fields, tags: tuple[Tag, Tag]) -> Tag | None:
-    return next((tag for tag in tags if tag in fields.values), None)
 
 
 def _fitted(values: Table, expected: int) -> Table:

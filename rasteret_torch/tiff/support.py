@@ -60,17 +60,6 @@ _REFUSED = {
 PREDICTED = frozenset(
     {Compression.LZW, Compression.DEFLATE, Compression.DEFLATE_OLD, Compression.LZMA, Compression.ZSTD}
 )
-# Codecs of bytes that may be YCbCr; without any compression tile sizes would have to be known to all readers.
-_YCBCR_STREAMS = frozenset(
-    {
-        Compression.LZW,
-        Compression.DEFLATE,
-        Compression.DEFLATE_OLD,
-        Compression.PACKBITS,
-        Compression.LZMA,
-        Compression.ZSTD,
-    }
-)
 # Codecs that decode pixels, not bytes: byte order, bit packing and predictors are theirs.
 IMAGE_CODECS = frozenset(
     {
@@ -84,6 +73,8 @@ IMAGE_CODECS = frozenset(
     }
 )
 _KNOWN = frozenset(Compression)
+# Codecs of bytes that may be YCbCr; without any compression tile sizes would have to be known to all readers.
+_YCBCR_STREAMS = _KNOWN - IMAGE_CODECS - {Compression.NONE}
 _JPEG_LIKE = IMAGE_CODECS - {Compression.LERC}
 _FORMATS = {1: "unsigned integer", 2: "signed integer", 3: "float", 5: "complex integer", 6: "complex float"}
 

@@ -58,7 +58,11 @@ class Tag(IntEnum):
     LERC_PARAMETERS = 50674
 
 
-LAYOUT_TAGS = frozenset(
+# Tiles and strips share a table in libtiff, so either tag will do; the one listed first, that of tiles, counts.
+OFFSET_TAGS = (Tag.TILE_OFFSETS, Tag.STRIP_OFFSETS)
+COUNT_TAGS = (Tag.TILE_BYTE_COUNTS, Tag.STRIP_BYTE_COUNTS)
+TABLE_TAGS = frozenset((*OFFSET_TAGS, *COUNT_TAGS))
+DESCRIBING_TAGS = frozenset(
     {
         Tag.IMAGE_WIDTH,
         Tag.IMAGE_LENGTH,
@@ -66,16 +70,12 @@ LAYOUT_TAGS = frozenset(
         Tag.COMPRESSION,
         Tag.PHOTOMETRIC,
         Tag.FILL_ORDER,
-        Tag.STRIP_OFFSETS,
         Tag.SAMPLES_PER_PIXEL,
         Tag.ROWS_PER_STRIP,
-        Tag.STRIP_BYTE_COUNTS,
         Tag.PLANAR_CONFIGURATION,
         Tag.PREDICTOR,
         Tag.TILE_WIDTH,
         Tag.TILE_LENGTH,
-        Tag.TILE_OFFSETS,
-        Tag.TILE_BYTE_COUNTS,
         Tag.INK_SET,
         Tag.EXTRA_SAMPLES,
         Tag.SAMPLE_FORMAT,
@@ -86,8 +86,8 @@ LAYOUT_TAGS = frozenset(
         Tag.LERC_PARAMETERS,
     }
 )
+LAYOUT_TAGS = DESCRIBING_TAGS | TABLE_TAGS
 ALL_TAGS = frozenset(Tag)
-DESCRIBING_TAGS = LAYOUT_TAGS - {Tag.TILE_OFFSETS, Tag.TILE_BYTE_COUNTS, Tag.STRIP_OFFSETS, Tag.STRIP_BYTE_COUNTS}
 # NewSubfileType (TIFF 6.0): bit 0 an image of reduced resolution, bit 2 a mask.
 OVERVIEW, MASK = 1, 4
 

@@ -17,13 +17,22 @@ from rasteret_torch.tiff.layout import Table, check_tables
 from rasteret_torch.tiff.limits import HeaderLimits
 from rasteret_torch.tiff.model import Layout
 from rasteret_torch.tiff.support import Compression
-from rasteret_torch.tiff.tags import DESCRIBING_TAGS, PREAMBLE_NBYTES, Entry, Fields, Ifd, Preamble, Tag, unsigned_dtype
+from rasteret_torch.tiff.tags import (
+    COUNT_TAGS,
+    DESCRIBING_TAGS,
+    OFFSET_TAGS,
+    PREAMBLE_NBYTES,
+    TABLE_TAGS,
+    Entry,
+    Fields,
+    Ifd,
+    Preamble,
+    Tag,
+    unsigned_dtype,
+)
 
 _KEPT = 16  # templates: an archive has one for each resolution and each version of its writer
 _MOST_NBYTES = 2**16  # that a template holds
-_OFFSET_TAGS = (Tag.TILE_OFFSETS, Tag.STRIP_OFFSETS)
-_COUNT_TAGS = (Tag.TILE_BYTE_COUNTS, Tag.STRIP_BYTE_COUNTS)
-_TABLE_TAGS = frozenset((*_OFFSET_TAGS, *_COUNT_TAGS))
 _FIXED_TAGS = DESCRIBING_TAGS | {Tag.SUB_IFDS}
 
 
@@ -144,7 +153,7 @@ def remember_template(
         levels=tuple(places[id(layout)] for layout in images.levels),
         masks=tuple(None if layout is None else places[id(layout)] for layout in images.masks),
         constant=Fields(preamble.byte_order, constant),
-        own=tuple(entry for entry in own if entry.tag not in _TABLE_TAGS),
+        own=tuple(entry for entry in own if entry.tag not in TABLE_TAGS),
     )
     _recent = (template, *_recent)[:_KEPT]
 
@@ -155,7 +164,7 @@ def _is_inline(preamble: Preamble, entry: Entry) -> bool:
 
 
 def _is_fixed(preamble: Preamble, entry: Entry) -> bool:
-    return entry.tag in _FIXED_TAGS or (_is_inline(preamble, entry) and entry.tag not in _TABLE_TAGS)
+    return entry.tag in _FIXED_TAGS or (_is_inline(preamble, entry) and entry.tag not in TABLE_TAGS)
 
 
 def _fixed(head: bytes, preamble: Preamble, ifds: Sequence[Ifd]) -> Iterator[tuple[int, bytes]]:
@@ -165,7 +174,7 @@ def _fixed(head: bytes, preamble: Preamble, ifds: Sequence[Ifd]) -> Iterator[tup
         start, end = ifd.offset, ifd.offset + ifd.nbytes
         for entry in sorted(ifd.entries.values(), key=lambda one: one.offset):
             is_inline = _is_inline(preamble, entry)
-            if is_inline and entry.tag in _TABLE_TAGS:
+            if is_inline and entry.tag in TABLE_TAGS:
                 yield start, head[start : entry.offset]
                 start = entry.offset + entry.nbytes
             elif not is_inline and entry.tag in _FIXED_TAGS:
@@ -175,7 +184,7 @@ def _fixed(head: bytes, preamble: Preamble, ifds: Sequence[Ifd]) -> Iterator[tup
 
 def _image_at(preamble: Preamble, ifd: Ifd, layout: Layout) -> _ImageAt | None:
     """Where the tables of an image are; None where they are not taken as they stand."""
-    tables = [_table_at(preamble, ifd, layout, tags) for tags in (_OFFSET_TAGS, _COUNT_TAGS)]
+    tables = [_table_at(preamble, ifd, layout, tags) for tags in (OFFSET_TAGS, COUNT_TAGS)]
     is_worked_out = layout.compression == Compression.NONE  # strips may be cut, counts are not believed
     offsets, counts = tables
     return None if is_worked_out or offsets is None or counts is None else _ImageAt(layout, offsets, counts)
