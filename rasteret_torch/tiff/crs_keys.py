@@ -84,7 +84,7 @@ def _projected(keys: GeoKeys) -> pyproj.CRS:
     code = keys.code(PROJECTED_TYPE)
     if code is not None and code != USER_DEFINED:
         return _restated(keys, plane_of(_registered(code)))
-    unit = _unit_size(keys, LINEAR_UNITS, LINEAR_UNIT_SIZE) or 1.0
+    unit = _linear_unit(keys) or 1.0
     name = _name(keys.texts.get(PROJECTED_CITATION) or keys.texts.get(GT_CITATION, ""), "PCS Name") or "unnamed"
     base = _geographic(keys)
     return _projcs(name, base, _projection(keys, base, unit), unit)
@@ -95,7 +95,7 @@ def _restated(keys: GeoKeys, crs: pyproj.CRS) -> pyproj.CRS:
 
     They count, as for GDAL; where they only repeat what the code says, it is the registered CRS.
     """
-    unit = _unit_size(keys, LINEAR_UNITS, LINEAR_UNIT_SIZE)
+    unit = _linear_unit(keys)
     if not crs.is_projected or not crs.axis_info or crs.geodetic_crs is None:
         return crs
     own = crs.axis_info[0].unit_conversion_factor
@@ -190,8 +190,8 @@ def _geographic(keys: GeoKeys) -> pyproj.CRS:
     datum_code = keys.code(GEOG_DATUM)
     unit = _angular_unit(keys) or _DEGREE
     is_in_degrees = math.isclose(unit, _DEGREE)
-    name = _name(keys.texts.get(GEOG_CITATION, ""), "GCS Name") or "unknown"
     citation = keys.texts.get(GEOG_CITATION, "")
+    name = _name(citation, "GCS Name") or "unknown"
     meridian = _prime_meridian(keys, _part(citation, "Primem"), unit)
     if datum_code is not None and datum_code != USER_DEFINED:
         return _of_datum(GeographicCRS(name=name, datum=Datum.from_epsg(datum_code)), meridian, unit)
@@ -281,13 +281,13 @@ def _angular_unit(keys: GeoKeys) -> float | None:
     return size
 
 
-def _unit_size(keys: GeoKeys, code_key: int, size_key: int) -> float | None:
+def _linear_unit(keys: GeoKeys) -> float | None:
     """Metres in one linear unit; None when the file does not say."""
-    code = keys.code(code_key)
+    code = keys.code(LINEAR_UNITS)
     if code is None:
         return None
     if code == USER_DEFINED:
-        return keys.number(size_key)
+        return keys.number(LINEAR_UNIT_SIZE)
     size = _units("linear").get(code)
     if size is None:
         raise CrsError(f"linear unit {code} is not known")

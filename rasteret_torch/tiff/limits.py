@@ -75,11 +75,7 @@ def _check_form(form: tuple[object, ...], limits: HeaderLimits) -> None:
     """Checks all but the tile tables, once: files of a collection are alike."""
     layout = Layout.of_form(form, _NO_TABLE, _NO_TABLE)
     check_shape(layout, limits)
-    _check_dtype(layout)
-
-
-def _check_dtype(layout: Layout) -> None:
-    """Checks that the dtype is that of such samples; rows of rasteret name float16 as it is."""
+    # The dtype is that of such samples; rows of rasteret name float16 as it is.
     is_half = (layout.dtype, layout.bits, layout.sample_format) == (np.dtype(np.float16), 16, 3)
     if layout.dtype != pixel_dtype(layout.sample_format, layout.bits) and not is_half:
         raise CorruptTiffError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import Literal, overload
 
@@ -216,7 +216,7 @@ class TiffHeader:
     file_size: int | None = None
     etag: str | None = None
     last_modified: dt.datetime | None = None
-    status: tuple[str, ...] = field(default=())
+    status: tuple[str, ...] = ()
 
     @property
     def image(self) -> Layout:
