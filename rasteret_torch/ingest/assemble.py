@@ -1,4 +1,4 @@
-"""Items and the outcomes of their headers into the table of a collection."""
+"""What all builds share: items into columns, columns of any table, and a tally of what went wrong."""
 
 from __future__ import annotations
 
@@ -16,13 +16,11 @@ from shapely.geometry.base import BaseGeometry
 
 from rasteret_torch.errors import ErrorBudgetExceededError, InputError, NotGeoreferencedError, RasteretTorchError
 from rasteret_torch.geo import epsg_of, parse_crs
-from rasteret_torch.index import canonical, dates, query
+from rasteret_torch.index import dates, query
 from rasteret_torch.index import schema as s
-from rasteret_torch.index.headers import header_columns
-from rasteret_torch.ingest.footprint import bbox_of, footprint_of
+from rasteret_torch.ingest.footprint import bbox_of
 from rasteret_torch.ingest.headers import Outcome
 from rasteret_torch.store import redact
-from rasteret_torch.tiff.model import TiffHeader
 
 _NAMED = 3  # failures told in a warning
 NO_FILE = "no asset names a file of any band"
@@ -43,57 +41,51 @@ class Asset:
     sample: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One row to be.
+    """One row to be, as far as it is known without the headers of its files.
 
     Attributes:
         id: unique.
-        start_us, end_us: closed interval, UTC microseconds.
+        at_us: its time, or where it begins, UTC microseconds.
+        span_us: (start, end) where it covers an interval, closed.
         assets: by band.
-        columns: of the user.
+        collection: id of its STAC collection, or "".
+        geometry: in CRS84; None where it is missing or cannot be told (the files say it then).
+        columns: further values, by name.
     """
 
     id: str
-    start_us: int
-    end_us: int
+    at_us: int
+    span_us: tuple[int, int] | None
     assets: Mapping[str, Asset]
-    columns: Mapping[str, str | None] = field(default_factory=dict)
+    collection: str = ""
+    geometry: BaseGeometry | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
-def items_table(items: Sequence[Item], bands: Sequence[str], outcomes: Mapping[str, Outcome], source: str) -> pa.Table:
-    """The table of a collection, one row an item, in order.
+def item_columns(
+    items: Sequence[Item], bands: Sequence[str], source: str, crs: Sequence[str | None]
+) -> dict[str, pa.Array]:
+    """The columns of rows to which `enrich.enriched` adds what the headers say.
 
     Args:
-        items: the rows.
+        items: the rows, in order.
         bands: names, in the order of the assets.
-        outcomes: of every href of the items.
-        source: goes into the column `collection`.
+        source: goes into the column `collection` where an item names none.
+        crs: label of each, where its files do not say it.
     """
-    placed = [_headers_of(item, outcomes) for item in items]
-    grounds = [footprint_of(headers) for headers in placed]
-    problems = [_problems(item, outcomes) for item in items]
-    columns: dict[str, pa.Array] = {
+    return {
         "id": pa.array([item.id for item in items], pa.string()),
-        "datetime": times_column([item.start_us for item in items]),
-        "start_datetime": times_column([_unless_instant(item, item.start_us) for item in items]),
-        "end_datetime": times_column([_unless_instant(item, item.end_us) for item in items]),
-        **ground_columns(grounds),
-        "assets": assets_column([item.assets for item in items], bands),
-        **crs_columns([headers[0].crs if headers else None for headers in placed]),
-        **calendar_columns([item.start_us for item in items]),
-        "collection": pa.array([source] * len(items), pa.string()),
-        "status": pa.array(["error" if problem else "ok" for problem in problems], pa.string()),
-        "error": pa.array([problem or None for problem in problems], pa.string()),
+        "datetime": times_column([item.at_us for item in items]),
+        "start_datetime": times_column([item.span_us and item.span_us[0] for item in items]),
+        "end_datetime": times_column([item.span_us and item.span_us[1] for item in items]),
+        **ground_columns([item.geometry for item in items]),
+        "assets": _assets_column([item.assets for item in items], bands),
+        **crs_columns(crs),
+        **_calendar_columns([item.at_us for item in items]),
+        "collection": pa.array([item.collection or source for item in items], pa.string()),
     }
-    for name in dict.fromkeys(name for item in items for name in item.columns):
-        columns.setdefault(name, pa.array([item.columns.get(name) for item in items], pa.string()))
-    columns |= {name: column for name, column in stac_columns(len(items)).items() if name not in columns}
-    assets = {band: [item.assets.get(band) for item in items] for band in bands}
-    columns |= header_columns(
-        {band: [None if one is None else outcomes[one.href] for one in found] for band, found in assets.items()}
-    )
-    return canonical.canonical(pa.table(columns))
 
 
 def placed_or_error(href: str, outcome: Outcome) -> Outcome:
@@ -115,18 +107,6 @@ def placed_or_error(href: str, outcome: Outcome) -> Outcome:
         f"{redact(href)} {lacks}; an index needs a place: warp it (gdalwarp) or assign one, or read its pixels with "
         "read_tiff"
     )
-
-
-def _headers_of(item: Item, outcomes: Mapping[str, Outcome]) -> list[TiffHeader]:
-    """Of its files, each once, in the order of its bands."""
-    found = (outcomes[href] for href in dict.fromkeys(asset.href for asset in item.assets.values()))
-    return [outcome for outcome in found if isinstance(outcome, TiffHeader)]
-
-
-def _problems(item: Item, outcomes: Mapping[str, Outcome]) -> str:
-    hrefs = dict.fromkeys(asset.href for asset in item.assets.values())
-    failed = [outcomes[href] for href in hrefs if isinstance(outcomes[href], RasteretTorchError)]
-    return "; ".join(f"{type(error).__name__}: {error}" for error in failed)
 
 
 @dataclass(slots=True)
@@ -265,7 +245,7 @@ def ground_columns(grounds: Sequence[BaseGeometry | None]) -> dict[str, pa.Array
     }
 
 
-def assets_column(assets: Sequence[Mapping[str, Asset]], bands: Sequence[str]) -> pa.Array:
+def _assets_column(assets: Sequence[Mapping[str, Asset]], bands: Sequence[str]) -> pa.Array:
     """The `assets` column of what each item has by band."""
     records = [
         {band: {"href": asset.href, "band_index": asset.sample} for band, asset in found.items()} for found in assets
@@ -282,7 +262,7 @@ def crs_columns(labels: Sequence[str | None]) -> dict[str, pa.Array]:
     }
 
 
-def calendar_columns(starts_us: Sequence[int]) -> dict[str, pa.Array]:
+def _calendar_columns(starts_us: Sequence[int]) -> dict[str, pa.Array]:
     """`year` and `month` of start times, UTC."""
     moments = [dates.moment(us) for us in starts_us]
     return {
@@ -303,7 +283,3 @@ def stac_columns(count: int) -> dict[str, pa.Array]:
 def times_column(values: Sequence[int | None]) -> pa.Array:
     """A column of UTC microseconds since 1970."""
     return pa.array(values, pa.int64()).cast(s.TIMESTAMP)
-
-
-def _unless_instant(item: Item, us: int) -> int | None:
-    return None if item.start_us == item.end_us else us

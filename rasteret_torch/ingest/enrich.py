@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -159,12 +159,13 @@ def enriched(table: pa.Table, index: UrlIndex, bands: Sequence[str], outcomes: M
     headers = {item: {band: outcomes[asset.href] for band, asset in assets.items()} for item, assets in index.items()}
     table = add_band_metadata_columns(table, bands, headers)
     ids = table.column("id").to_pylist()
-    known = [[one for one in headers.get(item, {}).values() if isinstance(one, TiffHeader)] for item in ids]
+    files = [{asset.href: outcomes[asset.href] for asset in index.get(item, {}).values()} for item in ids]
+    known = [[one for one in of_item.values() if isinstance(one, TiffHeader)] for of_item in files]
     grounds = [footprint_of(of_item) for of_item in known]
     labels = [of_item[0].crs if of_item else None for of_item in known]
     for name, column in (assemble.ground_columns(grounds) | assemble.crs_columns(labels)).items():
         table = _filled(table, name, column)
-    problems = pa.array([_problem(headers.get(item, {})) for item in ids], pa.string())
+    problems = pa.array([_problem(of_item.values()) for of_item in files], pa.string())
     status = pc.if_else(pc.is_valid(problems), "error", "ok")
     is_ours = _has_outcomes(table)
     for name, column in (("status", status), ("error", problems)):
@@ -183,12 +184,10 @@ def _has_outcomes(table: pa.Table) -> bool:
     return set(table.column("status").unique().to_pylist()) <= {"ok", "error", None}
 
 
-def _problem(headers: Mapping[str, Outcome]) -> str | None:
-    if not headers:
+def _problem(outcomes: Collection[Outcome]) -> str | None:
+    if not outcomes:
         return f"BandNotFoundError: {assemble.NO_FILE}"
-    failed = dict.fromkeys(
-        f"{type(one).__name__}: {one}" for one in headers.values() if not isinstance(one, TiffHeader)
-    )
+    failed = dict.fromkeys(f"{type(one).__name__}: {one}" for one in outcomes if not isinstance(one, TiffHeader))
     return "; ".join(failed) or None
 
 

@@ -10,10 +10,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from rasteret_torch.errors import BandNotFoundError, InputError, ObjectNotFoundError, UnsupportedTiffError
 from rasteret_torch.index import Collection, as_collection, dates, locate, snapshot
 from rasteret_torch.ingest import assemble, workspace
 from rasteret_torch.ingest.assemble import Asset, Item
+from rasteret_torch.ingest.enrich import enriched
 from rasteret_torch.ingest.headers import Outcome, read_headers
 from rasteret_torch.ingest.names import FileName, base_name, matching, parse_names, unique_ids
 from rasteret_torch.ingest.shards import Shards
@@ -117,8 +120,7 @@ def build_from_files(
         tally = assemble.FileTally()
         tally.add(outcomes.values())
         tally.report(max_error_fraction)
-        items, all_bands = _items(names, naming, outcomes)
-        table = assemble.items_table(items, all_bands, outcomes, data_source)
+        table = _table(*_items(names, naming, outcomes), outcomes, data_source)
         return as_collection(table, name=name, data_source=data_source)
 
     return workspace.built(name, workspace_dir, force, snapshot.fingerprint(inputs), build)
@@ -229,7 +231,9 @@ def _items(names: Sequence[FileName], naming: Naming, outcomes: Mapping[str, Out
         for one in files:
             _add(assets, _assets(one, naming, outcomes[one.href], usual), item_id)
         start_us, end_us = _when(files, outcomes, undated)
-        items.append(Item(item_id, start_us, end_us, assets, dict(files[0].columns)))
+        span_us = None if start_us == end_us else (start_us, end_us)
+        columns = dict(files[0].columns)
+        items.append(Item(id=item_id, at_us=start_us, span_us=span_us, assets=assets, columns=columns))
     if undated:
         warnings.warn(
             f"no date of {len(undated)} of {len(items)} items (such as that of {undated[0]!r}) is known, neither by "
@@ -239,6 +243,17 @@ def _items(names: Sequence[FileName], naming: Naming, outcomes: Mapping[str, Out
     present = dict.fromkeys(band for item in items for band in item.assets)
     order = list(naming.bands) if naming.bands is not None else _present(names) if naming.by_name else []
     return items, [band for band in order if band in present] + [band for band in present if band not in order]
+
+
+def _table(items: Sequence[Item], bands: Sequence[str], outcomes: Mapping[str, Outcome], source: str) -> pa.Table:
+    """One row an item, in order; columns that file names give do not replace ours."""
+    columns = assemble.item_columns(items, bands, source, [None] * len(items))
+    columns |= {name: pa.nulls(len(items), pa.string()) for name in ("status", "error")}
+    for name in dict.fromkeys(name for item in items for name in item.columns):
+        columns.setdefault(name, pa.array([item.columns.get(name) for item in items], pa.string()))
+    for name, column in assemble.stac_columns(len(items)).items():
+        columns.setdefault(name, column)
+    return enriched(pa.table(columns), {item.id: item.assets for item in items}, bands, outcomes)
 
 
 def _nameable_or_error(href: str, outcome: Outcome, naming: Naming) -> Outcome:

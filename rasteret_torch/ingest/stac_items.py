@@ -12,7 +12,7 @@ from shapely.geometry.base import BaseGeometry
 
 from rasteret_torch.errors import BandNotFoundError, FetchError, InputError
 from rasteret_torch.index import dates
-from rasteret_torch.ingest.assemble import Asset
+from rasteret_torch.ingest.assemble import Asset, Item
 from rasteret_torch.ingest.claims import Claim, claim_of
 from rasteret_torch.ingest.stac_json import Record, is_raster, listed, mapping, texts
 from rasteret_torch.ingest.stac_static import ground_of, resolve
@@ -35,30 +35,16 @@ class Bands:
     required: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class StacItem:
-    """One item.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StacItem(Item):
+    """One item; its `columns` are the properties that have no column of their own.
 
     Attributes:
-        id: of the item.
-        collection: id of its collection, or "".
-        at_us: its datetime, else its start, UTC microseconds.
-        span_us: (start, end) where it covers an interval.
-        assets: by band.
-        claims: by href.
-        geometry: in CRS84; None where it is missing or cannot be told (the file says it then).
-        properties: flat, by name.
+        claims: what it says of its files, by href.
         problem: why the item cannot be used, or "". Its files are not read.
     """
 
-    id: str
-    collection: str
-    at_us: int
-    span_us: tuple[int, int] | None
-    assets: Mapping[str, Asset]
     claims: Mapping[str, Claim]
-    geometry: BaseGeometry | None
-    properties: Mapping[str, Any]
     problem: str = ""
 
 
@@ -121,7 +107,7 @@ def item_of(feature: Record, base: str, bands: Bands) -> StacItem:
         assets={band: Asset(hrefs[key], sample) for band, (key, sample) in taken.items()},
         claims={href: claim_of(entries[key], properties) for key, href in hrefs.items()},
         geometry=_geometry(feature),
-        properties=_flat(properties),
+        columns=_flat(properties),
         problem=problem,
     )
 

@@ -55,21 +55,9 @@ def rows_of(items: Sequence[StacItem], placed: Mapping[str, Outcome], data_sourc
         data_source: goes into the column `collection` where an item names none.
     """
     bands = list(dict.fromkeys(band for item in items for band in item.assets))
-    table = pa.table(
-        {
-            "id": pa.array([item.id for item in items], pa.string()),
-            "datetime": assemble.times_column([item.at_us for item in items]),
-            "start_datetime": assemble.times_column([item.span_us and item.span_us[0] for item in items]),
-            "end_datetime": assemble.times_column([item.span_us and item.span_us[1] for item in items]),
-            **assemble.ground_columns([item.geometry for item in items]),
-            "assets": assemble.assets_column([item.assets for item in items], bands),
-            **assemble.crs_columns([_fallback_crs(item, placed) for item in items]),
-            **assemble.calendar_columns([item.at_us for item in items]),
-            "collection": pa.array([item.collection or data_source for item in items], pa.string()),
-            **assemble.stac_columns(len(items)),
-            **_properties(items),
-        }
-    )
+    crs = [_fallback_crs(item, placed) for item in items]
+    columns = assemble.item_columns(items, bands, data_source, crs)
+    table = pa.table(columns | assemble.stac_columns(len(items)) | _properties(items))
     index = {item.id: item.assets for item in items}
     return enriched(table, index, bands, placed)
 
@@ -114,10 +102,10 @@ def _fallback_crs(item: StacItem, placed: Mapping[str, Outcome]) -> str | None:
 
 
 def _properties(items: Sequence[StacItem]) -> dict[str, pa.Array]:
-    names = dict.fromkeys(name for item in items for name in item.properties)
+    names = dict.fromkeys(name for item in items for name in item.columns)
     taken = _OWN | {s.header_column(band) for item in items for band in item.assets}
     return {
-        (f"stac:{name}" if name in taken else name): property_column([item.properties.get(name) for item in items])
+        (f"stac:{name}" if name in taken else name): property_column([item.columns.get(name) for item in items])
         for name in names
     }
 
