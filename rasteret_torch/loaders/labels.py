@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection
+from rasteret_torch.index.arrow import decoded
 from rasteret_torch.loaders.measure import MOST_CLASSES
 from rasteret_torch.loaders.targets import Target
 from rasteret_torch.loaders.targets_column import ColumnTarget
@@ -46,8 +47,8 @@ def label_counts(targets: Iterable[Target], rows: Collection) -> Tensor | None:
     if target is None:
         return None
     name = target.spec.column
-    column = rows.column(name)
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    column = decoded(rows.column(name))
+    kind = column.type
     is_number = pa.types.is_integer(kind) or pa.types.is_boolean(kind)
     if pa.types.is_nested(kind) or (target.classes is None and not is_number):
         raise InputError(f"column {name!r} of type {kind} does not number classes; weigh them yourself")

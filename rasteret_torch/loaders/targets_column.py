@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection
-from rasteret_torch.index.arrow import is_text
+from rasteret_torch.index.arrow import decoded, is_text
 from rasteret_torch.loaders.targets import ChipPlace, Classes, ClassName, ColumnTargets
 from rasteret_torch.read import ChipPixels, ChipPlan
 
@@ -47,14 +47,14 @@ class ColumnTarget:
             raise InputError(f"column {spec.column!r} is null in all {len(column)} items, so there is nothing to learn")
         self._width, cells = _cells(column, spec.column)
         self._classes = self._numbered(cells)
-        self._is_float = pa.types.is_floating(_value_type(cells.type)) and self._classes is None
+        self._is_float = pa.types.is_floating(cells.type) and self._classes is None
 
     def _numbered(self, cells: pa.ChunkedArray) -> Classes | None:
         """The classes, which hold every cell."""
-        spec, kind = self.spec, _value_type(cells.type)
+        spec = self.spec
         if spec.classes is None:
-            if not is_text(kind):
-                _check_number(kind, cells, spec.column)
+            if not is_text(cells.type):
+                _check_number(cells, spec.column)
                 return None
             return Classes(self.collection.distinct(spec.column))
         classes = Classes(spec.classes)
@@ -95,21 +95,18 @@ def _cells(column: pa.ChunkedArray, name: str) -> tuple[int | None, pa.ChunkedAr
     """
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
-        return None, column
+        return None, decoded(column)
     lengths = pc.unique(pc.list_value_length(column)).drop_null().to_pylist()
     if len(lengths) != 1 or not lengths[0]:
         raise InputError(
             f"column {name!r} holds lists of {sorted(lengths)[:5]} values; labels need as many in every item, and one "
             "at least"
         )
-    return int(lengths[0]), pc.list_flatten(column)
+    return int(lengths[0]), decoded(pc.list_flatten(column))
 
 
-def _value_type(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _check_number(kind: pa.DataType, cells: pa.ChunkedArray, name: str) -> None:
+def _check_number(cells: pa.ChunkedArray, name: str) -> None:
+    kind = cells.type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
         raise InputError(
             f"column {name!r} of type {kind} holds no labels; store numbers, lists of numbers, or names of classes"

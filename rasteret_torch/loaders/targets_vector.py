@@ -25,7 +25,7 @@ from rasteret_torch.errors import CRSMismatchError, DatasetNotFoundError, InputE
 from rasteret_torch.geo import Bounds, Grid, parse_crs, project_bounds, same_crs
 from rasteret_torch.geo.crs import CRS84, turns_of
 from rasteret_torch.index.areas import Areas, as_areas
-from rasteret_torch.index.arrow import is_text
+from rasteret_torch.index.arrow import decoded, is_text
 from rasteret_torch.index.projected import project_shape
 from rasteret_torch.loaders.targets import BACKGROUND, ChipPlace, Classes, ClassName, VectorTargets
 from rasteret_torch.read import ChipPixels, ChipPlan
@@ -216,8 +216,7 @@ def _attribute(areas: Areas, name: str) -> pa.ChunkedArray:
     columns = [] if areas.columns is None else areas.columns.column_names
     if name not in columns or areas.columns is None:
         raise InputError(f"the shapes have no attribute {name!r}; they have {columns}")
-    column = areas.columns.column(name)
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    return decoded(areas.columns.column(name))
 
 
 def is_shapes(value: str | Path) -> bool:
