@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from rasteret_torch.loaders.recipe import ChipRead, PlannedChip
@@ -14,7 +13,7 @@ _IMAGE = -1  # stands where the numbers of targets do
 
 
 @dataclass(slots=True, eq=False)
-class _Submission:
+class _Part:
     """What one pipeline reads.
 
     Attributes:
@@ -22,14 +21,18 @@ class _Submission:
         into: arrays for it.
         owners: for each plan its chip and its target.
         failures: of the plans.
-        future: of the pixels.
     """
 
     plans: list[ChipPlan] = field(default_factory=list)
     into: list[ChipPixels] = field(default_factory=list)
     owners: list[tuple[int, int]] = field(default_factory=list)
     failures: Failures = field(default_factory=dict)
-    future: Future[list[ChipPixels]] | None = None
+
+    def add(self, plan: ChipPlan, into: ChipPixels | None, owner: tuple[int, int]) -> None:
+        """One more plan; without an array for it, into a new one."""
+        self.plans.append(plan)
+        self.into.append(ChipPixels.unfilled(plan) if into is None else into)
+        self.owners.append(owner)
 
 
 class Reads:
@@ -40,8 +43,8 @@ class Reads:
         images: Pipeline,
         targets: Sequence[Target],
         chips: Sequence[PlannedChip],
-        into: Sequence[ChipPixels] | None = None,
-        failures: Failures | None = None,
+        into: Sequence[ChipPixels] | None,
+        failures: Failures,
     ) -> None:
         """Starts.
 
@@ -55,29 +58,22 @@ class Reads:
         self._count = len(chips)
         self._targets = len(targets)
         self._failures = failures
-        self._by_pipeline: dict[Pipeline, _Submission] = {images: _Submission()}
+        by_pipeline = {images: _Part()}
         for number, chip in enumerate(chips):
-            self._add(images, chip.plan, None if into is None else into[number], (number, _IMAGE))
+            by_pipeline[images].add(chip.plan, None if into is None else into[number], (number, _IMAGE))
         for place, target in enumerate(targets):
             source = images if target.backend is images.backend else pipeline(images.options, target.backend)
             for number, chip in enumerate(chips):
                 label = chip.labels[place]
                 if label is not None:
-                    self._add(source, label, None, (number, place))
-        for source, part in self._by_pipeline.items():
-            part.future = source.submit(part.plans, part.into, part.failures)
-
-    def _add(self, source: Pipeline, plan: ChipPlan, into: ChipPixels | None, owner: tuple[int, int]) -> None:
-        part = self._by_pipeline.setdefault(source, _Submission())
-        part.plans.append(plan)
-        part.into.append(ChipPixels.unfilled(plan) if into is None else into)
-        part.owners.append(owner)
+                    by_pipeline.setdefault(source, _Part()).add(label, None, (number, place))
+        parts = by_pipeline.items()
+        self._parts = [(part, source.submit(part.plans, part.into, part.failures)) for source, part in parts]
 
     def cancel(self) -> None:
         """Stops reading; without effect when all is there."""
-        for part in self._by_pipeline.values():
-            if part.future is not None:
-                part.future.cancel()
+        for _, future in self._parts:
+            future.cancel()
 
     def result(self) -> list[ChipRead]:
         """Waits for all chips.
@@ -87,15 +83,13 @@ class Reads:
         """
         found: dict[tuple[int, int], ChipPixels] = {}
         try:
-            for part in self._by_pipeline.values():
-                assert part.future is not None
-                found.update(zip(part.owners, part.future.result(), strict=True))
+            for part, future in self._parts:
+                found.update(zip(part.owners, future.result(), strict=True))
         finally:
             self.cancel()  # an interrupt while waiting, or an error, ends the other reads too
-        if self._failures is not None:
-            for part in self._by_pipeline.values():
-                for number, error in part.failures.items():
-                    self._failures.setdefault(part.owners[number][0], error)
+        for part, _ in self._parts:
+            for number, error in part.failures.items():
+                self._failures.setdefault(part.owners[number][0], error)
         targets = range(self._targets)
         return [
             ChipRead(found[chip, _IMAGE], tuple(found.get((chip, target)) for target in targets))
