@@ -250,7 +250,7 @@ class WeightedRowsLayout(RowsLayout):
             raise InputError(f"length={self.length} must be at least 1")
         known = self.weights
         if known.shape != self.ground.items.shape:
-            raise InputError(f"{len(known)} weights for {len(self.ground.items)} places; give one a place")
+            raise InputError(f"{known.size} weights for {len(self.ground.items)} places; give one a place")
         if not np.isfinite(known).all() or (known < 0).any() or not known.any():
             raise InputError("weights must be numbers from 0 upwards, none of them missing and not all of them 0")
 
@@ -312,6 +312,18 @@ class SomeLayout:
         return self.whole.chips(self.kept[numbers], epoch)
 
 
+def as_weights(numbers: Any) -> NDArray[np.float64]:
+    """Weights of places, of a column, a list, or whatever else NumPy takes.
+
+    Raises:
+        InputError: something else than numbers.
+    """
+    try:
+        return np.asarray(numbers).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"weights must be numbers, one a place: {error}") from error
+
+
 def layout_of(
     name: str, ground: Ground, length: int | None, seed: int, weights: NDArray[np.float64] | None = None
 ) -> Layout:
@@ -354,26 +366,27 @@ def layout_of(
     return make(wanted)
 
 
-def chosen_of(
-    whole: Layout, kept: Numbers, length: int | None, weights: NDArray[np.float64] | None, seed: int
-) -> Layout:
-    """Some chips of a layout that is the same in every epoch.
+def choice_of(layout: Layout) -> Chips:
+    """All chips that the epochs of a layout choose from, which are the same ones in each: not those of random ones."""
+    if isinstance(layout, WeightedRowsLayout):
+        return layout.ground.centred(np.arange(len(layout.weights)))
+    return layout.chips(np.arange(layout.length), 0)
+
+
+def chosen_of(whole: Layout, kept: Numbers, length: int | None) -> Layout:
+    """A layout that chooses from some chips alone.
 
     Args:
-        whole: the layout; where there are weights, one of rows.
-        kept: numbers of the chips.
-        length: chips of an epoch; None takes all that are kept.
-        weights: of the rows; those of rows that are not kept count as 0.
-        seed: of the draw by weight.
+        whole: the layout that chooses from all.
+        kept: numbers of the chips in `choice_of`; rows that are drawn by weight have none if they are not there.
+        length: chips of an epoch; None takes all that are kept, or draws as many as before.
 
     Raises:
         InputError: a length that there is not, or no weight is left.
     """
-    if weights is not None:
-        assert isinstance(whole, RowsLayout)
-        drawn = WeightedRowsLayout(whole.ground, whole.length if length is None else length, weights, seed)
-        left = np.isin(np.arange(whole.length), kept)
-        return drawn if left.all() else replace(drawn, weights=np.where(left, weights, 0.0))
+    if isinstance(whole, WeightedRowsLayout):
+        left = np.where(np.isin(np.arange(len(whole.weights)), kept), whole.weights, 0.0)
+        return replace(whole, length=whole.length if length is None else length, weights=left)
     if length is not None and not 1 <= length <= len(kept):
         raise InputError(f"length={length} does not fit: {len(kept)} of {whole.length} chips are valid enough")
     return SomeLayout(whole, kept[:length])

@@ -15,7 +15,7 @@ import numpy as np
 from pyproj import CRS
 from torch.utils.data import IterableDataset, Sampler, get_worker_info
 
-from rasteret_torch.chips.layouts import check_whole, chip_px_of, chosen_of, is_whole, layout_of
+from rasteret_torch.chips.layouts import as_weights, check_whole, chip_px_of, chosen_of, is_whole, layout_of
 from rasteret_torch.chips.mixing import Numbers
 from rasteret_torch.chips.order import EpochOrder
 from rasteret_torch.chips.resume import Mark, Run, Standing, State
@@ -210,15 +210,14 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         place = surveyed(self._recipe, crs, res)
         each_row = self.sampler == "rows"
         ground = place.ground(self.patch_size, each_row=each_row, each_time=not self._recipe.time_series)
-        column = None if self._weights is None else self.collection.column(self._weights)
-        drawn = None if column is None else column.to_numpy().astype(np.float64)
+        weights = None if self._weights is None else as_weights(self.collection.column(self._weights))
         if self._sight is None or self.sampler == "random":
-            layout = layout_of(self.sampler, ground, self._wanted_length, self.seed, drawn)
+            layout = layout_of(self.sampler, ground, self._wanted_length, self.seed, weights)
             return LayoutSource(place, layout, self._recipe, self._sight)
-        whole = LayoutSource(place, layout_of(self.sampler, ground, None, self.seed), self._recipe)
+        whole = LayoutSource(place, layout_of(self.sampler, ground, None, self.seed, weights), self._recipe)
         if self._kept is None:
             self._kept = whole.kept(self._sight)
-        left = chosen_of(whole.layout, self._kept, self._wanted_length, drawn, self.seed)
+        left = chosen_of(whole.layout, self._kept, self._wanted_length)
         return LayoutSource(place, left, self._recipe, self._sight)
 
     def __len__(self) -> int:

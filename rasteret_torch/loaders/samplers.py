@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.data.distributed import DistributedSampler
 from torchgeo.datasets import GeoDataset
 
-from rasteret_torch.chips.layouts import Ground, Layout, chip_px_of, chosen_of, layout_of
+from rasteret_torch.chips.layouts import Chips, Ground, Layout, as_weights, chip_px_of, choice_of, chosen_of, layout_of
 from rasteret_torch.chips.mixing import Numbers
 from rasteret_torch.chips.order import EpochOrder
 from rasteret_torch.chips.share import Cut
@@ -47,16 +47,17 @@ class LayoutSampler(DistributedSampler[Query]):
         self.epoch = 0
         self.drop_last = False
 
-    def _choose(self, min_valid: float, length: int | None = None, weights: NDArray[np.float64] | None = None) -> None:
+    def _choose(self, min_valid: float, length: int | None) -> None:
         """Leaves chips out that show too little."""
-        kept = np.arange(self.layout.length)
+        chips = choice_of(self.layout)
+        kept = np.arange(len(chips.places))
         if min_valid not in (None, 0):
             check_share(min_valid)
-            shares = self.dataset.valid_shares(self.queries(kept))
+            shares = self.dataset.valid_shares(self._queries(chips))
             kept = np.flatnonzero(shares >= min_valid)
             if not len(kept):
                 raise EmptySelectionError(f"no chip has min_valid={min_valid} of its pixels valid; lower it")
-        self.layout = chosen_of(self.layout, kept, length, weights, self.seed)
+        self.layout = chosen_of(self.layout, kept, length)
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch of the next iteration."""
@@ -79,9 +80,12 @@ class LayoutSampler(DistributedSampler[Query]):
 
     def queries(self, numbers: Numbers) -> list[Query]:
         """The queries of these chips in this epoch."""
+        return self._queries(self.layout.chips(numbers, self.epoch))
+
+    def _queries(self, chips: Chips) -> list[Query]:
         times = self.dataset.index.index
         found: list[Query] = []
-        for place, row, col in zip(*self.layout.chips(numbers, self.epoch), strict=True):
+        for place, row, col in zip(*chips, strict=True):
             xmin, ymin, xmax, ymax = self.layout.ground.box(int(place), int(row), int(col))
             time = times[int(place)]
             found.append((slice(xmin, xmax), slice(ymin, ymax), slice(time.left, time.right)))
@@ -117,8 +121,9 @@ class RowSampler(LayoutSampler):
         Raises:
             InputError: weights by which nothing can be drawn, or a length that there is not.
         """
-        super().__init__(dataset, layout_of("rows", ground_of(dataset, size), None, seed), shuffle=shuffle, seed=seed)
-        self._choose(min_valid, length, None if weights is None else _weights(dataset, weights))
+        ground, drawn = ground_of(dataset, size), None if weights is None else _weights(dataset, weights)
+        super().__init__(dataset, layout_of("rows", ground, None, seed, drawn), shuffle=shuffle, seed=seed)
+        self._choose(min_valid, length)
 
 
 class InsideSampler(LayoutSampler):
@@ -164,14 +169,12 @@ def ground_of(dataset: GeoDataset, size: int | tuple[int, int]) -> Ground:
 
 def _weights(dataset: GeoDataset, weights: str | Sequence[float]) -> NDArray[np.float64]:
     if not isinstance(weights, str):
-        return np.asarray(weights, np.float64)
+        return as_weights(weights)
     frame: Any = dataset.index
     if weights in frame.columns:
-        found: NDArray[np.float64] = frame[weights].to_numpy(dtype=np.float64)
-        return found
+        return as_weights(frame[weights])
     collection = getattr(dataset, "collection", None)
     if collection is None or ROW not in frame.columns:
         raise InputError(f"the index has no column {weights!r} to weigh by; it has {list(frame.columns)}")
-    column = collection.column(weights).to_numpy().astype(np.float64)
-    chosen: NDArray[np.float64] = column[frame[ROW].to_numpy()]
+    chosen: NDArray[np.float64] = as_weights(collection.column(weights))[frame[ROW].to_numpy()]
     return chosen

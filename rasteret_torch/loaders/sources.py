@@ -9,7 +9,7 @@ import numpy as np
 from affine import Affine
 from pyproj import CRS
 
-from rasteret_torch.chips.layouts import Chips, GridLayout, Layout, RandomLayout, by_row
+from rasteret_torch.chips.layouts import Chips, GridLayout, Layout, RandomLayout, by_row, choice_of
 from rasteret_torch.chips.mixing import Numbers
 from rasteret_torch.chips.survey import Survey, survey
 from rasteret_torch.errors import EmptySelectionError
@@ -138,12 +138,12 @@ class LayoutSource:
         return best
 
     def kept(self, sight: Sight) -> Numbers:
-        """The numbers of the chips that show enough valid pixels, of a layout that is the same in every epoch.
+        """The numbers of the chips in `choice_of` that show enough valid pixels.
 
         Raises:
             EmptySelectionError: none does.
         """
-        places = self._places(self.layout.chips(np.arange(self.length), 0))
+        places = self._places(choice_of(self.layout))
         return sight.kept(self.sketch(place) for place in places)
 
     def sketch(self, place: LaidOut) -> ChipPlan:

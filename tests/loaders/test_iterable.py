@@ -379,6 +379,8 @@ def test_a_state_of_a_later_epoch_lets_threads_and_generators_alone(scenes):
         ({"sampler": ()}, InputError),
         ({"min_valid": ()}, InputError),
         ({"min_valid": ""}, InputError),
+        ({"sampler": "rows", "weights": "id"}, InputError),
+        ({"sampler": "grid", "weights": "year", "min_valid": 0.5}, InputError),
         ({"split": ""}, SplitNotFoundError),
         ({"split": []}, SplitNotFoundError),
         ({"patch_size": 0}, InputError),

@@ -79,6 +79,9 @@ def test_weights_draw_rows(chipped):
     assert len(set(boxes(rt.RowSampler(dataset, size=24, weights="weight", length=50)))) == 3
     with pytest.raises(InputError, match="no column"):
         rt.RowSampler(dataset, size=24, weights="nothing")
+    for words in ("id", ["a", "b", "c"]):
+        with pytest.raises(InputError, match="must be numbers"):
+            rt.RowSampler(dataset, size=24, weights=words)
 
 
 def test_chips_never_straddle_files(chipped, chipped_folder):
