@@ -153,7 +153,7 @@ def project_points(
     return transformer(source, target).transform(x, y)
 
 
-def project_bounds(bounds: Bounds, source: CRS, target: CRS, points_per_edge: int = 21) -> Bounds:
+def project_bounds(bounds: Bounds, source: CRS, target: CRS) -> Bounds:
     """The box in `target` that holds the box `bounds` of `source`, its edges densified.
 
     A box that crosses the antimeridian of a geographic `target` comes back with xmin > xmax (the RFC 7946 convention).
@@ -163,7 +163,7 @@ def project_bounds(bounds: Bounds, source: CRS, target: CRS, points_per_edge: in
     """
     if same_crs(source, target):
         return bounds
-    box = transformer(source, target).transform_bounds(*bounds, densify_pts=points_per_edge)
+    box = transformer(source, target).transform_bounds(*bounds, densify_pts=21)
     if not all(math.isfinite(side) for side in box):
         raise InputError(f"bounds {bounds} of {source.name} cannot be expressed in {target.name}")
     return box
