@@ -6,6 +6,7 @@ import base64
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Protocol
 
@@ -268,6 +269,12 @@ def native_dtype(name: str) -> np.dtype[Any] | None:
 def is_single_plane(layout: Layout) -> bool:
     """Whether a band-interleaved layout holds the tile table of one band only, as rasteret stores it."""
     return layout.planes > 1 and len(layout.offsets) == layout.tiles_across * layout.tiles_down
+
+
+def one_plane(header: TiffHeader) -> TiffHeader:
+    """A band-interleaved file seen as a file of one sample, where the index holds the tiles of one band only."""
+    levels = tuple(replace(level, samples=1, planar=1, extra_samples=()) for level in header.levels)
+    return replace(header, levels=levels)
 
 
 def transform_of(values: Sequence[float] | None) -> Affine | None:

@@ -1,9 +1,8 @@
-"""Where items are: CRS labels per row, exact bounds of many grids at once, and a search over boxes."""
+"""Where items are: CRS labels per row, exact bounds of many grids at once, and a search over times."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -14,24 +13,9 @@ from pyproj import CRS
 from rasteret_torch.geo import parse_crs, same_crs
 from rasteret_torch.index import outline
 from rasteret_torch.index.arrow import decoded, is_text
-from rasteret_torch.tiff.model import Layout, TiffHeader
 
 Boxes = NDArray[np.float64]
 Grids = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int32]]
-
-
-def one_plane(header: TiffHeader) -> TiffHeader:
-    """A band-interleaved file seen as a file of one sample, where the index holds the tiles of one band only."""
-
-    def single(layout: Layout) -> Layout:
-        return replace(layout, samples=1, planar=1, extra_samples=())
-
-    return replace(header, levels=tuple(map(single, header.levels)))
-
-
-def with_crs(header: TiffHeader, label: str | None) -> TiffHeader:
-    """The header with the CRS of its row, where the header has none of its own."""
-    return header if label is None else replace(header, crs=label)
 
 
 CRS_COLUMNS = ("crs", "proj:epsg", "proj:code", "proj:wkt2")
@@ -56,11 +40,6 @@ def row_crs(table: pa.Table, count: int | None = None) -> pa.ChunkedArray:
         if is_text(column.type):
             labels = pc.coalesce(labels, column.cast(pa.string()))
     return labels
-
-
-def filled(labels: pa.ChunkedArray | None, fallback: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The labels, and `fallback` where they are null."""
-    return fallback if labels is None else pc.coalesce(labels, fallback)
 
 
 def numbered(per_band: Mapping[str, pa.ChunkedArray]) -> tuple[list[CRS], dict[str, NDArray[np.int32]]]:

@@ -6,6 +6,7 @@ import functools
 import threading
 import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,9 @@ from rasteret_torch.geo import Bounds, Grid, parse_crs, same_crs
 from rasteret_torch.geo.crs import turns_of, wkt_of
 from rasteret_torch.index import boxes, contents, dates, mapped, places, query
 from rasteret_torch.index import schema as s
-from rasteret_torch.index.headers import header_of, is_single_plane
+from rasteret_torch.index.headers import header_of, is_single_plane, one_plane
 from rasteret_torch.index.source import Source
-from rasteret_torch.index.stored import HeaderChunk
+from rasteret_torch.index.stored import HeaderColumn
 from rasteret_torch.index.view import View
 from rasteret_torch.tiff.limits import check_header
 from rasteret_torch.tiff.model import TiffHeader
@@ -133,9 +134,18 @@ class RuntimeIndex:
             raise InputError(f"band {band!r} of item {item!r} is sample {sample} of a file that has {samples}")
         return Source(item, band, href, number, header)
 
-    def _asset(self, row: int, band: str) -> tuple[str, str, int | None]:
+    def _check(self, band: str) -> None:
         if band not in self.bands:
             raise BandNotFoundError(f"no band {band!r} in this collection; it has {list(self.bands)}")
+
+    def _of_band(self, band: str) -> HeaderColumn:
+        self._check(band)
+        if band not in self._headers:
+            raise InputError(f"this collection has no headers of band {band!r}; build it with enrich_cog=True")
+        return self._headers[band]
+
+    def _asset(self, row: int, band: str) -> tuple[str, str, int | None]:
+        self._check(band)
         place = self._view.root_row(row)
         item = str(self._root_ids[place].as_py())
         hrefs, samples = self._assets.get(band, (None, None))
@@ -175,14 +185,9 @@ class RuntimeIndex:
         named: NDArray[np.bool_] = pc.is_valid(hrefs).to_numpy()
         return self._view.part(named)
 
-    def _stored(self, row: int, band: str) -> tuple[HeaderChunk, int]:
-        return self._headers[band].at(self._view.root_row(row))
-
     def _header(self, row: int, band: str, item: str) -> tuple[TiffHeader, bool]:
         """The header, and whether its tile table is of this band alone (a rasteret row of a planar file)."""
-        if band not in self._headers:
-            raise InputError(f"this collection has no headers of band {band!r}; build it with enrich_cog=True")
-        chunk, place = self._stored(row, band)
+        chunk, place = self._of_band(band).at(self._view.root_row(row))
         try:
             if chunk.alike is not None:
                 return chunk.alike.header(place), False
@@ -199,9 +204,9 @@ class RuntimeIndex:
             header = header_of(record, chunk.tables(place))
             single = is_single_plane(header.image)
             if single:
-                header = places.one_plane(header)
+                header = one_plane(header)
             if header.crs is None and record.get("bits_per_sample") is None:
-                header = places.with_crs(header, self._row_crs[row].as_py())
+                header = replace(header, crs=self._row_crs[row].as_py())
             check_header(header)
         except RasteretTorchError as error:
             raise type(error)(f"item {item!r}, band {band!r}: {error}") from error
@@ -238,11 +243,7 @@ class RuntimeIndex:
 
         Rows without a header, or without georeferencing, have nan, 0 and -1.
         """
-        headers = self._headers.get(band)
-        if headers is None:
-            if band not in self.bands:
-                raise BandNotFoundError(f"no band {band!r} in this collection; it has {list(self.bands)}")
-            raise InputError(f"this collection has no headers of band {band!r}; build it with enrich_cog=True")
+        headers = self._of_band(band)
         return self._view.part(headers.transforms), self._view.part(headers.shapes), self._crs[1][band]
 
     @property
@@ -259,9 +260,8 @@ class RuntimeIndex:
         per_band: dict[str, pa.ChunkedArray] = {}
         for band, headers in self._headers.items():
             column = headers.field("crs")
-            stored = None if column is None else self._view.taken(column)
-            is_whole = stored is not None and not stored.null_count
-            per_band[band] = stored if is_whole else places.filled(stored, self._row_crs)
+            labels = self._row_crs if column is None else self._view.taken(column)
+            per_band[band] = pc.coalesce(labels, self._row_crs) if labels.null_count else labels
         return places.numbered(per_band)
 
     def bounds(self, crs: CRS | None = None, band: str | Sequence[str] | None = None) -> NDArray[np.float64]:
