@@ -178,8 +178,7 @@ def _bbox(column: pa.ChunkedArray) -> pa.ChunkedArray:
         pc.coalesce(pc.list_element(flat, place), pc.list_element(solid, high))
         for place, high in enumerate((0, 1, 3, 4))
     ]
-    boxes = pa.table(dict(zip(s.SIDES, corners, strict=True))).to_struct_array()
-    return _cast(boxes, s.BBOX)
+    return _of_sides(corners)
 
 
 def _named_corners(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -191,9 +190,11 @@ def _named_corners(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if found is None:
         raise pa.ArrowInvalid(f"its fields {list(fields.values())} are not {list(s.SIDES)}")
     sides = [pc.struct_field(column, fields[name]).cast(pa.float64()) for name in found]
-    boxes = pa.table(dict(zip(s.SIDES, sides, strict=True))).to_struct_array()
-    missing = pc.is_null(column)
-    return _cast(pc.if_else(missing, pa.scalar(None, boxes.type), boxes) if pc.any(missing).as_py() else boxes, s.BBOX)
+    return pc.if_else(pc.is_null(column), pa.scalar(None, s.BBOX), _of_sides(sides))
+
+
+def _of_sides(sides: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+    return _cast(pa.table(dict(zip(s.SIDES, sides, strict=True))).to_struct_array(), s.BBOX)
 
 
 def _assets(array: pa.Array) -> pa.Array:
