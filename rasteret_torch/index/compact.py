@@ -63,9 +63,8 @@ def narrowed(headers: pa.StructArray) -> pa.StructArray:
     """
 
     def narrow(children: dict[str, pa.Array]) -> None:
-        counts = children.get(_COUNTS)
-        largest = None if counts is None else pc.max(counts.flatten()).as_py()
-        if counts is not None and (largest is None or largest < 2**32):
+        counts = children[_COUNTS]
+        if (pc.max(counts.flatten()).as_py() or 0) < 2**32:
             children[_COUNTS] = counts.cast(pa.list_(pa.uint32()))
 
     return _each_layout(headers, narrow)
@@ -217,8 +216,6 @@ def _list(lengths: Ints, values: pa.Array, valid: NDArray[np.bool_]) -> pa.Array
 
 
 def _compact(children: dict[str, pa.Array]) -> None:
-    if _OFFSETS not in children or _COUNTS not in children or START in children:
-        return
     offsets, counts = children[_OFFSETS], children[_COUNTS]
     lengths = _lengths(offsets)
     exact, gaps = _even(offsets, counts, lengths)
