@@ -240,20 +240,18 @@ def _write_parts(
     short = compact.compacted_schema(schema)
     options = _encodings(short)
     parts: list[PartFile] = []
-    writer: pq.ParquetWriter | None = None
-    rows = 0
+    with to_disk(place):
+        writer, rows = _writer(folder / _part_name(0), short, options), 0
     for batch in batches:
         table = in_types(pa.Table.from_batches([batch]), schema)
         with to_disk(place):
-            if writer is not None and rows + batch.num_rows > _PART_ROWS:
+            if rows and rows + batch.num_rows > _PART_ROWS:
                 parts.append(_closed(folder, writer, len(parts), rows))
-                writer, rows = None, 0
-            writer = writer or _writer(folder / _part_name(len(parts)), short, options)
+                writer, rows = _writer(folder / _part_name(len(parts)), short, options), 0
             for piece in table.to_batches():
                 writer.write_batch(in_types(compact.compacted_batch(piece), short), row_group_size=_ROW_GROUP_ROWS)
         rows += batch.num_rows
     with to_disk(place):
-        writer = writer or _writer(folder / _part_name(len(parts)), short, options)
         parts.append(_closed(folder, writer, len(parts), rows))
     return tuple(parts)
 
@@ -293,15 +291,12 @@ def _encodings(schema: pa.Schema) -> dict[str, Any]:
     """Tile tables as differences, packed to the bits they need; everything else by dictionary."""
     stored = _stored(schema)
     paths = [stored.column(number).path for number in range(len(stored))]
-    packed = [path for path in paths if set(path.split(".")) & _PACKED and path.split(".")[0] in _headers(schema)]
+    headers = {field.name for field in schema if s.is_header_field(field)}
+    packed = [path for path in paths if set(path.split(".")) & _PACKED and path.split(".")[0] in headers]
     return {
         "use_dictionary": [path for path in paths if path not in packed],
         "column_encoding": dict.fromkeys(packed, "DELTA_BINARY_PACKED"),
     }
-
-
-def _headers(schema: pa.Schema) -> set[str]:
-    return {field.name for field in schema if s.is_header_field(field)}
 
 
 def _closed(folder: Path, writer: pq.ParquetWriter, number: int, rows: int) -> PartFile:
@@ -383,4 +378,4 @@ def digest(data: bytes | memoryview) -> str:
 
 def fingerprint(record: dict[str, Any]) -> str:
     """A short, stable hash of JSON-able build inputs."""
-    return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:32]
+    return digest(json.dumps(record, sort_keys=True, default=str).encode())
