@@ -119,6 +119,8 @@ class FileTally:
         lost: errors of items that have no row, since they have no id, or are linked but not there.
         bare: ids of rows without any file.
         undated: ids of rows that state no time.
+        disagreements: sentences about files that are not what their STAC item says.
+        repeated: ids of items that were left out, since the first of that id has other files.
     """
 
     count: int = 0
@@ -126,6 +128,8 @@ class FileTally:
     lost: list[RasteretTorchError] = field(default_factory=list)
     bare: list[str] = field(default_factory=list)
     undated: list[str] = field(default_factory=list)
+    disagreements: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
 
     def add(self, outcomes: Iterable[Outcome]) -> None:
         """Counts more files."""
@@ -153,6 +157,8 @@ class FileTally:
         self.lost += other.lost
         self.bare += other.bare
         self.undated += other.undated
+        self.disagreements += other.disagreements
+        self.repeated += other.repeated
 
     def report(self, max_error_fraction: float) -> None:
         """Gives a build up in which too many files failed; else one warning that counts them and names the first.
@@ -185,16 +191,33 @@ class FileTally:
             stacklevel: as of `warnings.warn`, called from here.
         """
         failed, lost = ("; ".join(str(error) for error in errors[:_NAMED]) for errors in (self.failures, self.lost))
-        told = {
-            f"{len(self.failures)} of {self.count} files could not be indexed, see the columns status and error: "
-            f"{failed}": self.failures,
-            f"{len(self.lost)} items were left out: {lost}": self.lost,
-            f"{len(self.bare)} items (such as {', '.join(map(repr, self.bare[:1]))}) have no file that could be "
-            "indexed, see the columns status and error": self.bare,
-            f"{len(self.undated)} items (such as {', '.join(map(repr, self.undated[:1]))}) state no time: they are "
-            "taken for those of any time; give them a `datetime`": self.undated,
-        }
-        for text, those in told.items():
+        bare, undated, again = (", ".join(map(repr, ids[:1])) for ids in (self.bare, self.undated, self.repeated))
+        of_all = f"{len(self.failures)} of {self.count} files could not be indexed, see the columns status and error"
+        told = (
+            (self.failures, f"{of_all}: {failed}"),
+            (self.lost, f"{len(self.lost)} items were left out: {lost}"),
+            (
+                self.bare,
+                f"{len(self.bare)} items (such as {bare}) have no file that could be indexed, see the columns status "
+                "and error",
+            ),
+            (
+                self.undated,
+                f"{len(self.undated)} items (such as {undated}) state no time: they are taken for those of any time; "
+                "give them a `datetime`",
+            ),
+            (
+                self.disagreements,
+                f"{len(self.disagreements)} files are not what their STAC item says, and were taken as they are: "
+                f"{''.join(self.disagreements[:1])}",
+            ),
+            (
+                self.repeated,
+                f"{len(self.repeated)} items were left out, since others before them have their ids (such as {again}) "
+                "and other files; give each item an id of its own",
+            ),
+        )
+        for those, text in told:
             if those:
                 warnings.warn(text, stacklevel=stacklevel)
 

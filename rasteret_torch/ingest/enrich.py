@@ -13,7 +13,7 @@ from rasteret_torch.index import schema as s
 from rasteret_torch.index.headers import header_columns
 from rasteret_torch.ingest import assemble
 from rasteret_torch.ingest.assemble import Asset
-from rasteret_torch.ingest.claims import claims_of_table, completed
+from rasteret_torch.ingest.claims import Claim, claims_of_table, completed
 from rasteret_torch.ingest.footprint import footprint_of
 from rasteret_torch.ingest.headers import Outcome, read_headers
 from rasteret_torch.ingest.normalize import bands_with_assets
@@ -122,7 +122,8 @@ def enrich_table_with_cog_metadata(
         index = _as_assets(url_index, bands)
     hrefs = list(dict.fromkeys(asset.href for assets in index.values() for asset in assets.values()))
     read = read_headers(hrefs, backend=backend, max_concurrent=max_concurrent, progress=progress)
-    return enriched(table, index, bands, with_claims(dict(zip(hrefs, read, strict=True)), table, bands))
+    claims = claims_of_table(table, bands)
+    return enriched(table, index, bands, with_claims(dict(zip(hrefs, read, strict=True)), claims))
 
 
 def _as_assets(
@@ -144,9 +145,13 @@ def _as_asset(value: Asset | Record | str, item: str, band: str) -> Asset:
     return Asset(href, named.get("band_index"))
 
 
-def with_claims(outcomes: Mapping[str, Outcome], table: pa.Table, bands: Sequence[str]) -> dict[str, Outcome]:
-    """Headers with what their files leave open and the assets of the table say; those without a place are errors."""
-    claims = claims_of_table(table, bands)
+def with_claims(outcomes: Mapping[str, Outcome], claims: Mapping[str, Claim]) -> dict[str, Outcome]:
+    """Headers with what their files leave open and their items say; those without a place are errors.
+
+    Args:
+        outcomes: by href.
+        claims: by href, of those of which anything is said.
+    """
     told = {
         href: completed(one, claims[href]) if isinstance(one, TiffHeader) and href in claims else one
         for href, one in outcomes.items()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,12 +25,13 @@ from rasteret_torch.index import Collection
 from rasteret_torch.index import schema as s
 from rasteret_torch.ingest.assemble import FileTally, check_fraction
 from rasteret_torch.ingest.engine import Engine, LocalEngine
+from rasteret_torch.ingest.enrich import with_claims
 from rasteret_torch.ingest.headers import Outcome, Reads, read_headers
 from rasteret_torch.ingest.journal import Log
 from rasteret_torch.ingest.shards import Shards, fitted, gathered, unified
 from rasteret_torch.ingest.stac_items import Bands, StacItem, asset_keys, check_bands, item_of, lacking
 from rasteret_torch.ingest.stac_listing import Listing, Page
-from rasteret_torch.ingest.stac_rows import Disagreements, placed_of, rows_of
+from rasteret_torch.ingest.stac_rows import disagreements, rows_of
 from rasteret_torch.store import FetchPolicy, StorageBackend
 from rasteret_torch.store.trust import check_uri
 
@@ -72,7 +72,6 @@ class _Run:
     Attributes:
         listed: ids of all items, in order, and their STAC collections.
         files: of each id, a number that stands for its files.
-        repeated: ids that stand for other files than those of the first item of that id.
         fresh: ids that this run read.
         reads: of headers, by the threads of the shards.
         tally: of the headers that were read, and of what items lack.
@@ -80,10 +79,8 @@ class _Run:
 
     listed: dict[str, str] = field(default_factory=dict)
     files: dict[str, int] = field(default_factory=dict)
-    repeated: list[str] = field(default_factory=list)
     fresh: set[str] = field(default_factory=set)
     tally: FileTally = field(default_factory=FileTally)
-    disagreements: Disagreements = field(default_factory=Disagreements)
     reads: Reads = field(default_factory=Reads)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -170,7 +167,7 @@ def _items(work: Work, run: _Run, bar: Any) -> Iterator[StacItem]:
                 )
             files = hash(frozenset(href.partition("?")[0] for href in item.claims))  # queries hold signatures
             if run.files.setdefault(item.id, files) != files:
-                run.repeated.append(item.id)
+                run.tally.repeated.append(item.id)
             if len(run.listed) > count:  # pages overlap when items are added meanwhile
                 count += 1
                 yield item
@@ -225,14 +222,14 @@ def _shard(work: Work, shards: Shards, run: _Run, position: int, items: list[Sta
         _keep(shards, run, position, items, work.engine.run(made_of, part))
 
 
-def _keep(shards: Shards, run: _Run, position: int, items: list[StacItem], made: Made) -> None:
+def _keep(shards: Shards, run: _Run, position: int, items: list[StacItem], made: tuple[pa.Table, FileTally]) -> None:
+    table, tally = made
     with run.lock:
-        run.tally.merge(made.tally)
-        run.disagreements.merge(made.disagreements)
+        run.tally.merge(tally)
         if run.tally.count >= _HOPELESS:
             run.tally.check_some()
         run.fresh.update(item.id for item in items)
-    shards.add(position, made.table)
+    shards.add(position, table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,24 +249,15 @@ class Part:
     data_source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A shard: its rows, how reading their headers went, and what its items said wrong."""
-
-    table: pa.Table
-    tally: FileTally
-    disagreements: Disagreements
-
-
-def made_of(part: Part, log: Log | None = None, reads: Reads | None = None) -> Made:
-    """Reads the headers of some items, those aside that a log knows, and makes their rows."""
-    disagreements = Disagreements()
-    placed = placed_of(part.items, _outcomes(part, log, reads), disagreements)
-    tally = FileTally()
-    tally.add(placed.values())
+def made_of(part: Part, log: Log | None = None, reads: Reads | None = None) -> tuple[pa.Table, FileTally]:
+    """Reads the headers of some items, those aside that a log knows, and makes their rows; and how that went."""
+    outcomes = _outcomes(part, log, reads)
+    placed = with_claims(outcomes, {href: claim for item in part.items for href, claim in item.claims.items()})
     table = rows_of(part.items, placed, part.data_source)
+    tally = FileTally(disagreements=disagreements(part.items, outcomes))
+    tally.add(placed.values())
     tally.look_at(table)
-    return Made(table, tally, disagreements)
+    return table, tally
 
 
 def _outcomes(part: Part, log: Log | None, reads: Reads | None) -> dict[str, Outcome]:
@@ -288,7 +276,8 @@ def _outcomes(part: Part, log: Log | None, reads: Reads | None) -> dict[str, Out
     allowed = [href for href in hrefs if href not in refused]
     how: dict[str, Any] = {"policy": FetchPolicy(max_requests=part.max_concurrent), "backend": part.backend}
     read = read_headers(allowed, max_concurrent=part.max_concurrent, log=log, reads=reads, **how)
-    return refused | dict(zip(allowed, read, strict=True))
+    outcomes = refused | dict(zip(allowed, read, strict=True))
+    return {href: outcomes[href] for href in hrefs}
 
 
 def _finished(base: Collection) -> set[str]:
@@ -304,18 +293,6 @@ def _report(run: _Run) -> None:
     if not run.listed and run.tally.lost:
         raise run.tally.lost[0]
     run.tally.warn(stacklevel=7)
-    if run.disagreements.count:
-        warnings.warn(
-            f"{run.disagreements.count} files are not what their STAC item says, and were taken as they are: "
-            f"{run.disagreements.first}",
-            stacklevel=6,
-        )
-    if run.repeated:
-        warnings.warn(
-            f"{len(run.repeated)} items were left out, since others before them have their ids (such as "
-            f"{run.repeated[0]!r}) and other files; give each item an id of its own",
-            stacklevel=6,
-        )
 
 
 def _merged(work: Work, shards: Shards, run: _Run, base: Collection | None, kept: set[str]) -> pa.RecordBatchReader:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from rasteret_torch.index import schema as s
 from rasteret_torch.ingest import assemble
-from rasteret_torch.ingest.claims import Claim, completed, shape_of
+from rasteret_torch.ingest.claims import Claim, shape_of
 from rasteret_torch.ingest.enrich import enriched
 from rasteret_torch.ingest.headers import Outcome
 from rasteret_torch.ingest.stac_items import StacItem
@@ -23,35 +22,12 @@ _OWN |= {"collection", "status", "error", "links", "type", "stac_version"}
 _SAME = 1e-6  # of a pixel: items print transforms with fewer digits than files hold
 
 
-@dataclass(slots=True)
-class Disagreements:
-    """Files whose grid is not what their item says: the file is right, and a warning tells.
-
-    Attributes:
-        count: of files.
-        first: the sentence about the first.
-    """
-
-    count: int = 0
-    first: str = ""
-
-    def add(self, text: str) -> None:
-        """One more."""
-        self.count += 1
-        self.first = self.first or text
-
-    def merge(self, other: Disagreements) -> None:
-        """Those of another shard."""
-        self.count += other.count
-        self.first = self.first or other.first
-
-
 def rows_of(items: Sequence[StacItem], placed: Mapping[str, Outcome], data_source: str) -> pa.Table:
     """One row an item, in order, with the headers of its bands.
 
     Args:
         items: with unique ids.
-        placed: outcomes by href, see `placed_of`.
+        placed: outcomes by href; headers have a place.
         data_source: goes into the column `collection` where an item names none.
     """
     bands = list(dict.fromkeys(band for item in items for band in item.assets))
@@ -62,36 +38,28 @@ def rows_of(items: Sequence[StacItem], placed: Mapping[str, Outcome], data_sourc
     return enriched(table, index, bands, placed)
 
 
-def placed_of(
-    items: Sequence[StacItem], outcomes: Mapping[str, Outcome], disagreements: Disagreements
-) -> dict[str, Outcome]:
-    """The outcomes, headers given what their item says and they leave open; those without a place are errors.
-
-    Args:
-        items: of a shard.
-        outcomes: by href.
-        disagreements: counts files that are not what their item says.
-    """
-    placed: dict[str, Outcome] = {}
+def disagreements(items: Sequence[StacItem], outcomes: Mapping[str, Outcome]) -> list[str]:
+    """A sentence for each file whose grid is not what its item says: the file is right."""
+    found = []
     for item in items:
         for href, claim in item.claims.items():
-            outcome = outcomes[href]
-            if isinstance(outcome, TiffHeader):
-                outcome = completed(outcome, claim)
-                _compare(item.id, href, outcome, claim, disagreements)
-            placed[href] = assemble.placed_or_error(href, outcome)
-    return placed
+            header = outcomes[href]
+            difference = _difference(header, claim) if isinstance(header, TiffHeader) else ""
+            if difference:
+                found.append(f"{item.id}: {redact(href)} has {difference}")
+    return found
 
 
-def _compare(item: str, href: str, header: TiffHeader, claim: Claim, disagreements: Disagreements) -> None:
+def _difference(header: TiffHeader, claim: Claim) -> str:
     if claim.shape is not None and claim.shape != shape_of(header):
-        disagreements.add(f"{item}: {redact(href)} has {shape_of(header)} pixels, proj:shape says {claim.shape}")
-    elif claim.transform is not None and header.transform is not None:
-        own = tuple(header.transform[:6])
-        tolerance = _SAME * max(abs(own[0]), abs(own[4]), abs(own[1]), abs(own[3]))
-        far = max(abs(one - other) for one, other in zip(own, claim.transform, strict=True))
-        if far > max(tolerance, 1e-9 * max(map(abs, own))):
-            disagreements.add(f"{item}: {redact(href)} has transform {own}, proj:transform says {claim.transform}")
+        return f"{shape_of(header)} pixels, proj:shape says {claim.shape}"
+    if claim.transform is None or header.transform is None:
+        return ""
+    own = tuple(header.transform[:6])
+    tolerance = _SAME * max(abs(own[0]), abs(own[4]), abs(own[1]), abs(own[3]))
+    far = max(abs(one - other) for one, other in zip(own, claim.transform, strict=True))
+    is_same = far <= max(tolerance, 1e-9 * max(map(abs, own)))
+    return "" if is_same else f"transform {own}, proj:transform says {claim.transform}"
 
 
 def _fallback_crs(item: StacItem, placed: Mapping[str, Outcome]) -> str | None:

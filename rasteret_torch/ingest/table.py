@@ -15,6 +15,7 @@ from rasteret_torch.errors import InputError, RasteretTorchError
 from rasteret_torch.index import Collection, as_collection, snapshot
 from rasteret_torch.index.arrow import in_types
 from rasteret_torch.ingest import assemble, workspace
+from rasteret_torch.ingest.claims import claims_of_table
 from rasteret_torch.ingest.engine import Engine, EngineName, engine_of, in_order
 from rasteret_torch.ingest.enrich import build_url_index_from_assets, enriched, with_claims
 from rasteret_torch.ingest.headers import Outcome, read_headers
@@ -195,7 +196,7 @@ class Enrich:
         read = read_headers(
             new, backend=self.backend, max_concurrent=self.max_concurrent, progress=self.progress, log=log
         )
-        fresh = with_claims(dict(zip(new, read, strict=True)), table, bands)
+        fresh = with_claims(dict(zip(new, read, strict=True)), claims_of_table(table, bands))
         outcomes = {href: fresh[href] if href in fresh else known[href] for href in hrefs}
         return enriched(table, index, bands, outcomes), outcomes
 
