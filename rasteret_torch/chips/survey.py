@@ -82,7 +82,7 @@ class Survey:
                 f"{self.band!r}; leave such items out: collection.where(pyarrow.compute.field('status') == 'ok')"
             )
         rows = known if each_row else self._distinct(known, each_time)
-        own = known[~np.isnan(self.runtime.grids(self.band)[0][known]).any(axis=1)]
+        own = known[has_grid(self.runtime, self.band)[known]]
         return Ground(self.bounds[rows], rows, self.res, chip_px, self._cell_px(int(own[0])))
 
     def _distinct(self, rows: Numbers, each_time: bool) -> Numbers:
@@ -99,6 +99,12 @@ class Survey:
         down = (ymax - ymin) / self.res[1] / image.height * image.tile_height
         across = (xmax - xmin) / self.res[0] / image.width * image.tile_width
         return max(1, round(down)), max(1, round(across))
+
+
+def has_grid(runtime: RuntimeIndex, band: str) -> NDArray[np.bool_]:
+    """[N] whether each item's own file of a band has a place: some have none, others could not be read."""
+    known: NDArray[np.bool_] = ~np.isnan(runtime.grids(band)[0]).any(axis=1)
+    return known
 
 
 def item_bounds(runtime: RuntimeIndex, crs: CRS | None, band: str) -> NDArray[np.float64]:
@@ -129,7 +135,7 @@ def survey(
         InputError: no item has a place, or a resolution is needed.
     """
     transforms, _, crs_ids = runtime.grids(band)
-    crs_ids = np.where(np.isnan(transforms).any(axis=1), -1, crs_ids)  # a CRS alone, of another band, is no place
+    crs_ids = np.where(has_grid(runtime, band), crs_ids, -1)  # a CRS alone, of another band, is no place
     numbers = np.unique(crs_ids[crs_ids >= 0])
     if not len(numbers):
         raise InputError(f"no item has a georeferenced header of band {band!r}; see collection.describe()")

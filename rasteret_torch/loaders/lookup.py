@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 from shapely.geometry.base import BaseGeometry
 
-from rasteret_torch.chips.survey import item_bounds, unfolded
+from rasteret_torch.chips.survey import has_grid, item_bounds, unfolded
 from rasteret_torch.errors import EmptySelectionError, InputError
 from rasteret_torch.geo import Grid, parse_crs
 from rasteret_torch.geo.crs import CRS84, turns_of
@@ -40,7 +40,7 @@ def first_grid(runtime: RuntimeIndex, band: str) -> Grid:
         EmptySelectionError: none has.
     """
     transforms, shapes, crs_ids = runtime.grids(band)
-    placed = np.flatnonzero((crs_ids >= 0) & ~np.isnan(transforms).any(axis=1))
+    placed = np.flatnonzero((crs_ids >= 0) & has_grid(runtime, band))
     if not len(placed):
         raise EmptySelectionError(f"no item has a georeferenced header of band {band!r}; see collection.describe()")
     row = placed[0]

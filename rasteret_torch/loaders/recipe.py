@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from rasteret_torch.chips.native import native_grid
+from rasteret_torch.chips.survey import has_grid
 from rasteret_torch.errors import EmptySelectionError, InputError, RasteretTorchError, StoreError, TiffError
 from rasteret_torch.geo import Grid, epsg_of
 from rasteret_torch.index import Collection, load
@@ -182,8 +183,7 @@ class SampleRecipe:
 
     def _model(self, error: RasteretTorchError | None) -> ItemSources:
         """The sources of some item that was indexed in full: dtype and nodata of a chip that shows none."""
-        unknown = [np.isnan(self.collection.runtime.grids(band)[0]).any(axis=1) for band in self.bands]
-        rows = np.flatnonzero(~np.logical_or.reduce(unknown))
+        rows = np.flatnonzero(np.all([has_grid(self.collection.runtime, band) for band in self.bands], axis=0))
         if not len(rows):
             assert error is not None
             raise error

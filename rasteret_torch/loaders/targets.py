@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rasteret_torch.chips.survey import has_grid
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import Bounds, Grid
 from rasteret_torch.index import Collection
@@ -198,6 +199,6 @@ class Classes:
 
 def colours_of(runtime: RuntimeIndex, band: str) -> NDArray[np.float64] | None:
     """[N, 3] red, green and blue from 0 to 1: the colour map that the first of the files of classes carries."""
-    known = np.flatnonzero(~np.isnan(runtime.grids(band)[0]).any(axis=1))  # others could not be read
+    known = np.flatnonzero(has_grid(runtime, band))
     colours = runtime.source(int(known[0]), band).header.color_map if len(known) else None
     return None if colours is None else np.asarray(colours).T / 65535
