@@ -200,11 +200,11 @@ class RasteretIterableDataset(IterableDataset[Sample]):
     def source(self) -> ChipSource:
         """Where chips come from; made anew in every process."""
         if not isinstance(self.sampler, str):
-            sampled = heavy("rasteret_torch.loaders.sampled")  # needs torchgeo, layouts do not
-            chosen = self._recipe, self._ground, self.sampler, self._wanted_length, self.seed
-            found: ChipSource = sampled.SampledSource.of(*chosen)
             if self._sight is not None:
                 raise InputError("min_valid= needs a layout of ours: sampler='random', 'grid', 'inside' or 'rows'")
+            sampled = heavy("rasteret_torch.loaders.sampled")  # needs torchgeo, layouts do not
+            chosen = self._recipe, self._ground, self.sampler, self._wanted_length, self.seed
+            found: ChipSource = sampled.SampledSource(*chosen)
             return found
         crs, res = self._ground
         place = surveyed(self._recipe, crs, res)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,21 +33,11 @@ class SampledSource:
     The list is made once an epoch in every process.
     """
 
-    def __init__(self, dataset: RasteretGeoDataset, sampler: SamplerLike, length: int | None, seed: int) -> None:
-        self.dataset = dataset
-        self.sampler: Sampler[Any] = sampler if isinstance(sampler, Sampler) else sampler(dataset)
-        self.seed = seed
-        self._wanted = length
-        self._queries = 0, self._drawn(0)
-        self.length = len(self._queries[1])
-
-    @classmethod
-    def of(
-        cls, recipe: SampleRecipe, ground: GroundChoice, sampler: SamplerLike, length: int | None, seed: int
-    ) -> Self:
-        """A source over a `RasteretGeoDataset` that makes the samples of a recipe."""
+    def __init__(
+        self, recipe: SampleRecipe, ground: GroundChoice, sampler: SamplerLike, length: int | None, seed: int
+    ) -> None:
         crs, res = ground
-        dataset = RasteretGeoDataset(
+        self.dataset = RasteretGeoDataset(
             recipe.collection,
             recipe.bands,
             crs=crs,
@@ -58,8 +48,12 @@ class SampledSource:
             resampling=recipe.resampling,
             read=ReadOptions(level=recipe.level),
         )
-        dataset.targets, dataset.assembly = recipe.targets, recipe.assembly
-        return cls(dataset, sampler, length, seed)
+        self.dataset.targets, self.dataset.assembly = recipe.targets, recipe.assembly
+        self.sampler: Sampler[Any] = sampler if isinstance(sampler, Sampler) else sampler(self.dataset)
+        self.seed = seed
+        self._wanted = length
+        self._queries = 0, self._drawn(0)
+        self.length = len(self._queries[1])
 
     @property
     def identity(self) -> str:
