@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Mapping
@@ -23,15 +22,14 @@ from rasteret_torch.errors import (
 )
 from rasteret_torch.ingest.stac_json import parsed
 from rasteret_torch.store.location import parse, redact
+from rasteret_torch.store.policy import is_retried, jitter
 
 _ATTEMPTS = 4
-_JITTER = random.SystemRandom()  # of its own, since the global one is the user's
 _PAGE_TIMEOUT_S = 120.0  # all attempts and waits of one document
 _SILENCE_S = (5.0, 30.0)  # to connect, and between two pieces of an answer
 _LONGEST_WAIT_S = 30.0
 MAX_NBYTES = 256 << 20  # of one document
 _PIECE_NBYTES = 1 << 20
-_RETRIED = frozenset({408, 425, 429})  # and all of 500 to 599
 _SAID_CHARACTERS = 200
 
 
@@ -89,7 +87,7 @@ class JsonClient:
             try:
                 return _object(self._once(ask, until), ask)
             except _Again as again:
-                wait_s = min(_LONGEST_WAIT_S, again.wait_s or 0.3 * 2.0**attempt * _JITTER.uniform(0.5, 1.5))
+                wait_s = min(_LONGEST_WAIT_S, again.wait_s or 0.3 * 2.0**attempt * jitter())
                 if attempt == _ATTEMPTS or time.monotonic() + wait_s > until or self._is_over.wait(wait_s):
                     raise FetchError(
                         f"{ask}: {again.reason}, in {attempt} attempts; check the URL, try again later, or ask for "
@@ -184,7 +182,7 @@ def _object(body: bytes, ask: Ask) -> dict[str, Any]:
 
 def _refusal(response: requests.Response, body: bytes, ask: Ask) -> RasteretTorchError | _Again:
     status = response.status_code
-    if status in _RETRIED or 500 <= status <= 599:
+    if is_retried(status):
         after = response.headers.get("Retry-After", "")
         return _Again(f"the server answered with status {status}", float(after) if after.isdecimal() else 0.0)
     said = _said(body)

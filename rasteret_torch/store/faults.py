@@ -8,8 +8,8 @@ from obstore import exceptions as obstore_errors
 
 from rasteret_torch.errors import AccessDeniedError, FetchError, ObjectChangedError, ObjectNotFoundError, StoreError
 from rasteret_torch.store.location import redact
+from rasteret_torch.store.policy import is_retried
 
-RETRIED_STATUSES = frozenset({408, 425, 429})  # and all of 500 to 599
 UNSATISFIABLE_STATUS = 416  # RFC 9110 section 15.5.17
 _STATUS = re.compile(r" in [\d.]+\S+ - Server returned non-2xx status code: (\d{3})")
 _TRANSPORT = re.compile(r"kind: (Timeout|Connect|Interrupted|Request|Unknown|Decode)\b")
@@ -74,7 +74,7 @@ def denied(reason: str) -> Fault:
 def of_status(status: int) -> Fault:
     """The fault that an HTTP status other than 2xx stands for."""
     reason = f"the server answered with status {status}"
-    if status in RETRIED_STATUSES or 500 <= status <= 599:
+    if is_retried(status):
         return Fault(reason, retry=True, status=status)
     if status in (401, 403):
         return denied(reason)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import os
-import random
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -32,12 +31,11 @@ from rasteret_torch.store.fetch_transport import (
 )
 from rasteret_torch.store.local import pread_head, pread_span
 from rasteret_torch.store.location import is_local, redact
-from rasteret_torch.store.policy import UNSTAMPED, FetchPolicy, ObjectStamp
+from rasteret_torch.store.policy import UNSTAMPED, FetchPolicy, ObjectStamp, jitter
 from rasteret_torch.store.stores import CloudStores, StoreRecipe
 
 MAX_FETCHERS = 16
 MAX_BACKOFF_S = 5.0
-_JITTER = random.SystemRandom()  # of its own, since the global one is the user's: transforms draw from it meanwhile
 _retried = 0  # attempts beyond the first, in this process
 
 
@@ -100,9 +98,7 @@ class Fetcher:
         answer = await self._read(_Ask(href, offset, nbytes, lambda a: check_exact(a, offset, nbytes, expect)))
         return answer.body
 
-    async def get_head(
-        self, href: str, nbytes: int, *, expect: ObjectStamp = UNSTAMPED
-    ) -> tuple[bytes, ObjectStamp, dt.datetime | None]:
+    async def get_head(self, href: str, nbytes: int) -> tuple[bytes, ObjectStamp, dt.datetime | None]:
         """The first bytes of the object, at most `nbytes`, with its size, ETag and modification time.
 
         All come from the same answer. An object shorter than `nbytes` comes whole. Size and ETag are None where a
@@ -113,7 +109,7 @@ class Fetcher:
         """
         if self._reads_local_files and is_local(href):
             return await asyncio.to_thread(pread_head, href, nbytes)
-        answer = await self._read(_Ask(href, 0, nbytes, lambda a: check_head(a, nbytes, expect), may_be_empty=True))
+        answer = await self._read(_Ask(href, 0, nbytes, lambda a: check_head(a, nbytes), may_be_empty=True))
         stamp = answer.stamp
         if stamp.size is None and len(answer.body) < nbytes:
             stamp = ObjectStamp(size=len(answer.body))
@@ -199,7 +195,7 @@ def _error(fault: Fault, ask: _Ask, attempts: int) -> StoreError:
 
 def _backoff_s(policy: FetchPolicy, attempts: int) -> float:
     """Doubles with each attempt; the jitter keeps many clients from coming back together."""
-    return min(MAX_BACKOFF_S, policy.backoff_s * 2.0 ** (attempts - 1)) * _JITTER.uniform(0.5, 1.5)
+    return min(MAX_BACKOFF_S, policy.backoff_s * 2.0 ** (attempts - 1)) * jitter()
 
 
 def _after_fork_in_child() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 MIB = 1 << 20
+_JITTER = random.SystemRandom()  # of its own, since the global one is the user's: transforms draw from it meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +41,13 @@ class ObjectStamp:
 
 
 UNSTAMPED = ObjectStamp()  # an object of which nothing is known yet
+
+
+def is_retried(status: int) -> bool:
+    """Whether another attempt may cure an HTTP status; of 400 to 499 only the server's being slow or busy."""
+    return status in (408, 425, 429) or 500 <= status <= 599
+
+
+def jitter() -> float:
+    """A factor for waits between attempts, around 1: many clients that failed together do not come back together."""
+    return _JITTER.uniform(0.5, 1.5)
