@@ -125,7 +125,7 @@ class CloudSettings:
     def s3_options(self, bucket: str) -> dict[str, Any]:
         """Keyword arguments for the S3 store of one bucket."""
         options: dict[str, Any] = {"region": self._region(), **dict(self.s3)}
-        if self.cloud is not None and not self.cloud.signs_for(bucket):
+        if not self._signs_for(bucket):
             plain = {name: value for name, value in options.items() if not _is_key(name.lower())}
             return {**plain, "skip_signature": True}
         pays = self.cloud is not None and self.cloud.pays_for(bucket)
@@ -141,17 +141,15 @@ class CloudSettings:
         """Keyword arguments for the Google or Azure store of one bucket or container."""
         if self.provides_for(scheme, bucket):
             return {"credential_provider": self.provider}
-        if self.cloud is not None and not self.cloud.signs_for(bucket):
+        if not self._signs_for(bucket):
             return {"skip_signature": True}
         variables = _GCP_CREDENTIAL_VARIABLES if scheme == "gs" else _AZURE_CREDENTIAL_VARIABLES
         return {} if _any_set(variables) else {"skip_signature": True}
 
     def provides_for(self, scheme: str, bucket: str) -> bool:
         """Whether the credential provider is meant for this bucket: of its cloud, and named where it names any."""
-        provider = self.cloud.provider if self.cloud else "aws"
-        if self.provider is None or self.signer is not None or scheme not in _SCHEME_OF_PROVIDER[provider]:
-            return False
-        if self.cloud is not None and not self.cloud.signs_for(bucket):
+        schemes = _SCHEME_OF_PROVIDER[self.cloud.provider if self.cloud else "aws"]
+        if self.provider is None or self.signer is not None or scheme not in schemes or not self._signs_for(bucket):
             return False
         named = getattr(self.provider, "buckets", ())
         return not named or bucket in ((named,) if isinstance(named, str) else named)  # not any part of one's name
@@ -164,6 +162,9 @@ class CloudSettings:
     def rewrite(self, href: str) -> str:
         """The href behind which the object is read."""
         return self.cloud.rewrite(href) if self.cloud else href
+
+    def _signs_for(self, bucket: str) -> bool:
+        return self.cloud is None or self.cloud.signs_for(bucket)
 
     def _region(self) -> str:
         environment = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")

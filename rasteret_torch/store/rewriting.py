@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from urllib.parse import unquote
 
 from rasteret_torch.errors import InputError, UntrustedUriError
-from rasteret_torch.store.location import BUCKET_SCHEMES, HTTP_SCHEMES, Location, is_local, parse, redact
+from rasteret_torch.store.location import BUCKET_SCHEMES, HTTP_SCHEMES, Location, is_local, parse, redact, scheme_of
 
 _DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 
@@ -37,7 +37,7 @@ def rewritten(href: str, patterns: Mapping[str, str]) -> str:
         return href
     prefix, target = max(fitting, key=lambda one: len(one[0].path))
     rest = location.path[len(prefix.path) :].lstrip("/")
-    is_key = target.split("://", 1)[0] in BUCKET_SCHEMES
+    is_key = scheme_of(target) in BUCKET_SCHEMES
     if is_key and location.scheme in HTTP_SCHEMES:
         rest = unquote(rest)
     query = f"?{location.query}" if location.query and not is_key else ""

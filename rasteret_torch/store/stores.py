@@ -127,19 +127,13 @@ class CloudStores:
 
     def _bucket_store(self, location: Location) -> NativeStore:
         scheme, bucket, settings = location.scheme, location.authority, self._settings
-        retry = no_retries(self._policy)
-        if scheme == "s3":
-            options = settings.s3_options(bucket)
-            client = self._client_options(is_plain_allowed=_is_emulator(scheme, options))
-            return S3Store(bucket, client_options=client, retry_config=retry, **options)
-        options = settings.other_options(scheme, bucket)
+        options = settings.s3_options(bucket) if scheme == "s3" else settings.other_options(scheme, bucket)
+        kind: Callable[..., NativeStore] = {"s3": S3Store, "gs": GCSStore}.get(scheme, AzureStore)
+        if kind is AzureStore:
+            bucket, _, host = bucket.partition("@")  # abfs://container@account.dfs.core.windows.net
+            options |= {"account_name": host.partition(".")[0]} if host else {}
         client = self._client_options(is_plain_allowed=_is_emulator(scheme, options))
-        if scheme == "gs":
-            return GCSStore(bucket, client_options=client, retry_config=retry, **options)
-        container, _, host = bucket.partition("@")  # abfs://container@account.dfs.core.windows.net
-        if host:
-            options["account_name"] = host.partition(".")[0]
-        return AzureStore(container, client_options=client, retry_config=retry, **options)
+        return kind(bucket, client_options=client, retry_config=no_retries(self._policy), **options)
 
     def _client_options(self, *, is_plain_allowed: bool = False) -> ClientConfig:
         return {**timeouts(self._policy), "allow_http": is_plain_allowed}
