@@ -12,12 +12,11 @@ from rasteret_torch.read.cache import TileCache, TileKey, tile_cache
 from rasteret_torch.read.options import ReadOptions
 from rasteret_torch.read.plan import ChipPlan, LayerPlan
 from rasteret_torch.read.reuse import ReuseDistances
-from rasteret_torch.read.spans import TileBytes, requests_for
+from rasteret_torch.read.spans import StoredTile, requests_for
 from rasteret_torch.read.tiles import tiles_of
 from rasteret_torch.store import is_local
 from rasteret_torch.store.policy import MIB
-from rasteret_torch.tiff import can_be_finished, prefix_nbytes, rest_nbytes, tile_span
-from rasteret_torch.tiff.model import Layout
+from rasteret_torch.tiff import can_be_finished, rest_nbytes, tile_span
 
 DECODE_MB_S = 450.0  # deflate with predictor 2, one core of 2024
 REPEATS_WORTH_KEEPING = 0.9  # share of the repeated reads that a cache "that pays" saves
@@ -140,27 +139,22 @@ class ReadForecast:
         )
 
 
-@dataclass(slots=True)
-class _Tile:
+@dataclass(slots=True, eq=False)
+class _Tile(StoredTile):
     """A tile of a batch.
 
     Attributes:
-        layout: the image that it belongs to.
-        number: position in its tile tables.
-        span: bytes in its file.
-        stored_rows: that it has.
-        rows: that are decoded.
-        begun_rows: of them those that were decoded before.
+        begun_rows: of its rows, those that were decoded before.
         read_nbytes: of the span, that were read.
     """
 
-    layout: Layout
-    number: int
-    span: range
-    stored_rows: int
-    rows: int
     begun_rows: int = 0
     read_nbytes: int = 0
+
+    @property
+    def begun_nbytes(self) -> int:
+        """See `StoredTile`."""
+        return self.read_nbytes
 
     @property
     def decoded_nbytes(self) -> int:
@@ -179,18 +173,6 @@ class _Tile:
         if self.can_be_finished:
             nbytes += rest_nbytes(self.read_nbytes, len(self.span), self.rows / self.stored_rows)
         return nbytes
-
-    @property
-    def unread(self) -> range:
-        """Bytes in its file that were not read."""
-        return self.span[self.read_nbytes :]
-
-    @property
-    def likely_nbytes(self) -> int:
-        """How many of the unread bytes most likely hold the rows."""
-        if self.begun_rows:
-            return len(self.unread)
-        return prefix_nbytes(self.layout, self.number, len(self.span), self.rows)
 
     def begin(self, known: _Tile | None) -> None:
         """Decodes it whole, from what is known of it if possible."""
@@ -292,7 +274,7 @@ def _add_tiles(layer: LayerPlan, needed: dict[TileKey, _Tile], *, whole: bool) -
     for layout, is_mask, wanted in layer.images:
         for ref in tiles_of(layout, layer.window, wanted):
             key = TileKey(layer.href, layer.level, is_mask, ref.index, layout.offsets.item(ref.index))
-            rows = ref.rows if whole else min(ref.paste.rows.stop, ref.rows)
+            rows = ref.rows if whole else ref.paste.rows.stop
             if key in needed:
                 needed[key].rows = max(needed[key].rows, rows)
                 continue
@@ -315,10 +297,7 @@ def _add_requests(missing: dict[TileKey, _Tile], options: ReadOptions, count: _C
             count.requests += len(parts)
             count.fetched += sum(nbytes for _, nbytes in parts)
         else:
-            likely = [len(tile.unread) if is_kept else tile.likely_nbytes for tile in tiles]
-            spans = [tile.unread for tile in tiles]
-            asked = [TileBytes(span.start, len(span), part) for span, part in zip(spans, likely, strict=True)]
-            requests = requests_for(asked, policy)
+            requests = requests_for([tile.asked(whole=is_kept) for tile in tiles], policy)
             count.requests += len(requests)
             count.fetched += sum(request.nbytes for request in requests)
             parts = [(tiles[part.span], part.nbytes) for request in requests for part in request.parts]

@@ -10,25 +10,22 @@ from dataclasses import dataclass, field
 from rasteret_torch.errors import CorruptTileError, RasteretTorchError
 from rasteret_torch.read.cache import TileKey
 from rasteret_torch.read.layers import LayerJob
+from rasteret_torch.read.spans import StoredTile
 from rasteret_torch.read.stats import ReadStats
 from rasteret_torch.read.tiles import TileRef, split, tiles_of
 from rasteret_torch.store import DiskCache, ObjectStamp, local_path, pread_span, redact
-from rasteret_torch.tiff import Tile, inflate_tile, prefix_nbytes, tile_span
+from rasteret_torch.tiff import Tile, inflate_tile, tile_span
 from rasteret_torch.tiff.model import Layout
 
 Body = bytes | memoryview
 
 
 @dataclass(slots=True, eq=False)
-class TileNeed:
+class TileNeed(StoredTile):
     """A tile that must be decoded at least down to `rows`, and everyone who waits for it."""
 
     key: TileKey
-    layout: Layout
     stamp: ObjectStamp
-    span: range  # its bytes in the file
-    stored_rows: int
-    rows: int = 0
     pastes: list[tuple[LayerJob, TileRef]] = field(default_factory=list)
     flight: asyncio.Future[Tile] | None = None  # set while this need is the one that brings the tile
     begun: Tile | None = None  # its upper rows, which it only needs to be finished from
@@ -37,34 +34,26 @@ class TileNeed:
     is_short: bool = False  # it takes other bytes than those that came to decode its rows
 
     @property
-    def unread(self) -> range:
-        """Its bytes in the file that are still to be read."""
-        return self.span if self.begun is None or self.begun.rest is None else self.span[self.begun.rest.read_nbytes :]
+    def begun_nbytes(self) -> int:
+        """See `StoredTile`."""
+        return 0 if self.begun is None or self.begun.rest is None else self.begun.rest.read_nbytes
 
     @property
     def decoded_nbytes(self) -> int:
         """Bytes of the rows that are needed, once decompressed."""
-        return self.layout.tile_nbytes(min(self.rows, self.stored_rows))
-
-    @property
-    def likely_nbytes(self) -> int:
-        """How many of the unread bytes most likely hold the rows."""
-        if self.begun is not None:
-            return len(self.unread)
-        return prefix_nbytes(self.layout, self.key.tile, len(self.span), min(self.rows, self.stored_rows))
+        return self.layout.tile_nbytes(self.rows)
 
     def begin(self, known: Tile | None) -> None:
         """Says that others asked for upper rows of it: it is decoded whole, and from theirs if that is possible."""
         self.begun = known if known is not None and known.rest is not None else None
-        self.rows = max(self.rows, self.stored_rows)
+        self.rows = self.stored_rows
 
     def decode(self, data: Body) -> Tile:
         """The tile down to the last row that is needed."""
         if self.begun is not None:
             begun, self.begun = self.begun, None
             return begun.finished(data)
-        rows = min(self.rows, self.stored_rows)
-        return inflate_tile(self.layout, data, rows=self.stored_rows, need_rows=rows, of_nbytes=len(self.span))
+        return inflate_tile(self.layout, data, rows=self.stored_rows, need_rows=self.rows, of_nbytes=len(self.span))
 
     def paste(self, tile: Tile) -> None:
         """Gives everyone who waits their pixels."""
@@ -126,7 +115,7 @@ def _stored(key: TileKey, layout: Layout, job: LayerJob, ref: TileRef) -> TileNe
         job.lose(ref, located(error, job, key), is_mask=key.is_mask)
         return None
     if span is not None:
-        return TileNeed(key, layout, ObjectStamp(header.file_size, header.etag), span, ref.rows)
+        return TileNeed(layout, ref.index, span, ref.rows, 0, key, ObjectStamp(header.file_size, header.etag))
     if not key.is_mask:  # an absent tile of a mask hides everything, as the buffer starts out
         job.paste_absent(ref)
     return None
@@ -217,7 +206,7 @@ def _finished(need: TileNeed, body: Body, stats: ReadStats) -> Tile | None:
     need.read_nbytes, need.is_short = len(body), False
     try:
         tile = need.decode(body)
-        if tile.rows < min(need.rows, need.stored_rows):
+        if tile.rows < need.rows:
             raise CorruptTileError(f"decoded to {tile.rows} rows, {need.rows} were needed")
         need.paste(tile)
     except CorruptTileError as error:

@@ -24,7 +24,7 @@ from rasteret_torch.read.layers import LayerJob, StepCanvas, merge
 from rasteret_torch.read.needs import Fetched, TileNeed, bundles, finish_fetched, needs_of, read_kept, read_local
 from rasteret_torch.read.options import ReadOptions
 from rasteret_torch.read.plan import ChipPlan
-from rasteret_torch.read.spans import TileBytes, requests_for
+from rasteret_torch.read.spans import requests_for
 from rasteret_torch.read.stats import ReadStats
 from rasteret_torch.store import (
     Budget,
@@ -273,10 +273,7 @@ class Pipeline:
             assert source is not None
             tasks += [asyncio.create_task(self._finish(source, need)) for need in all_needs if not need.unread]
             needs = [need for need in all_needs if need.unread]
-            # What is kept on disk serves others too: whole tiles.
-            likely = [len(need.unread) if self._disk is not None else need.likely_nbytes for need in needs]
-            spans = (need.unread for need in needs)
-            tiles = [TileBytes(span.start, len(span), part) for span, part in zip(spans, likely, strict=True)]
+            tiles = [need.asked(whole=self._disk is not None) for need in needs]
             reads = (self._read_remote(source, href, request, needs) for request in requests_for(tiles, policy))
             tasks.extend(asyncio.create_task(read) for read in reads)
         return tasks
