@@ -15,7 +15,7 @@ from rasteret_torch.read.forecast import ReadAssumptions, ReadForecast, forecast
 from rasteret_torch.read.options import ReadOptions
 from rasteret_torch.read.pipeline import ChipPixels, Failures, Pipeline
 from rasteret_torch.read.pipelines import pipeline
-from rasteret_torch.read.plan import ChipPlan, LayerPlan, PixelFormat, pixel_format, plan_chip, plan_window
+from rasteret_torch.read.plan import ChipPlan, PixelFormat, pixel_format, plan_chip, plan_window
 from rasteret_torch.read.raster import Raster
 from rasteret_torch.read.stats import ReadStats
 
@@ -23,7 +23,6 @@ __all__ = [
     "ChipPixels",
     "ChipPlan",
     "Failures",
-    "LayerPlan",
     "Pipeline",
     "PixelFormat",
     "Raster",

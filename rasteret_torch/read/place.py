@@ -52,7 +52,7 @@ def place(grid: Grid, source: Source, level: LevelChoice, part: Window | None = 
         )
     whole = Grid(header.transform, (header.image.height, header.image.width), crs)
     if same_crs(crs, grid.crs) and grid.is_parallel_to(whole):
-        chosen = choose_level(header, _shrink_aligned(grid, whole), level)
+        chosen = choose_level(header, (grid.res[0] / whole.res[0], grid.res[1] / whole.res[1]), level)
         transform = header.level_transform(chosen)
         assert transform is not None
         aligned = _align(grid, _turned(transform, whole, grid), header.levels[chosen])
@@ -87,11 +87,6 @@ def _align(grid: Grid, transform: Affine, layout: Layout) -> Aligned | None:
     cols = place_axis(first_col, last_col, grid.shape[1], layout.width)
     rows = place_axis(first_row, last_row, grid.shape[0], layout.height)
     return None if rows is None or cols is None else Aligned(*square_up(rows, cols))
-
-
-def _shrink_aligned(grid: Grid, whole: Grid) -> tuple[float, float]:
-    """Full-resolution source pixels per target pixel, along x and y."""
-    return grid.res[0] / whole.res[0], grid.res[1] / whole.res[1]
 
 
 def _shrink_warped(grid: Grid, plane: SourcePlane) -> tuple[float, float]:

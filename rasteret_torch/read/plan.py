@@ -23,6 +23,7 @@ from rasteret_torch.read.burn import Mask
 from rasteret_torch.read.options import LevelChoice
 from rasteret_torch.read.place import ground, place
 from rasteret_torch.read.placement import Aligned, Placement
+from rasteret_torch.read.resample import working_dtype
 from rasteret_torch.read.validity import alpha_sample, fill_value
 from rasteret_torch.tiff.model import Layout, TiffHeader
 
@@ -345,7 +346,7 @@ def measured_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:
     """
     if stored.kind == "c":
         raise InputError("scaled=True is for real numbers; read complex bands as they are")
-    return np.dtype(np.float64 if stored.itemsize > 4 or stored in (np.int32, np.uint32) else np.float32)
+    return working_dtype(stored)
 
 
 def scaling_of(source: Source) -> tuple[float, float]:

@@ -38,8 +38,7 @@ def resample(pixels: Pixels, origin: tuple[int, int], axes: tuple[Axis, Axis], r
     values, counted = _along(data, valid, cols, origin[1], resampling, axis=2)
     values, counted = _along(values, counted, rows, origin[0], resampling, axis=1)
     # GDAL, too, sums in float64, and rounds what both passes gave to float32 before small integers are made of it.
-    is_wide = data.dtype.itemsize > 4 or data.dtype in (np.int32, np.uint32)
-    return _rounded_as_read(values if is_wide else values.astype(np.float32), data.dtype), counted
+    return _rounded_as_read(values.astype(working_dtype(data.dtype), copy=False), data.dtype), counted
 
 
 def _along(
@@ -129,6 +128,11 @@ def _joint_average(pixels: Pixels, origin: tuple[int, int], axes: tuple[Axis, Ax
     total, mass = passes
     counted = mass > AREA_EPSILON
     return _rounded_as_read(np.divide(total, mass, out=np.zeros_like(total), where=counted), data.dtype), counted
+
+
+def working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The float that holds all values of a dtype that is not complex, and positions to go with them."""
+    return np.dtype(np.float32 if dtype.itemsize < 4 or dtype == np.float32 else np.float64)
 
 
 def _rounded_as_read(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

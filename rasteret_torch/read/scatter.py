@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.read.axis import KERNELS, Resampling
-from rasteret_torch.read.resample import Pixels, cast_rounded
+from rasteret_torch.read.resample import Pixels, cast_rounded, working_dtype
 
 MIN_STRETCH = 1 / 0.95  # GDAL's: a target this little coarser than the source does not widen the kernel
 LEAST_SHRINK = 1e-3  # a target pixel far smaller than its source pixel: what it covers must not vanish in rounding
@@ -160,11 +160,6 @@ def interpolate(
                 values, counted[band, start + partial] = _means_beside(plane, valid[band], few, spare)
                 out[band, start + partial] = cast_rounded(values, data.dtype)
     return out.reshape(bands, *rows.shape), counted.reshape(bands, *rows.shape)
-
-
-def working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The float that holds all values of a dtype, and positions to go with them."""
-    return np.dtype(np.float32 if dtype.itemsize < 4 or dtype == np.float32 else np.float64)
 
 
 def _holes(valid: NDArray[np.bool_]) -> list[NDArray[np.int32] | None]:

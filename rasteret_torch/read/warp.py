@@ -18,8 +18,8 @@ from pyproj import CRS
 
 from rasteret_torch.geo import Grid, Window, project_points, same_crs
 from rasteret_torch.read.axis import CENTRE_PX, Resampling
-from rasteret_torch.read.resample import Pixels
-from rasteret_torch.read.scatter import interpolate, kernel, most_frequent, working_dtype
+from rasteret_torch.read.resample import Pixels, working_dtype
+from rasteret_torch.read.scatter import interpolate, kernel, most_frequent
 
 MAX_ERROR_PX = 1 / 128  # source pixels: of nearest pixels, about as great a share may differ from an exact warp
 FIRST_CELL_PX = 64  # target pixels

@@ -133,9 +133,13 @@ def _draw_panels(shapes: NDArray[Any], days: pa.Array, splits: Any, heading: str
 
 def _size(lonlat: NDArray[np.float64]) -> tuple[float, float]:
     """Inches that suit the shape of the ground."""
+    return 7.5, min(max(6.2 * _tallness(lonlat), 3.0), _MOST_INCHES) + 1.2
+
+
+def _tallness(lonlat: NDArray[np.float64]) -> float:
+    """Height of the ground over its width."""
     west, south, east, north = lonlat.tolist()
-    shape = max(north - south, 1e-9) / max((east - west) * _narrowing(south, north), 1e-9)
-    return 7.5, min(max(6.2 * shape, 3.0), _MOST_INCHES) + 1.2
+    return float(max(north - south, 1e-9) / max((east - west) * _narrowing(south, north), 1e-9))
 
 
 def _narrowing(south: float, north: float) -> float:
@@ -146,8 +150,7 @@ def _narrowing(south: float, north: float) -> float:
 def _finish_map(ax: Axes, lonlat: NDArray[np.float64], width: float) -> None:
     """Sides, ticks and labels of a map at most `width` inches wide."""
     west, south, east, north = lonlat.tolist()
-    shape = max(north - south, 1e-9) / max((east - west) * _narrowing(south, north), 1e-9)
-    ticks = min(max(int(min(width, _MOST_INCHES / shape) / _TICK_INCHES), 1), 6)
+    ticks = min(max(int(min(width, _MOST_INCHES / _tallness(lonlat)) / _TICK_INCHES), 1), 6)
     margin = 0.04 * max(east - west, north - south, 1e-4)
     ax.set_xlim(west - margin, east + margin)
     ax.set_ylim(south - margin, north + margin)

@@ -9,25 +9,17 @@
 """
 
 from rasteret_torch.tiff.codecs import Tile, can_be_finished, decode_tile, inflate_tile, prefix_nbytes, rest_nbytes
-from rasteret_torch.tiff.known import Span
-from rasteret_torch.tiff.limits import HeaderLimits, check_header, check_layout, tile_span
-from rasteret_torch.tiff.model import GroundControlPoint, Layout, TiffHeader
-from rasteret_torch.tiff.parser import HeaderSteps, header_steps, read_header
-from rasteret_torch.tiff.support import Compression, check_supported
+from rasteret_torch.tiff.limits import HeaderLimits, check_header, tile_span
+from rasteret_torch.tiff.model import Layout, TiffHeader
+from rasteret_torch.tiff.parser import header_steps, read_header
 
 __all__ = [
-    "Compression",
-    "GroundControlPoint",
     "HeaderLimits",
-    "HeaderSteps",
     "Layout",
-    "Span",
     "Tile",
     "TiffHeader",
     "can_be_finished",
     "check_header",
-    "check_layout",
-    "check_supported",
     "decode_tile",
     "header_steps",
     "inflate_tile",
