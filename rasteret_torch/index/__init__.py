@@ -2,7 +2,7 @@
 
 - What users hold: `collection`, with its filters (`query`), words (`describe`), split columns (`splits`, `blocks`),
   statistics (`stats`), order (`sorting`) and the verbs that end in pixels (`endings`): a `view` of rows. `audit`
-  compares splits (`audit_sides`, `audit_text`, on the `grounds` they stand on).
+  compares splits (`audit_sides`, `audit_text`, on the `grounds` they stand on); tables are `printed`.
 - What readers hold: `runtime`, which gives the `source` of a row and band, and finds rows by `places`, `outline` and
   `boxes`.
 - Rows: `schema` says their types, `headers` turns parsed headers into structs and back, `compact` shortens tile

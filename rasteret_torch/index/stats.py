@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from rasteret_torch.errors import BandNotFoundError, IndexCorruptError, InputError
+from rasteret_torch.index import printed
 from rasteret_torch.index.endings import Ending
 
 METADATA_KEY = b"rasteret_torch_stats"
@@ -122,19 +123,11 @@ class CollectionStats:
             raise IndexCorruptError(f"these are no statistics ({error}); measure them again with stats()") from error
 
     def __str__(self) -> str:
-        rows = _rows(self)
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [_headline(self)]
-        for row in rows:
-            first, *rest = zip(row, widths, strict=True)
-            lines.append("  ".join(["", first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]))
-        return "\n".join([*lines, *_classes(self)])
+        return "\n".join([_headline(self), *printed.as_lines(_rows(self)), *_classes(self)])
 
     def _repr_html_(self) -> str:
-        head, *body = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in _rows(self)]
-        table = f"<tr style='font-weight:bold'>{head}</tr>" + "".join(f"<tr>{row}</tr>" for row in body)
         notes = "".join(f"<div>{html.escape(line)}</div>" for line in _classes(self))
-        return f"<div>{html.escape(_headline(self))}</div><table>{table}</table>{notes}"
+        return f"<div>{html.escape(_headline(self))}</div>{printed.as_html(_rows(self))}{notes}"
 
 
 def _band(record: dict[str, Any]) -> BandStats:
@@ -154,7 +147,7 @@ def _rows(stats: CollectionStats) -> list[list[str]]:
     for one in stats.bands:
         numbers = [one.mean, one.std, one.min, *(one.percentile(p) for p in (2, 50, 98)), one.max]
         words = [f"{number:.5g}" for number in numbers]
-        rows.append([one.band, one.dtype, *words, f"{one.nodata_share:.1%}", f"{one.pixels:,}".replace(",", " ")])
+        rows.append([one.band, one.dtype, *words, f"{one.nodata_share:.1%}", printed.thousands(one.pixels)])
     return rows
 
 
