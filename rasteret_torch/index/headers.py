@@ -83,7 +83,7 @@ def header_array(outcomes: Sequence[TiffHeader | Exception | None]) -> pa.Struct
         outcomes: of each row its header, or the error that reading it met; null where there is neither.
     """
     headers = [one if isinstance(one, TiffHeader) else None for one in outcomes]
-    columns = _layout_columns([None if one is None else one.image for one in headers]) | _file_columns(headers)
+    columns = _layout_columns(_each(headers, attrgetter("image"))) | _file_columns(headers)
     errors = [f"{type(one).__name__}: {one}" if isinstance(one, Exception) else None for one in outcomes]
     columns["error"] = pa.array(errors, pa.string())
     absent = pa.array([one is None for one in outcomes], pa.bool_())
@@ -107,19 +107,21 @@ def _layout_columns(layouts: Sequence[Layout | None]) -> dict[str, pa.Array]:
     rows = [nothing if one is None else _described(one) for one in layouts]
     values = zip(*rows, strict=True) if rows else [()] * len(_LAYOUT_TYPES)
     columns = {name: pa.array(column, kind) for (name, kind), column in zip(_LAYOUT_TYPES, values, strict=True)}
-    columns["dtype"] = pa.array([None if one is None else _dtype_name(one.dtype) for one in layouts], pa.string())
-    columns["jpeg_tables"] = pa.array(
-        [None if one is None else _base64(one.jpeg_tables) for one in layouts], pa.string()
-    )
-    columns["tile_offsets"] = _table_column([None if one is None else one.offsets for one in layouts])
-    columns["tile_byte_counts"] = _table_column([None if one is None else one.counts for one in layouts])
+    columns["dtype"] = pa.array(_each(layouts, lambda one: _dtype_name(one.dtype)), pa.string())
+    columns["jpeg_tables"] = pa.array(_each(layouts, lambda one: _base64(one.jpeg_tables)), pa.string())
+    columns["tile_offsets"] = _table_column(_each(layouts, attrgetter("offsets")))
+    columns["tile_byte_counts"] = _table_column(_each(layouts, attrgetter("counts")))
     return columns
+
+
+def _each[A, B](ones: Sequence[A | None], get: Callable[[A], B]) -> list[B | None]:
+    return [None if one is None else get(one) for one in ones]
 
 
 def _table_column(tables: Sequence[Table | None]) -> pa.ListArray:
     kept = [table.view(np.int64) for table in tables if table is not None]
     values = np.concatenate(kept) if kept else np.empty(0, np.int64)
-    return _list_column([None if table is None else len(table) for table in tables], pa.array(values))
+    return _list_column(_each(tables, len), pa.array(values))
 
 
 def _list_column(lengths: Sequence[int | None], values: pa.Array) -> pa.ListArray:
@@ -129,22 +131,23 @@ def _list_column(lengths: Sequence[int | None], values: pa.Array) -> pa.ListArra
 
 
 def _layout_lists(layouts: Sequence[Sequence[Layout | None] | None]) -> pa.ListArray:
-    columns = _layout_columns([one for some in layouts if some is not None for one in some])
-    absent = pa.array([one is None for some in layouts if some is not None for one in some], pa.bool_())
+    flat = [one for some in layouts if some is not None for one in some]
+    columns = _layout_columns(flat)
+    absent = pa.array([one is None for one in flat], pa.bool_())
     children = [columns[name] for name, _ in s.LAYOUT_FIELDS]
     structs = pa.StructArray.from_arrays(children, fields=list(s.LAYOUT), mask=absent)
-    return _list_column([None if some is None else len(some) for some in layouts], structs)
+    return _list_column(_each(layouts, len), structs)
 
 
 def _file_columns(headers: Sequence[TiffHeader | None]) -> dict[str, pa.Array]:
     """The fields of the file, null where there is no header."""
     columns = {
-        name: pa.array([None if one is None else get(one) for one in headers], kind)
+        name: pa.array(_each(headers, get), kind)
         for name, kind in s.FILE_FIELDS
         if (get := _FILE_VALUES.get(name)) is not None
     }
-    columns["overviews"] = _layout_lists([None if one is None else one.levels[1:] for one in headers])
-    columns["masks"] = _layout_lists([None if one is None else one.masks for one in headers])
+    columns["overviews"] = _layout_lists(_each(headers, lambda one: one.levels[1:]))
+    columns["masks"] = _layout_lists(_each(headers, attrgetter("masks")))
     return columns
 
 
