@@ -19,14 +19,12 @@ from rasteret_torch.errors import (
     RasteretTorchError,
 )
 from rasteret_torch.geo import Bounds
-from rasteret_torch.index import canonical, locate, mapped, parquet, registered, remote, snapshot, stats, trust
+from rasteret_torch.index import canonical, locate, mapped, parquet, registered, remote, stats, trust
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.collection import About, Collection
 from rasteret_torch.index.foreign import table_of
 from rasteret_torch.index.view import View
 from rasteret_torch.store import StorageBackend
-
-_TRIES = 50  # a collection may be replaced while it is read
 
 
 def load(
@@ -69,17 +67,7 @@ def load(
         raise DatasetNotFoundError(
             f"no collection at {str(path_or_id)!r}; check the path, or build one (rt.build makes one of a dataset id)"
         )
-    for _ in range(_TRIES):
-        before = snapshot.writing(path)
-        try:
-            collection = _load(path, name, wanted)
-        except IndexCorruptError:
-            if snapshot.writing(path) == before:
-                raise
-        else:
-            if snapshot.writing(path) == before:
-                return collection
-    raise IndexCorruptError(f"{path} is being written again and again; load it when its builders have finished")
+    return _load(path, name, wanted)
 
 
 def _load(place: parquet.Place, name: str, wanted: parquet.Wanted) -> Collection:

@@ -24,6 +24,7 @@ from rasteret_torch.store.location import is_local
 _IN_MEMORY_NBYTES = 128 << 20  # decoded; a larger table is written to an Arrow file batch by batch, and mapped
 DEFERRED_NBYTES = 8 << 20  # on disk; of a larger collection of ours only what is asked for is read
 FOREIGN_NBYTES = 64 << 20  # the same of one of other makers
+_TRIES = 50
 _GROUP_NBYTES = 512 << 20  # decoded; what is read at once of a deferred collection
 _READ = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True))
 # From elsewhere, where a file is not hashed before it is read, its pages are checked as they come.
@@ -108,7 +109,7 @@ class Opened:
 
 
 def read(place: Place, wanted: Wanted = Wanted(), folder: str | None = None) -> Stored:
-    """Reads a file or folder of Parquet.
+    """Reads a file or folder of Parquet; again where it is replaced meanwhile, so that all is of one writing.
 
     Raises:
         DatasetNotFoundError: a folder without Parquet, or nothing behind a URL.
@@ -117,6 +118,24 @@ def read(place: Place, wanted: Wanted = Wanted(), folder: str | None = None) -> 
         UntrustedUriError: hrefs that an index from elsewhere may not name.
         StoreError: a URL that cannot be read.
     """
+    for _ in range(_TRIES):
+        before = _written(place)
+        try:
+            stored = _read(place, wanted, folder)
+        except IndexCorruptError:
+            if _written(place) == before:
+                raise
+        else:
+            if _written(place) == before:
+                return stored
+    raise IndexCorruptError(f"{place} is being written again and again; load it when its builders have finished")
+
+
+def _written(place: Place) -> tuple[int, int] | None:
+    return snapshot.writing(place) if isinstance(place, Path) else None
+
+
+def _read(place: Place, wanted: Wanted, folder: str | None) -> Stored:
     with hub_errors(place):
         manifest = _manifest(place)
         dataset = _dataset(place, manifest)
@@ -166,7 +185,6 @@ def reopen(path: str, content_hash: str, folder: str | None = None) -> mapped.Co
         IndexCorruptError: the collection is gone, or holds other rows now.
     """
     place: Place = Path(path) if is_local(path) else remote(path)
-    before = _written(place)
     # A recipe comes from a process of this user, which has checked the collection; the hash says that it is the same.
     gone = isinstance(place, Path) and not place.exists()
     stored = None if gone else read(place, Wanted(root="/"), folder)
@@ -174,12 +192,7 @@ def reopen(path: str, content_hash: str, folder: str | None = None) -> mapped.Co
         raise IndexCorruptError(
             f"the collection at {place} is gone, or holds other rows than when it was pickled; load it"
         )
-    return stored.layer if _written(place) == before else reopen(path, content_hash, folder)
-
-
-def _written(place: Place) -> tuple[int, int] | None:
-    """Differs where a collection was replaced in between: its manifest and its files may not be of one writing."""
-    return snapshot.writing(place) if isinstance(place, Path) else None
+    return stored.layer
 
 
 def _manifest(place: Place) -> snapshot.Manifest | None:
