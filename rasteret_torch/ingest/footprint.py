@@ -12,6 +12,7 @@ import shapely.affinity
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from rasteret_torch.errors import InputError
 from rasteret_torch.geo import Bounds, parse_crs, same_crs
 from rasteret_torch.geo.crs import CRS84
 from rasteret_torch.index import outline
@@ -57,12 +58,15 @@ class _File(NamedTuple):
 
 @functools.lru_cache(4096)  # a scene's tile comes again with every date
 def footprint(transform: tuple[float, ...], shape: tuple[int, int], crs: str) -> BaseGeometry | None:
-    """The ground of a grid in CRS84: a Polygon or, cut at the antimeridian, a MultiPolygon."""
+    """The ground of a grid in CRS84: a Polygon or, cut at the antimeridian, a MultiPolygon; None where it has none."""
     source, lonlat = parse_crs(crs), parse_crs(CRS84)
     straight = same_crs(source, lonlat)
     per_edge = 2 if straight else outline.PER_EDGE
     x, y = outline.rings(np.array([transform]), np.array([shape]), per_edge)
-    lon, lat = outline.projected(x, y, source, lonlat)
+    try:
+        lon, lat = outline.projected(x, y, source, lonlat)
+    except InputError:  # PROJ has no way there: the ground of another planet
+        return None
     known = ~np.isnan(lon[0])
     if known.sum() < 3:
         return None

@@ -239,6 +239,18 @@ def test_one_bad_file_is_one_row(tmp_path):
         build(tmp_path, max_error_fraction=0.1)
 
 
+def test_the_ground_of_another_planet_has_no_footprint_and_breaks_no_build(tmp_path):
+    write_dated(tmp_path)
+    mars = "+proj=eqc +lat_ts=-10 +lon_0=180 +R=3395582.027 +units=m +no_defs"
+    write_tiff(tmp_path / "scene_20220101.tif", crs=mars)
+    c = build(tmp_path)
+    assert [value is None for value in c.column("geometry").to_pylist()] == [False, False, False, True]
+    assert c.column("status").to_pylist() == ["ok"] * 4
+    assert c.find(bbox=(-180, -90, 180, 90)).tolist() == [0, 1, 2]
+    source = c.runtime.source(3, "B1")
+    assert source.header.transform == c.runtime.grid(3, "B1").transform
+
+
 def test_a_file_of_too_many_samples_names_none_by_itself(tmp_path):
     write_tiff(tmp_path / "scene_20200101.tif")
     hostile = write_tiff(tmp_path / "scene_20200102.tif", bands=1025, shape=(16, 16), compress="none")
