@@ -45,6 +45,10 @@ def test_the_longest_folder_decides() -> None:
     ]
 
 
+def test_schemes_of_buckets_may_be_in_capitals() -> None:
+    assert rewritten("https://a.example/x/a%20b.tif?sig=1", {"https://a.example/x/": "S3://b/"}) == "S3://b/a b.tif"
+
+
 def test_queries_stay_between_web_servers() -> None:
     assert rewritten("https://a.example/x/y.tif?k=1", {"https://a.example/x": "https://b.example/z"}) == (
         "https://b.example/z/y.tif?k=1"
