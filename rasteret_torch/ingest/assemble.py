@@ -222,6 +222,11 @@ class FileTally:
                 warnings.warn(text, stacklevel=stacklevel)
 
 
+def names_of(given: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    """Names, or the one that is given without a list."""
+    return (given,) if isinstance(given, str) else None if given is None else tuple(given)
+
+
 def check_limits(samples: Mapping[str, Any] | None, max_error_fraction: float) -> None:
     """Refuses arguments of a build that make no sense.
 
@@ -301,6 +306,12 @@ def stac_columns(count: int) -> dict[str, pa.Array]:
         "stac_version": pa.repeat(pa.scalar(STAC_VERSION), count),
         "links": pa.array([[]] * count, LINKS),
     }
+
+
+def with_column(table: pa.Table, name: str, column: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """The table with a column in the place of that name, else as the last."""
+    place = table.schema.get_field_index(name)
+    return table.append_column(name, column) if place < 0 else table.set_column(place, name, column)
 
 
 def times_column(values: Sequence[int | None]) -> pa.Array:

@@ -12,7 +12,7 @@ from rasteret_torch.errors import InputError
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.headers import header_columns
 from rasteret_torch.ingest import assemble
-from rasteret_torch.ingest.assemble import Asset
+from rasteret_torch.ingest.assemble import Asset, names_of, with_column
 from rasteret_torch.ingest.claims import Claim, claims_of_table, completed
 from rasteret_torch.ingest.footprint import footprint_of
 from rasteret_torch.ingest.headers import Outcome, read_headers
@@ -66,8 +66,7 @@ def add_band_metadata_columns(
     else:
         columns = _described_columns(ids, band_codes, headers)
     for name, column in columns.items():
-        place = table.schema.get_field_index(name)
-        table = table.append_column(name, column) if place < 0 else table.set_column(place, name, column)
+        table = with_column(table, name, column)
     return table
 
 
@@ -117,8 +116,7 @@ def enrich_table_with_cog_metadata(
         bands = bands_with_assets(table, band_codes)
         index = build_url_index_from_assets(table, bands)
     else:
-        named = [band_codes] if isinstance(band_codes, str) else band_codes
-        bands = list(named or dict.fromkeys(band for files in url_index.values() for band in files))
+        bands = list(names_of(band_codes) or dict.fromkeys(band for files in url_index.values() for band in files))
         index = _as_assets(url_index, bands)
     hrefs = list(dict.fromkeys(asset.href for assets in index.values() for asset in assets.values()))
     read = read_headers(hrefs, backend=backend, max_concurrent=max_concurrent, progress=progress)
@@ -174,11 +172,8 @@ def enriched(table: pa.Table, index: UrlIndex, bands: Sequence[str], outcomes: M
     status = pc.if_else(pc.is_valid(problems), "error", "ok")
     is_ours = _has_outcomes(table)
     for name, column in (("status", status), ("error", problems)):
-        place = table.schema.get_field_index(name)
-        if place < 0:
-            table = table.append_column(name, column)
-        elif is_ours:
-            table = table.set_column(place, name, column)
+        if is_ours or name not in table.column_names:
+            table = with_column(table, name, column)
     return table
 
 

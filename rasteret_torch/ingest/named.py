@@ -24,6 +24,7 @@ from rasteret_torch.index import schema as s
 from rasteret_torch.index.pruning import condition
 from rasteret_torch.index.remote import remote
 from rasteret_torch.ingest import catalog, workspace
+from rasteret_torch.ingest.assemble import names_of
 from rasteret_torch.ingest.catalog import Dataset
 from rasteret_torch.ingest.engine import EngineName, engine_of
 from rasteret_torch.ingest.stac import built
@@ -146,13 +147,17 @@ def _stored(path: Path) -> StoredCollection:
 
 def _bands(entry: Dataset, bands: Sequence[str] | None) -> Bands:
     """Those asked for, which items must have; by default all of the dataset that items happen to have."""
-    chosen = [bands] if isinstance(bands, str) else bands
-    known = entry.band_names
-    unknown = [band for band in chosen or () if known and band not in known]
+    chosen = names_of(bands)
+    if entry.band_names:
+        _check_bands(entry, chosen, entry.band_names)
+    assets = {band: key for band, key in entry.band_map.items() if chosen is None or band in chosen}
+    return Bands(assets, dict(entry.band_index_map), chosen or ())
+
+
+def _check_bands(entry: Dataset, chosen: Sequence[str] | None, known: Sequence[str]) -> None:
+    unknown = [band for band in chosen or () if band not in known]
     if unknown:
         raise BandNotFoundError(f"dataset {entry.id!r} has no band {unknown}; it has {known}")
-    assets = {band: key for band, key in entry.band_map.items() if chosen is None or band in chosen}
-    return Bands(assets, dict(entry.band_index_map), tuple(chosen or ()))
 
 
 def _check_no_search(entry: Dataset, **asked: Any) -> None:
@@ -167,9 +172,7 @@ def _check_no_search(entry: Dataset, **asked: Any) -> None:
 
 def _opened(entry: Dataset, name: str, bands: Sequence[str] | None, bbox: Any, date_range: Any) -> Collection:
     collection = load(entry.path, name=name, bbox=bbox, date_range=date_range)
-    unknown = [band for band in ([bands] if isinstance(bands, str) else bands or ()) if band not in collection.bands]
-    if unknown:
-        raise BandNotFoundError(f"dataset {entry.id!r} has no band {unknown}; it has {collection.bands}")
+    _check_bands(entry, names_of(bands), collection.bands)
     return collection
 
 

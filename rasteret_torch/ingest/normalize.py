@@ -16,7 +16,9 @@ from rasteret_torch.errors import InputError
 from rasteret_torch.geo import crs_label, epsg_of, parse_crs
 from rasteret_torch.index import canonical, dates, geometries, places, query
 from rasteret_torch.index import schema as s
+from rasteret_torch.index.arrow import struct_of
 from rasteret_torch.ingest import assemble
+from rasteret_torch.ingest.assemble import names_of, with_column
 from rasteret_torch.ingest.stac_json import is_raster
 from rasteret_torch.store import rewriting
 
@@ -70,9 +72,8 @@ def _with_footprints(table: pa.Table, column_map: Mapping[str, str]) -> pa.Table
     wkb = geometries.lonlat_wkb(table, name)
     if not is_placed and "bbox" in table.column_names:
         table = table.drop_columns(["bbox"])
-    number = table.schema.get_field_index(name)
-    table = table.set_column(number, name, wkb)  # not the field, which names the CRS that was
-    return geometries.untagged(table if name == "geometry" or name == mapped else _set(table, "geometry", wkb))
+    table = with_column(table, name, wkb)  # not the field, which names the CRS that was
+    return geometries.untagged(table if name == "geometry" or name == mapped else with_column(table, "geometry", wkb))
 
 
 def _aliased(table: pa.Table, column_map: Mapping[str, str]) -> pa.Table:
@@ -97,7 +98,7 @@ def _with_times(table: pa.Table) -> pa.Table:
     for name, side in (("start_datetime", 0), ("end_datetime", 1)):
         if name in table.column_names and not pa.types.is_timestamp(table.column(name).type):
             sides = [None if one is None else one[side] for one in _periods(table.column(name))]
-            table = _set(table, name, assemble.times_column(sides))
+            table = with_column(table, name, assemble.times_column(sides))
     names = table.column_names
     if "datetime" not in names:
         if "start_datetime" not in names:
@@ -108,7 +109,7 @@ def _with_times(table: pa.Table) -> pa.Table:
         return table
     periods = _periods(column)
     starts = assemble.times_column([None if one is None else one[0] for one in periods])
-    table = table.set_column(names.index("datetime"), "datetime", starts)
+    table = with_column(table, "datetime", starts)
     if "start_datetime" in names or "end_datetime" in names:
         return table
     for number, name in enumerate(("start_datetime", "end_datetime")):
@@ -142,10 +143,7 @@ def _with_assets(table: pa.Table, shape: Shape) -> pa.Table:
         assets = canonical.canonical(table.select(["assets"])).column(0).combine_chunks()
     else:
         assets = _assets_of_hrefs(table, shape)
-    rewritten = _rewritten(assets, shape)
-    if "assets" in table.column_names:
-        return table.set_column(table.column_names.index("assets"), "assets", rewritten)
-    return table.append_column("assets", rewritten)
+    return with_column(table, "assets", _rewritten(assets, shape))
 
 
 def _assets_of_hrefs(table: pa.Table, shape: Shape) -> pa.StructArray:
@@ -211,8 +209,8 @@ def _rewritten(assets: pa.StructArray, shape: Shape) -> pa.StructArray:
         if field_.name in indexes:
             known = parts.get("band_index", pa.nulls(len(asset), pa.int64()))
             parts["band_index"] = pc.coalesce(known, pa.scalar(indexes[field_.name], pa.int64()))
-        bands[field_.name] = pa.StructArray.from_arrays(list(parts.values()), names=list(parts), mask=pc.is_null(asset))
-    return pa.StructArray.from_arrays(list(bands.values()), names=list(bands), mask=pc.is_null(assets))
+        bands[field_.name] = struct_of(parts, asset)
+    return struct_of(bands, assets)
 
 
 def _replaced(hrefs: pa.Array, patterns: Mapping[str, str]) -> pa.Array:
@@ -243,8 +241,8 @@ def _with_crs(table: pa.Table) -> pa.Table:
     known = {label: parse_crs(label) for label in set(labels) if label is not None}
     codes = [None if label is None else epsg_of(known[label]) for label in labels]
     texts = [None if label is None else crs_label(known[label]) for label in labels]
-    table = _set(table, "proj:epsg", pa.array(codes, pa.int32()))
-    return _set(table, "crs", pa.array(texts, pa.string()))
+    table = with_column(table, "proj:epsg", pa.array(codes, pa.int32()))
+    return with_column(table, "crs", pa.array(texts, pa.string()))
 
 
 def _with_calendar(table: pa.Table, data_source: str) -> pa.Table:
@@ -262,11 +260,6 @@ def _with_stac(table: pa.Table) -> pa.Table:
     return table
 
 
-def _set(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
-    number = table.schema.get_field_index(name)
-    return table.append_column(name, column) if number < 0 else table.set_column(number, name, column)
-
-
 def bands_with_assets(table: pa.Table, band_codes: Sequence[str] | None) -> list[str]:
     """The bands to read headers of: those asked for, else all assets that are TIFFs as far as the table says.
 
@@ -275,7 +268,7 @@ def bands_with_assets(table: pa.Table, band_codes: Sequence[str] | None) -> list
     """
     assets = table.schema.field("assets").type
     named = [one.name for one in assets if pa.types.is_struct(one.type) and one.type.get_field_index("href") >= 0]
-    codes = [band_codes] if isinstance(band_codes, str) else list(band_codes or ())
+    codes = list(names_of(band_codes) or ())
     unknown = [band for band in codes if band not in named]
     if unknown:
         raise InputError(f"band_codes {unknown} are no assets of this table; it has {named}")

@@ -12,7 +12,7 @@ from shapely.geometry.base import BaseGeometry
 
 from rasteret_torch.errors import BandNotFoundError, FetchError, InputError
 from rasteret_torch.index import dates
-from rasteret_torch.ingest.assemble import Asset, Item
+from rasteret_torch.ingest.assemble import Asset, Item, names_of
 from rasteret_torch.ingest.claims import Claim, claim_of
 from rasteret_torch.ingest.stac_json import Record, is_raster, listed, mapping, texts
 from rasteret_torch.ingest.stac_static import ground_of, resolve
@@ -57,15 +57,13 @@ def bands_of_arguments(
         BandNotFoundError: `bands` names one that the maps do not.
         InputError: several bands share an asset and nothing says which sample each is.
     """
-    assets, samples = dict(band_map or {}), dict(band_index_map or {})
-    if isinstance(bands, str):
-        bands = [bands]
-    if bands is not None and assets:
-        unknown = [band for band in bands if band not in assets]
+    assets, samples, chosen = dict(band_map or {}), dict(band_index_map or {}), names_of(bands)
+    if chosen is not None and assets:
+        unknown = [band for band in chosen if band not in assets]
         if unknown:
             raise BandNotFoundError(f"no band {unknown}; band_map has {list(assets)}")
-        assets = {band: assets[band] for band in bands}
-    unknown = [band for band in samples if assets and band not in assets and bands is None]
+        assets = {band: assets[band] for band in chosen}
+    unknown = [band for band in samples if assets and band not in assets and chosen is None]
     if unknown:
         raise BandNotFoundError(f"band_index_map names {unknown}, which band_map does not; it has {list(assets)}")
     shared = [band for band, key in assets.items() if list(assets.values()).count(key) > 1 and band not in samples]
@@ -73,7 +71,7 @@ def bands_of_arguments(
         raise InputError(
             f"the bands {shared} share an asset with others; pass band_index_map={{band: 0-based sample}} for them"
         )
-    return Bands(assets, samples, tuple(assets) if bands is None else tuple(bands))
+    return Bands(assets, samples, tuple(assets) if chosen is None else chosen)
 
 
 def item_of(feature: Record, base: str, bands: Bands) -> StacItem:

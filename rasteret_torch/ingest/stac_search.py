@@ -14,6 +14,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 from rasteret_torch.errors import FetchError, InputError, ObjectNotFoundError
 from rasteret_torch.geo import Bounds
 from rasteret_torch.index import dates
+from rasteret_torch.ingest.assemble import names_of
 from rasteret_torch.ingest.stac_http import Ask, JsonClient
 from rasteret_torch.ingest.stac_json import links, mapping, texts
 from rasteret_torch.store.location import redact
@@ -65,7 +66,7 @@ def search_of(
     """
     if page < 1:
         raise InputError(f"page_size={page} must be positive")
-    named = (collections,) if isinstance(collections, str) else tuple(collections or ())
+    named = names_of(collections) or ()
     if collections is not None and not (named and all(named)):
         raise InputError(f"collection={collections!r} names none; pass the id of one, or several, or None for all")
     interval = None if date_range is None else dates.range_of(date_range)

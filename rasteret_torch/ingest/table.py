@@ -89,8 +89,8 @@ def build_from_table(
     shape = Shape(column_map or {}, href_column, band_index_map, url_rewrite_patterns or {}, data_source)
     if backend is None and cloud_config is not None:
         backend = create_backend(cloud_config=cloud_config)
-    choice = Choice(_names(columns), filter_expr)
-    bands = _names(band_codes)
+    choice = Choice(assemble.names_of(columns), filter_expr)
+    bands = assemble.names_of(band_codes)
     batches, described = batches_of(table_or_path, (filesystem, backend), choice, shape)
     far = engine_of(engine)
     enrich = Enrich(bands, backend, max_concurrent, progress)
@@ -109,11 +109,6 @@ def build_from_table(
         inputs = {"table": described(), "shape": repr(shape), "choice": choice.fingerprint}
         inputs |= {"enrich_cog": enrich_cog, "band_codes": bands}
     return workspace.built(name, workspace_dir, force, snapshot.fingerprint(inputs), build)
-
-
-def _names(given: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Names, or the one that is given without a list."""
-    return (given,) if isinstance(given, str) else None if given is None else tuple(given)
 
 
 def build_collection_from_table(table: Any, *, name: str = "", data_source: str = "", **options: Any) -> Collection:
