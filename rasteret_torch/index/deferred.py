@@ -6,7 +6,6 @@ Arrow files that all processes of a run map: memory is shared, and nothing is de
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -75,11 +74,7 @@ class StoredLayer:
 
     def column(self, name: str) -> pa.ChunkedArray:
         """See `mapped.Columns`."""
-        with self._lock:
-            if name not in self._columns:
-                table = self._shared.table(name, lambda: self._light(name))
-                self._columns[name] = table.column(0)
-            return self._columns[name]
+        return self._mapped(name, lambda: self._light(name))
 
     def headers(self, name: str) -> HeaderColumn:
         """See `mapped.Columns`."""
@@ -101,8 +96,7 @@ class StoredLayer:
             column = canonical.as_stored(one_array(self._group(place, [name]).column(0)))
             return pa.table({name: compact.narrowed(compact.unchained(column))})
 
-        with self._lock:
-            return one_array(self._shared.table(f"{name}/{place}", make).column(0))
+        return one_array(self._mapped(f"{name}/{place}", make))
 
     def field(self, name: str, field: str) -> pa.ChunkedArray:
         """One field of all headers of a band, mapped."""
@@ -112,8 +106,14 @@ class StoredLayer:
             chunks = [pc.struct_field(chunk, field) for part in parts for chunk in part.chunks]
             return pa.table({field: pa.chunked_array(chunks).combine_chunks()})
 
+        return self._mapped(f"{name}.{field}", make)
+
+    def _mapped(self, name: str, make: Callable[[], pa.Table]) -> pa.ChunkedArray:
+        """The only column of a shared table, which is made and mapped when it is first asked for."""
         with self._lock:
-            return self._shared.table(f"{name}.{field}", make).column(0)
+            if name not in self._columns:
+                self._columns[name] = self._shared.table(name, make).column(0)
+            return self._columns[name]
 
     def _light(self, name: str) -> pa.Table:
         tables = [self._read(file, [name]) for file in self._files]
@@ -142,7 +142,6 @@ class StoredHeaders:
         self._layer, self._name = layer, name
         self._type = layer.schema.field(name).type
         self.starts = layer.starts
-        self._field = functools.cache(layer.field)
 
     def chunk(self, number: int) -> pa.StructArray:
         """See `stored.HeaderSource`."""
@@ -150,4 +149,4 @@ class StoredHeaders:
 
     def field(self, name: str) -> pa.ChunkedArray | None:
         """See `stored.HeaderSource`."""
-        return None if self._type.get_field_index(name) < 0 else self._field(self._name, name)
+        return None if self._type.get_field_index(name) < 0 else self._layer.field(self._name, name)
