@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rasteret_torch.errors import InputError
-from rasteret_torch.index.arrow import in_types
 
 
 def table_of(value: Any) -> pa.Table:
@@ -77,12 +76,10 @@ def column_of(values: Any) -> pa.ChunkedArray:
 def plain_table(table: pa.Table) -> pa.Table:
     """The table without view types and runs, which others give and which Arrow can neither select from nor compare."""
     for number, field in enumerate(table.schema):
-        if pa.types.is_run_end_encoded(field.type):
-            values = pc.run_end_decode(table.column(number))
-            table = table.set_column(number, field.with_type(values.type), values)
-    fields = [field.with_type(plain_type(field.type)) for field in table.schema]
-    schema = pa.schema(fields, table.schema.metadata)
-    return table if schema.types == table.schema.types else in_types(table, schema)
+        column = plain_column(table.column(number))
+        if column.type != field.type:
+            table = table.set_column(number, field.with_type(column.type), column)
+    return table
 
 
 def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:

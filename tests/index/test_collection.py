@@ -323,6 +323,9 @@ def test_as_collection_checks(dated):
         as_collection(pa.concat_tables([table, table]))
     with pytest.raises(InputError, match=r"more than one column of the names \['id'\]"):
         as_collection(table.append_column("id", table["id"]))
+    views = table.append_column("x", pa.array(["a", "b", "c"], pa.string_view()))
+    with pytest.raises(InputError, match=r"more than one column of the names \['x'\]"):
+        as_collection(views.append_column("x", views["x"]))
     with pytest.raises(InputError, match="int is no table"):
         as_collection(3)
     for form in (table, table.to_reader(), dated.to_reader(), pa.dataset.dataset(table)):
