@@ -303,7 +303,7 @@ class Collection(Endings):
     @property
     def crs(self) -> list[str]:
         """Labels of the CRSs that the files are in, most frequent first."""
-        return describe.crs_labels(self._light()) or [crs_label(crs) for crs in self.runtime.crs_list]
+        return describe.by_frequency(self.runtime.row_crs) or [crs_label(crs) for crs in self.runtime.crs_list]
 
     @property
     def epsg(self) -> list[int]:

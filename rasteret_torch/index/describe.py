@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.geo import Bounds, parse_crs
-from rasteret_torch.index import dates, places, query
+from rasteret_torch.index import dates, query
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.arrow import decoded, is_text
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 _SHOWN = 8  # bands, CRSs or split values shown before an ellipsis
 
 
-def crs_labels(table: pa.Table) -> list[str]:
-    """Labels of the rows' CRSs, most frequent first."""
-    counted = places.row_crs(table).drop_null().value_counts().to_pylist()
+def by_frequency(labels: pa.ChunkedArray) -> list[str]:
+    """The labels, each once, the most frequent first."""
+    counted = labels.drop_null().value_counts().to_pylist()
     return [entry["values"] for entry in sorted(counted, key=lambda entry: -entry["counts"])]
 
 

@@ -206,7 +206,7 @@ class RuntimeIndex:
             if single:
                 header = one_plane(header)
             if header.crs is None and record.get("bits_per_sample") is None:
-                header = replace(header, crs=self._row_crs[row].as_py())
+                header = replace(header, crs=self.row_crs[row].as_py())
             check_header(header)
         except RasteretTorchError as error:
             raise type(error)(f"item {item!r}, band {band!r}: {error}") from error
@@ -252,7 +252,8 @@ class RuntimeIndex:
         return self._crs[0]
 
     @functools.cached_property
-    def _row_crs(self) -> pa.ChunkedArray:
+    def row_crs(self) -> pa.ChunkedArray:
+        """The CRS that each row states for its files, see `places.row_crs`."""
         return places.row_crs(self._light(*places.CRS_COLUMNS), self.count)
 
     @functools.cached_property
@@ -260,8 +261,8 @@ class RuntimeIndex:
         per_band: dict[str, pa.ChunkedArray] = {}
         for band, headers in self._headers.items():
             column = headers.field("crs")
-            labels = self._row_crs if column is None else self._view.taken(column)
-            per_band[band] = pc.coalesce(labels, self._row_crs) if labels.null_count else labels
+            labels = self.row_crs if column is None else self._view.taken(column)
+            per_band[band] = pc.coalesce(labels, self.row_crs) if labels.null_count else labels
         return places.numbered(per_band)
 
     def bounds(self, crs: CRS | None = None, band: str | Sequence[str] | None = None) -> NDArray[np.float64]:
