@@ -67,27 +67,21 @@ class Recipe:
 
 
 class Columns(Protocol):
-    """Columns of all rows, wherever they are.
-
-    Attributes:
-        schema: of the columns, in our types.
-        num_rows: of each.
-        deferred: columns that are read part by part when they are needed, and are never in memory as a whole.
-    """
+    """Columns of all rows, wherever they are."""
 
     @property
     def schema(self) -> pa.Schema:
-        """See above."""
+        """Of the columns, in our types."""
         ...
 
     @property
     def num_rows(self) -> int:
-        """See above."""
+        """Of each."""
         ...
 
     @property
     def deferred(self) -> frozenset[str]:
-        """See above."""
+        """Columns that are read part by part when they are needed, and are never in memory as a whole."""
         ...
 
     def column(self, name: str) -> pa.ChunkedArray:

@@ -34,10 +34,7 @@ def condition(schema: pa.Schema, bbox: Sequence[float] | None, date_range: Any) 
         parts.append(_touching(query.lonlat_of(bbox)))
     if date_range is not None:
         parts += _during(schema, date_range)
-    found: pc.Expression | None = None
-    for part in parts:
-        found = part if found is None else found & part
-    return found
+    return functools.reduce(operator.and_, parts) if parts else None
 
 
 def _touching(bounds: Bounds) -> pc.Expression:
