@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection
+from rasteret_torch.index.arrow import decoded, is_text, one_array
 
 SPLIT_COLOURS = {"train": "#4c78a8", "val": "#f2a541", "test": "#c8553d"}
 _OTHERS = ("#6a51a3", "#54a24b", "#72b7b2", "#b279a2", "#9d755d", "#e45756", "#79706e", "#eeca3b", "#2f4b7c", "#a05195")
@@ -51,9 +52,7 @@ def plot(collection: Collection, by: str | None = None, *, title: str | None = N
     """
     wanted = by or ("split" if "split" in collection.schema.names else "date")
     column = wanted if wanted in collection.schema.names else _WORDS.get(wanted, wanted)
-    values = collection.column(column).combine_chunks()
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
+    values = one_array(decoded(collection.column(column)))
     shapes = shapely.from_wkb(collection.geometry.to_numpy(), on_invalid="ignore")
     known = np.flatnonzero(~(shapely.is_missing(shapes) | shapely.is_empty(shapes)))
     if not len(known):
@@ -64,8 +63,9 @@ def plot(collection: Collection, by: str | None = None, *, title: str | None = N
     days = _days(values)
     distinct = days.unique().to_pylist()
     if ax is None and 2 <= len(distinct) <= _MOST_PANELS:
-        split = collection.column("split") if "split" in collection.schema.names else pa.nulls(len(collection))
-        return _draw_panels(shapes, days, split.take(pa.array(known)), heading)
+        has_splits = "split" in collection.schema.names
+        splits = one_array(decoded(collection.column("split"))) if has_splits else pa.nulls(len(collection))
+        return _draw_panels(shapes, days, splits.take(pa.array(known)), heading)
     lonlat = shapely.total_bounds(shapes)
     is_own = ax is None
     if ax is None:
@@ -103,7 +103,7 @@ def _days(values: pa.Array) -> pa.Array:
     return pc.fill_null(utc.cast(pa.date32()).cast(pa.string()), "no date")
 
 
-def _draw_panels(shapes: NDArray[Any], days: pa.Array, splits: Any, heading: str) -> Figure:
+def _draw_panels(shapes: NDArray[Any], days: pa.Array, splits: pa.Array, heading: str) -> Figure:
     """A map for each date."""
     shown = sorted(days.unique().to_pylist())
     lonlat = shapely.total_bounds(shapes)
@@ -115,7 +115,7 @@ def _draw_panels(shapes: NDArray[Any], days: pa.Array, splits: Any, heading: str
     figure: Figure = plt.figure(figsize=size, layout="constrained")
     axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     listed = splits.to_pylist()
-    groups = _groups(splits.combine_chunks() if isinstance(splits, pa.ChunkedArray) else splits) or []
+    groups = _groups(splits) or []
     for axis, day in zip(axes.flat, shown, strict=False):
         members = np.flatnonzero(pc.equal(days, day))
         _draw_groups(axis, shapes[members], [listed[number] for number in members], groups)
@@ -170,7 +170,7 @@ def _finish_map(ax: Axes, lonlat: NDArray[np.float64], width: float) -> None:
 def _groups(values: pa.Array) -> list[Any] | None:
     """The values that get a colour each, or None for numbers and times on a scale."""
     kind = values.type
-    named = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_boolean(kind)
+    named = is_text(kind) or pa.types.is_boolean(kind)
     if not named and not pa.types.is_integer(kind) and not pa.types.is_null(kind):
         return None
     distinct = values.unique().drop_null().to_pylist()

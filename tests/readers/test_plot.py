@@ -82,6 +82,8 @@ def test_clouds_numbers_and_classes():
 def test_categories_are_words():
     kinds = pa.array(["train", "val", "train"]).dictionary_encode()
     assert drawn(boxes_collection(BOXES, kind=kinds).plot("kind"))[9.1] == SPLIT_COLOURS["val"]
+    dated = boxes_collection(BOXES, [0, 0, 40], split=kinds).plot("date")
+    assert drawn(dated) == {9.0: SPLIT_COLOURS["train"], 9.1: SPLIT_COLOURS["val"]}
 
 
 def test_shapes_of_all_kinds_and_many_items():
