@@ -18,7 +18,7 @@ from rasteret_torch.ingest.stac_build import Work, rows, same_bands
 from rasteret_torch.ingest.stac_items import bands_of_arguments
 from rasteret_torch.ingest.stac_listing import Listing
 from rasteret_torch.ingest.stac_search import Query, search_of
-from rasteret_torch.store import CloudConfig, StorageBackend, create_backend, is_local, local_path
+from rasteret_torch.store import CloudConfig, StorageBackend, create_backend
 
 _HEADERS_UNKEPT = 512  # of a shard, where an interrupted build leaves nothing behind
 
@@ -102,11 +102,10 @@ def build_from_stac(
     search = search_of(collection, bbox, date_range, query, page_size)
     if not str(stac_api):
         raise InputError("stac_api is empty; pass the URL of an API, or the URL or path of a catalog")
-    is_here = is_local(str(stac_api))
     listing = Listing(
-        str(locate.absolute(local_path(str(stac_api)))) if is_here else str(stac_api),
+        str(stac_api),
         search,
-        is_static=static_catalog or is_here,
+        is_static=static_catalog,
         headers=tuple(sorted((stac_headers or {}).items())),
         local_root=None if local_root is None else locate.absolute(local_root),
         max_items=max_items,

@@ -28,7 +28,7 @@ class Listing:
     Attributes:
         stac_api: URL of the landing page, or URL or path of the catalog's root document.
         search: what is looked for.
-        is_static: whether it is a catalog of files.
+        is_static: whether it is a catalog of files; a path always is, and becomes absolute.
         headers: for the API's own origin.
         local_root: folder whose files may be named; default, for a local catalog, its own.
         max_items: the listing stops there; None for all.
@@ -44,6 +44,9 @@ class Listing:
     def __post_init__(self) -> None:
         if self.max_items is not None and self.max_items < 1:
             raise InputError(f"max_items={self.max_items} leaves nothing; pass 1 or more, or None for all")
+        if is_local(self.stac_api):
+            object.__setattr__(self, "stac_api", str(locate.absolute(local_path(self.stac_api))))
+            object.__setattr__(self, "is_static", True)
 
     @property
     def root(self) -> Path | None:
@@ -53,7 +56,7 @@ class Listing:
     @property
     def _own_folder(self) -> Path | None:
         """The folder of a local catalog's root document."""
-        return locate.absolute(local_path(self.stac_api)).parent if is_local(self.stac_api) else None
+        return Path(self.stac_api).parent if is_local(self.stac_api) else None
 
     def pages(self, backend: StorageBackend | None) -> Iterator[tuple[Page, int | None]]:
         """(items, how many there are in all, where that is told) of each page.
@@ -75,9 +78,7 @@ class Listing:
 
     def content_hash(self) -> str:
         """Hash of the documents of a local catalog; "" of others."""
-        if not self.is_static or not is_local(self.stac_api):
-            return ""
-        return local_digest(self._documents(None), self.stac_api)
+        return local_digest(self._documents(None), self.stac_api) if is_local(self.stac_api) else ""
 
     def _client(self) -> JsonClient:
         return JsonClient(self.stac_api, dict(self.headers))

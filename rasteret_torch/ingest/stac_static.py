@@ -19,7 +19,7 @@ from shapely.geometry.base import BaseGeometry
 
 from rasteret_torch.errors import FetchError, InputError, ObjectNotFoundError, RasteretTorchError, UntrustedUriError
 from rasteret_torch.geo import Bounds
-from rasteret_torch.index import dates, locate, snapshot
+from rasteret_torch.index import dates, snapshot
 from rasteret_torch.ingest.stac_http import MAX_NBYTES, Ask, JsonClient
 from rasteret_torch.ingest.stac_json import home_of, links, listed, mapping, parsed
 from rasteret_torch.ingest.stac_search import Search
@@ -107,11 +107,10 @@ def static_items(documents: Documents, root: str, search: Search) -> Iterator[tu
         raise InputError(
             "a static catalog answers no CQL2 filter; pass query={'eo:cloud_cover': {'lt': 20}} or the like"
         )
-    start = root if not is_local(root) else str(locate.absolute(local_path(root)))
     pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="catalog")
     try:
         walk = _Walk(documents, pool, set())
-        for href, item in walk.items(start, documents.read(start), "", 0):
+        for href, item in walk.items(root, documents.read(root), "", 0):
             if isinstance(item, ObjectNotFoundError) or wanted(item, search):
                 yield href, item
     finally:  # who has enough, or interrupts, does not wait for a server that is silent
@@ -129,7 +128,7 @@ def local_digest(documents: Documents, root: str) -> str:
             return type(error).__name__
 
     found: dict[str, str] = {}
-    level = [str(locate.absolute(local_path(root)))]
+    level = [root]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         while level:
             below: dict[str, None] = {}

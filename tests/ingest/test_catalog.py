@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,16 @@ def test_users_add_their_own(stac_api: StacApi, range_server: RangeServer, tmp_p
     assert 'title = "of \\"ours\\""' in (tmp_path / "datasets.toml").read_text()
     with pytest.raises(DatasetNotFoundError):
         rt.list_collections(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("form", [str, Path, Path.as_uri])
+def test_a_path_is_a_static_catalog_said_or_not(tmp_path: Path, form: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = scenes(tmp_path, "", 2)
+    (tmp_path / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    rt.register(id="acme/saved", stac_api="https://stac.acme.example", band_map={"R": "red"})
+    built = rt.build("acme/saved", name="saved", stac_api=form(tmp_path / "items.json"), progress=False)
+    monkeypatch.chdir(tmp_path)
+    assert len(built) == len(rt.build("acme/saved", name="saved", stac_api="items.json", progress=False)) == 2
 
 
 def test_a_toml_file_of_the_user(tmp_path: Path) -> None:
