@@ -185,32 +185,31 @@ def _rechunked(scanner: ds.Scanner, metadata: Mapping[bytes, bytes] | None = Non
 def _open(source: Any, filesystem: FileSystem | None, backend: StorageBackend | None) -> tuple[ds.Dataset, Description]:
     """A dataset of a path or URL, a glob or a list of paths; and what makes the stamps of its files."""
     if not isinstance(source, str | Path):
-        is_here = filesystem is None and all(is_local(str(one)) for one in source)
-        return _dataset(
-            [str(locate.absolute(local_path(str(one)))) if is_here else str(one) for one in source], filesystem
-        )
+        many = [str(one) for one in source]
+        is_here = filesystem is None and all(is_local(one) for one in many)
+        return _dataset([str(locate.absolute(local_path(one))) for one in many] if is_here else many, filesystem)
     text = str(source)
-    if (
-        filesystem is None
-        and is_local(text)
-        and glob.has_magic(text)
-        and not locate.absolute(local_path(text)).exists()
-    ):
-        found = matching(locate.absolute(local_path(text)))
-        if not found:
-            raise DatasetNotFoundError(f"there is no table that fits {text!r}; check the path")
-        return _dataset(found, None)
-    if filesystem is None and is_local(text):
-        local = locate.absolute(local_path(text))
-        if not local.exists():
-            raise DatasetNotFoundError(f"there is no table at {text!r}; check the path")
-        text = str(local)
-    elif filesystem is None:
-        place = remote(text, backend)
-        filesystem, text = place.filesystem, place.path
-        with hub_errors(place):
-            place.is_dir()  # says what is wrong with the URL
-    return _dataset(text, filesystem)
+    if filesystem is not None:
+        return _dataset(text, filesystem)
+    if is_local(text):
+        return _dataset(_found(text), None)
+    place = remote(text, backend)
+    with hub_errors(place):
+        place.is_dir()  # says what is wrong with the URL
+    return _dataset(place.path, place.filesystem)
+
+
+def _found(text: str) -> str | list[str]:
+    """The path of a table on this machine, or those that a glob names."""
+    local = locate.absolute(local_path(text))
+    if local.exists():
+        return str(local)
+    if not glob.has_magic(text):
+        raise DatasetNotFoundError(f"there is no table at {text!r}; check the path")
+    found = matching(local)
+    if not found:
+        raise DatasetNotFoundError(f"there is no table that fits {text!r}; check the path")
+    return found
 
 
 def _dataset(place: str | list[str], filesystem: FileSystem | None) -> tuple[ds.Dataset, Description]:
