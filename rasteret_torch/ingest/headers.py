@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -95,44 +95,39 @@ def read_headers(
             "create_backend gives, or an object with both"
         )
     unique = list(dict.fromkeys(hrefs))
-    if not unique:
-        return []
-    known = {} if log is None else {href: header for href in unique if (header := log.find(href)) is not None}
-    outcomes: dict[str, Outcome] = dict(known)
-    new = [href for href in unique if href not in known]
-    if new:
-        run = runtime.run if reads is None else reads.run
-        outcomes |= run(_read_all(new, backend, policy, (max_concurrent, timeout_s), (progress, log)))
+    outcomes: dict[str, Outcome] = {}
+    if log is not None:
+        outcomes |= {href: header for href in unique if (header := log.find(href)) is not None}
+    new = [href for href in unique if href not in outcomes]
+    run = runtime.run if reads is None else reads.run
+    with tqdm(total=len(new), desc="headers", unit="file", disable=not (new and progress)) as bar:
+
+        def take(href: str, outcome: Outcome) -> None:
+            outcomes[href] = outcome
+            if log is not None and isinstance(outcome, TiffHeader):
+                log.add(href, outcome)
+            bar.update()
+
+        if new:
+            run(_read_all(new, fetcher(backend, policy), max_concurrent, timeout_s, take))
     return [outcomes[href] for href in hrefs]
 
 
 async def _read_all(
-    hrefs: Sequence[str],
-    backend: StorageBackend | None,
-    policy: FetchPolicy,
-    limits: tuple[int, float],
-    telling: tuple[bool, Log | None],
-) -> dict[str, Outcome]:
-    (max_concurrent, timeout_s), (progress, log) = limits, telling
-    source = fetcher(backend, policy)
-    outcomes: dict[str, Outcome] = {}
+    hrefs: Sequence[str], source: Fetcher, at_once: int, timeout_s: float, take: Callable[[str, Outcome], None]
+) -> None:
     queue = iter(hrefs)
-    with tqdm(total=len(hrefs), desc="headers", unit="file", disable=not progress) as bar:
 
-        async def work(queue: Iterator[str]) -> None:
-            for href in queue:
-                outcome = outcomes[href] = await _outcome(source, href, timeout_s)
-                if log is not None and isinstance(outcome, TiffHeader):
-                    log.add(href, outcome)
-                bar.update()
+    async def work() -> None:
+        for href in queue:
+            take(href, await _outcome(source, href, timeout_s))
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(max_concurrent, len(hrefs))):
-                    group.create_task(work(queue))
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None  # a mistake in a user's own backend comes as it is
-    return outcomes
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(at_once, len(hrefs))):
+                group.create_task(work())
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None  # a mistake in a user's own backend comes as it is
 
 
 async def _outcome(source: Fetcher, href: str, timeout_s: float) -> Outcome:
