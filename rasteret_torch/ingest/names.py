@@ -18,11 +18,14 @@ from rasteret_torch.store.location import HTTP_SCHEMES, scheme_of
 
 _TIME_GROUPS = ("date", "start", "stop")
 _WITHIN_ITEM = ("band", "resolution")  # files that differ only in these are one item
-_SMALLER = (("%f",), ("%S", "%s", "%c", "%X", "%T"), ("%M", "%R"), ("%H", "%I"))
-_DAY = ("%d", "%j", "%D", "%F", "%x", "%u", "%w", "%a", "%A")
-_MONTH = ("%m", "%b", "%B", "%h", "%U", "%W", "%V")
-_YEAR = ("%Y", "%y", "%G")
-_MICROS = {"%S": 1_000_000, "%M": 60_000_000, "%H": 3_600_000_000}
+# Which directives of strptime tell a year, a month, and so on.
+_YEAR = ("%Y", "%y", "%G", "%x", "%c")
+_DAY = ("%d", "%j", "%u", "%w", "%a", "%A", "%x", "%c")
+_MONTH = ("%m", "%b", "%B", "%U", "%W", "%V", *_DAY)
+_SECOND = ("%S", "%X", "%c")
+_MINUTE = ("%M", *_SECOND)
+_HOUR = ("%H", "%I", *_SECOND)
+_COVERED_US = ((_MINUTE, 3_600_000_000), (_SECOND, 60_000_000), (("%f",), 1_000_000))  # where these are not told
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,22 +129,17 @@ def date_period(text: str, date_format: str, name: str) -> tuple[int, int]:
 @functools.lru_cache(4096)  # the bands of an item have the same
 def _period(text: str, date_format: str) -> tuple[int, int]:
     moment = dt.datetime.strptime(text, date_format)
-    if not _has(date_format, (*_YEAR, "%c", "%x", "%D", "%F", "%s")):
+    if not _has(date_format, _YEAR):
         return dates.TIME_MIN_US, dates.TIME_MAX_US
-    if not _has(date_format, _MONTH + _DAY + ("%c", "%s")):
+    if not _has(date_format, _MONTH):
         return dates.period(moment.year)
-    if not _has(date_format, (*_DAY, "%c", "%s")):
+    if not _has(date_format, _DAY):
         return dates.period(moment.year, moment.month)
-    start = dates.micros(moment)
-    if not _has(date_format, _SMALLER[3] + _SMALLER[1]):
+    if not _has(date_format, _HOUR):
         return dates.period(moment.year, moment.month, moment.day)
-    if not _has(date_format, _SMALLER[2] + _SMALLER[1]):
-        return start, start + _MICROS["%H"] - 1
-    if not _has(date_format, _SMALLER[1]):
-        return start, start + _MICROS["%M"] - 1
-    if not _has(date_format, _SMALLER[0]):
-        return start, start + _MICROS["%S"] - 1
-    return start, start
+    start = dates.micros(moment)
+    covered_us = next((us for directives, us in _COVERED_US if not _has(date_format, directives)), 1)
+    return start, start + covered_us - 1
 
 
 def _has(date_format: str, directives: Sequence[str]) -> bool:
