@@ -5,11 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -80,33 +79,49 @@ def plot_sample(
     Raises:
         InputError: there is nothing to draw, or a batch.
     """
-    panels = list(_image_panels(sample, channels))
+    images = list(_image_panels(sample, channels))
     words = {name: sample[name] for name in WORDS if name in sample and sample[name].ndim < 2}
     maps = {name: _flat(sample[name], name) for name in MAPS if name in sample and name not in words}
-    count = len(panels) + len(maps)
-    if not count:
+    if images:
+        lines = [f"{name.capitalize()}: {_in_words(values, palette)}" for name, values in words.items()]
+        images[0] = images[0]._replace(title="\n".join([images[0].title, *lines]))
+    drawn, legend = _map_panels(maps, palette)
+    panels = [*images, *drawn]
+    if not panels:
         raise InputError(f"a sample with {sorted(sample)} has neither image nor mask to draw")
+    count = len(panels)
     size = _SIDE_INCHES * count, _SIDE_INCHES + 0.4
     figure: Figure = plt.figure(figsize=size, layout="constrained")
-    axes = figure.subplots(1, count, squeeze=False)
-    if panels:
-        lines = [f"{name.capitalize()}: {_in_words(values, palette)}" for name, values in words.items()]
-        panels[0] = "\n".join([panels[0][0], *lines]), panels[0][1]
-    for axis, (title, pixels) in zip(axes[0], panels, strict=False):
-        axis.imshow(pixels, interpolation="nearest")
-        _finish(axis, title if show_titles else None)
-    shown = _draw_maps(axes[0][len(panels) :], maps, palette, show_titles=show_titles)
-    if 0 < len(shown) <= LEGEND_ENTRIES:
+    for axis, panel in zip(figure.subplots(1, count, squeeze=False)[0], panels, strict=True):
+        axis.imshow(panel.pixels, interpolation="nearest", **panel.colours)
+        axis.set_axis_off()
+        if show_titles:
+            axis.set_title(panel.title, fontsize=10)
+    if 0 < len(legend) <= LEGEND_ENTRIES:
         figure.legend(
-            handles=shown, loc="outside lower center", ncols=min(len(shown), 4 * count, 6), frameon=False, fontsize=8
+            handles=legend, loc="outside lower center", ncols=min(len(legend), 4 * count, 6), frameon=False, fontsize=8
         )
     if suptitle is not None:
         figure.suptitle(suptitle)
     return figure
 
 
-def _image_panels(sample: dict[str, Any], channels: Sequence[int]) -> Iterable[tuple[str, NDArray[Any]]]:
-    """(title, [H, W, 3]) of each step that is shown."""
+class _Panel(NamedTuple):
+    """A picture.
+
+    Attributes:
+        title: above it.
+        pixels: [H, W, 3] from 0 to 1, or [H, W].
+        colours: how matplotlib colours the latter.
+    """
+
+    title: str
+    pixels: NDArray[Any]
+    colours: dict[str, Any]
+
+
+def _image_panels(sample: dict[str, Any], channels: Sequence[int]) -> Iterable[_Panel]:
+    """Each step that is shown."""
     if "image" not in sample:
         return
     image = np.asarray(sample["image"].detach().cpu().float())
@@ -120,7 +135,7 @@ def _image_panels(sample: dict[str, Any], channels: Sequence[int]) -> Iterable[t
     for step in np.unique(np.linspace(0, len(steps) - 1, min(STEPS_SHOWN, len(steps))).round().astype(int)):
         title = "Image" if image.ndim == 3 else _moment(sample, int(step))
         picture = np.moveaxis(stretched[step], 0, -1)
-        yield title, np.where(valid[step][..., None], picture, _ABSENT)
+        yield _Panel(title, np.where(valid[step][..., None], picture, _ABSENT), {})
 
 
 def _validity(sample: dict[str, Any], steps: NDArray[Any]) -> NDArray[np.bool_]:
@@ -162,35 +177,27 @@ def _in_words(values: Tensor, palette: Palette) -> str:
     return ", ".join(f"{number:.4g}" for number in numbers)
 
 
-def _draw_maps(
-    axes: Sequence[Axes], maps: dict[str, NDArray[Any]], palette: Palette, *, show_titles: bool
-) -> list[Patch]:
-    """Draws maps, all in the same colours, and says what the colours of the values in them are."""
+def _map_panels(maps: dict[str, NDArray[Any]], palette: Palette) -> tuple[list[_Panel], list[Patch]]:
+    """Maps, all in the same colours, and what the colours of the values in them mean."""
     if not maps:
-        return []
+        return [], []
     if any(values.dtype.kind == "f" and not _is_whole(values) for values in maps.values()):
         low, high = (float(bound(list(map(bound, maps.values())))) for bound in (np.nanmin, np.nanmax))
-        for axis, (name, values) in zip(axes, maps.items(), strict=True):
-            axis.imshow(values, vmin=low, vmax=high, cmap="viridis", interpolation="nearest")
-            _finish(axis, name.capitalize() if show_titles else None)
-        return []
+        colours = {"vmin": low, "vmax": high, "cmap": "viridis"}
+        return [_Panel(name.capitalize(), values, colours) for name, values in maps.items()], []
     present = np.unique(np.concatenate([values[np.isfinite(values)].ravel() for values in maps.values()])).astype(int)
     known = [int(value) for value in present if value >= 0]  # negative numbers are ignored pixels
     listed = ListedColormap([_colour(palette, value) for value in known] or [_ABSENT]).with_extremes(bad=_ABSENT)
-    for axis, (name, values) in zip(axes, maps.items(), strict=True):
+    classes = {"cmap": listed, "norm": BoundaryNorm(np.arange(len(known) + 2) - 0.5, len(known) + 1)}
+    panels = []
+    for name, values in maps.items():
         numbered = np.ma.masked_all(values.shape, int)
         for number, value in enumerate(known):
             numbered[values == value] = number
-        axis.imshow(
-            numbered,
-            cmap=listed,
-            norm=BoundaryNorm(np.arange(len(known) + 2) - 0.5, len(known) + 1),
-            interpolation="nearest",
-        )
-        _finish(axis, name.capitalize() if show_titles else None)
+        panels.append(_Panel(name.capitalize(), numbered, classes))
     patches = [Patch(color=listed(number), label=_name(palette, value)) for number, value in enumerate(known)]
     ignored = any((values < 0).any() for values in maps.values())
-    return [*patches, Patch(color=_ABSENT, label="ignored")] if ignored else patches
+    return panels, [*patches, Patch(color=_ABSENT, label="ignored")] if ignored else patches
 
 
 def _is_whole(values: NDArray[Any]) -> bool:
@@ -207,9 +214,3 @@ def _colour(palette: Palette, value: int) -> Any:
 
 def _name(palette: Palette, value: int) -> str:
     return str(palette.names[value]) if palette.names is not None and value < len(palette.names) else str(value)
-
-
-def _finish(axis: Axes, title: str | None) -> None:
-    axis.set_axis_off()
-    if title is not None:
-        axis.set_title(title, fontsize=10)
