@@ -27,19 +27,15 @@ from rasteret_torch.loaders.tensors import Sample
 _SAMPLED, _PRELOAD = "rasteret_torch.loaders.sampled", "rasteret_torch.loaders.preload"
 
 
-def worker_context(method: str = "forkserver") -> BaseContext:
+def worker_context() -> BaseContext:
     """How to start workers: from a server process that has imported torch and this package, but has read nothing yet.
 
     Forked children of a process that has done network reads would hang; children of the server do not, and start in
     milliseconds instead of importing everything for themselves.
-
-    Args:
-        method: "forkserver", or another of `multiprocessing`'s.
     """
-    context = multiprocessing.get_context(method)
-    if method == "forkserver":
-        # Where torchgeo is in use here, its samplers likely are, which workers would import one by one.
-        context.set_forkserver_preload([_SAMPLED, _PRELOAD] if "torchgeo.datasets" in sys.modules else [_PRELOAD])
+    context = multiprocessing.get_context("forkserver")
+    # Where torchgeo is in use here, its samplers likely are, which workers would import one by one.
+    context.set_forkserver_preload([_SAMPLED, _PRELOAD] if "torchgeo.datasets" in sys.modules else [_PRELOAD])
     return context
 
 
@@ -301,8 +297,7 @@ class RasteretDataLoader(DataLoader[Sample]):
 
 def _forks(context: str | BaseContext | None) -> bool:
     """Whether workers get what this process holds, without pickling."""
-    method = context if isinstance(context, str) else multiprocessing.get_context().get_start_method()
-    return (context.get_start_method() if isinstance(context, BaseContext) else method) == "fork"
+    return (context.get_start_method() if isinstance(context, BaseContext) else context) == "fork"
 
 
 def _from_living(batches: Iterator[Handed]) -> Iterator[Handed]:
