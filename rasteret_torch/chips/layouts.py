@@ -96,11 +96,6 @@ class Ground:
         whole -= np.array(self.chip_px)
         return whole
 
-    @functools.cached_property
-    def blocks(self) -> Numbers:
-        """[N, 2] chips (down, across) that cover each place side by side."""
-        return self.covering(0)
-
     def covering(self, overlap_px: int) -> Numbers:
         """[N, 2] chips (down, across) that cover each place, neighbours sharing so many pixels."""
         chip_px = np.array(self.chip_px, np.int64)
@@ -275,7 +270,7 @@ class InsideLayout(GridLayout):
     @functools.cached_property
     def counts(self) -> Numbers:
         """[N, 2] chips (down, across) of each place."""
-        counts: Numbers = self.ground.blocks * (self.ground.room >= 0).all(axis=1)[:, None]
+        counts: Numbers = self.ground.covering(0) * (self.ground.room >= 0).all(axis=1)[:, None]
         return counts
 
     def chips(self, numbers: Numbers, epoch: int) -> Chips:
@@ -344,7 +339,7 @@ def layout_of(
         if name != "rows":
             raise InputError(f"weights belong to rows, sampler {name!r} has no use for them; choose sampler='rows'")
         return WeightedRowsLayout(ground, len(ground.items) if length is None else length, weights, seed)
-    covering = int(ground.blocks.prod(axis=1).sum())
+    covering = overlapping(ground, 0).length
     makers: dict[str, tuple[int, Callable[[int], Layout]]] = {
         "random": (covering, lambda count: RandomLayout(ground, count, seed)),
         "grid": (covering, lambda count: GridLayout(ground, count)),

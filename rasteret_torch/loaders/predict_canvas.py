@@ -60,7 +60,6 @@ class Sheet:
         crs: as WKT, or "".
         extent: (first row, first column, stop row, stop column) of the pixels drawn.
         times: (first, last) POSIX seconds of what the chips show.
-        chips: drawn.
         classes: how many there may be.
     """
 
@@ -71,7 +70,6 @@ class Sheet:
     crs: str = ""
     extent: tuple[int, int, int, int] | None = None
     times: tuple[float, float] = (np.inf, -np.inf)
-    chips: int = 0
     classes: int = 1
 
     @property
@@ -105,7 +103,7 @@ class Sheet:
             low = (min(one, other) for one, other in zip(self.extent[:2], box[:2], strict=True))
             high = (max(one, other) for one, other in zip(self.extent[2:], box[2:], strict=True))
             box = (*low, *high)  # type: ignore[assignment]
-        return replace(self, extent=box, times=(first, last), chips=self.chips + 1)
+        return replace(self, extent=box, times=(first, last))
 
 
 class Canvas:

@@ -25,11 +25,9 @@ def current_rank() -> Rank:
     """
     if dist.is_available() and dist.is_initialized():
         return Rank(dist.get_rank(), dist.get_world_size())
-    words = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+    rank, size = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
+    if rank is None or size is None:
         return Rank()
-    if not (words[0].isdigit() and words[1].isdigit() and int(words[0]) < int(words[1])):
-        raise InputError(
-            f"RANK={words[0]!r} and WORLD_SIZE={words[1]!r} are no rank; unset them or start with torchrun"
-        )
-    return Rank(int(words[0]), int(words[1]))
+    if not (rank.isdigit() and size.isdigit() and int(rank) < int(size)):
+        raise InputError(f"RANK={rank!r} and WORLD_SIZE={size!r} are no rank; unset them or start with torchrun")
+    return Rank(int(rank), int(size))

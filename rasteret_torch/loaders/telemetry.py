@@ -54,7 +54,8 @@ class RasteretTelemetry(Callback):  # type: ignore[misc]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gives a hint where one would help."""
-        hint = total(loaders_in(trainer.train_dataloader)).hint
+        counted = (loader.counts for loader in loaders_in(trainer.train_dataloader))
+        hint = sum(counted, start=LoaderCounts()).hint
         if hint is not None and not self._hinted:
             self._hinted = True
             rank_zero_info(f"RasteretTelemetry: {hint}.")
@@ -124,11 +125,6 @@ def loaders_in(found: Any) -> Iterator[RasteretDataLoader]:
     elif isinstance(found, (Mapping, list, tuple)):
         for part in found.values() if isinstance(found, Mapping) else found:
             yield from loaders_in(part)
-
-
-def total(loaders: Iterable[RasteretDataLoader]) -> LoaderCounts:
-    """The counts of several loaders as one."""
-    return sum((loader.counts for loader in loaders), start=LoaderCounts())
 
 
 def _lines(stage: str, loaders: Iterable[RasteretDataLoader]) -> Iterator[str]:
