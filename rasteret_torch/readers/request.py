@@ -18,6 +18,7 @@ from rasteret_torch.geo import Bounds, likely_mistake, parse_crs, project_bounds
 from rasteret_torch.geo.crs import CRS84
 from rasteret_torch.index import Collection
 from rasteret_torch.index.areas import Areas, as_areas
+from rasteret_torch.index.query import lonlat_of
 from rasteret_torch.read import Pipeline, pipeline
 from rasteret_torch.read.access import backend_for
 from rasteret_torch.readers.options import AreaOptions
@@ -81,8 +82,8 @@ class Request:
         """
         crs, runtime = self.areas.crs, self.collection.runtime
         west, south, east, north = np.array(bounds) + np.array([-self.slack, -self.slack, self.slack, self.slack])
-        box = wrapped((west, south, east, north), crs)
-        rows = runtime.find((west, south, east, north), crs=crs)
+        box = (west, south, east, north)
+        rows = runtime.find(box, crs=crs)
         if len(self._unplaced):
             unplaced = self._unplaced_in(box)
             if len(unplaced) and self.options.read.on_error == "raise":
@@ -115,6 +116,7 @@ class Request:
 
     def _unplaced_in(self, box: Bounds) -> Rows:
         """Items without a grid whose footprints say that they lie here."""
+        box = lonlat_of(box) if self.areas.crs.is_geographic else box
         lonlat = project_bounds(box, self.areas.crs, parse_crs(CRS84)) if box[0] <= box[2] else box
         return np.intersect1d(self._unplaced, self.collection.runtime.find(lonlat))
 
@@ -191,13 +193,3 @@ def request(collection: Collection, geometries: Any, bands: str | Sequence[str],
         raise InputError(f"bands {list(names)} name one twice; name each band once")
     areas = as_areas(geometries, crs=options.geometry_crs, column=options.geometry_column)
     return Request(options.passed(collection), areas, names, options)
-
-
-def wrapped(bounds: Bounds, crs: CRS) -> Bounds:
-    """Bounds in the convention of the index: xmin > xmax across the antimeridian."""
-    xmin, ymin, xmax, ymax = bounds
-    if not crs.is_geographic or -180.0 <= xmin <= xmax <= 180.0:
-        return bounds
-    if xmax - xmin >= 360.0:
-        return -180.0, ymin, 180.0, ymax
-    return (xmin + 180.0) % 360.0 - 180.0, ymin, (xmax + 180.0) % 360.0 - 180.0, ymax
