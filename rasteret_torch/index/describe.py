@@ -44,7 +44,7 @@ def facts(collection: Collection, table: pa.Table) -> dict[str, Any]:
         "items": len(collection),
         "bands": collection.bands,
         "crs": collection.crs,
-        "bounds": None if not len(collection) else _bounds(table),
+        "bounds": _bounds(table),
         "dates": None if not len(collection) else _days(first, last),
         "columns": list(collection.schema.names),
     }

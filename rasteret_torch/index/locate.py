@@ -106,7 +106,7 @@ def _rewritten(batch: pa.RecordBatch, rewrite: Rewrite, which: Callable[[pa.Arra
 
 def _asset(asset: pa.Array, rewrite: Rewrite, which: Callable[[pa.Array], pa.Array]) -> pa.Array | None:
     """One asset with its hrefs rewritten, or None where nothing changes."""
-    place = asset.type.get_field_index("href") if pa.types.is_struct(asset.type) else -1
+    place = asset.type.get_field_index("href")
     if place < 0:
         return None
     hrefs = asset.field(place)

@@ -168,7 +168,7 @@ class RuntimeIndex:
         found = {}
         for field in column.type:
             asset = pc.struct_field(column, field.name)
-            if not pa.types.is_struct(asset.type) or asset.type.get_field_index("href") < 0:
+            if asset.type.get_field_index("href") < 0:
                 continue
             indexed = asset.type.get_field_index("band_index") >= 0
             found[field.name] = (
