@@ -121,45 +121,32 @@ class SampleRecipe:
         runtime, how = self.collection.runtime, self.assembly
         order = None if how.mosaic == "index" else how.mosaic  # the rows are in the order of the index already
         steps = steps_of(self.collection, rows.tolist(), how.group_by if self.time_series else None, order)
-        read, error = self._readable(steps)
+        lost: list[RasteretTorchError] = []
+        found = [{row: self._allowed(self._sources, row, lost) for row in step} for step in steps]
+        read = [{row: sources for row, sources in step.items() if sources is not None} for step in found]
         first = next((row for step in read for row in step), steps[0][0])
         if how.sample_crs == "native" and any(read):
             grid = native_grid(grid, runtime.grid(first, self.bands[0]))
             xmin, ymin, xmax, ymax = grid.bounds
             box = (xmin, xmax, grid.res[0], ymin, ymax, grid.res[1], *box[6:])
-        plan = self._planned(grid, [list(step.values()) for step in read], error)
+        plan = self._planned(grid, [list(step.values()) for step in read], lost)
         times = tuple(min(float(runtime.start_us[row]) for row in step) / 1e6 for step in steps)
         span = int(runtime.start_us[first]), int(runtime.end_us[first])
         if self.time_series:
             span = int(runtime.start_us[rows].min()), int(runtime.end_us[rows].max())
         where = ChipPlace(grid, first, *span)
-        labels, lost = self._labels(where)
-        error = error or lost
-        return PlannedChip(plan, where, box, times if self.time_series else (), labels, error)
+        labels = tuple(self._allowed(target.plan, where, lost) for target in self.targets)
+        return PlannedChip(plan, where, box, times if self.time_series else (), labels, next(iter(lost), None))
 
-    def _readable(
-        self, steps: Sequence[Sequence[int]]
-    ) -> tuple[list[dict[int, ItemSources]], RasteretTorchError | None]:
-        """The sources of the rows of each step, and what was said of the first that is left out."""
-        found = [{row: self._allowed(self._sources, row) for row in step} for step in steps]
-        errors = (one for step in found for one in step.values() if isinstance(one, RasteretTorchError))
-        read = [{row: one for row, one in step.items() if not isinstance(one, RasteretTorchError)} for step in found]
-        return read, next(errors, None)
-
-    def _labels(self, where: ChipPlace) -> tuple[tuple[ChipPlan | None, ...], RasteretTorchError | None]:
-        """What is read for each target, and what was said of the first that cannot be read."""
-        found = [self._allowed(target.plan, where) for target in self.targets]
-        errors = (one for one in found if isinstance(one, RasteretTorchError))
-        return tuple(None if isinstance(one, RasteretTorchError) else one for one in found), next(errors, None)
-
-    def _allowed[A, T](self, find: Callable[[A], T], what: A) -> T | TiffError | StoreError:
-        """What a function finds, or the error of a file that may be left out."""
+    def _allowed[A, T](self, find: Callable[[A], T], what: A, lost: list[RasteretTorchError]) -> T | None:
+        """What a function finds; None where it is in a file that may be left out, whose error is added to `lost`."""
         try:
             return find(what)
         except (TiffError, StoreError) as error:
             if self.assembly.on_error == "raise":
                 raise
-            return error
+            lost.append(error)
+            return None
 
     def _sources(self, row: int) -> ItemSources:
         sources = [self.collection.runtime.source(row, band) for band in self.bands]
@@ -168,7 +155,7 @@ class SampleRecipe:
                 self.collection.runtime.grid(row, source.band)  # says that there is no place
         return sources
 
-    def _planned(self, grid: Grid, steps: list[list[ItemSources]], error: RasteretTorchError | None) -> ChipPlan:
+    def _planned(self, grid: Grid, steps: list[list[ItemSources]], lost: list[RasteretTorchError]) -> ChipPlan:
         """A plan with these steps; one of which all items are left out holds nothing valid."""
         fill = 0.0 if self.assembly.scaled else None  # not NaN, which one step of training would spread
         return plan_chip(
@@ -178,15 +165,14 @@ class SampleRecipe:
             level=self.level,
             whole_tiles=self.reuses_tiles,
             scaled_fill=fill,
-            pixels=None if any(steps) else pixels_of([self._model(error)], fill),
+            pixels=None if any(steps) else pixels_of([self._model(lost)], fill),
         )
 
-    def _model(self, error: RasteretTorchError | None) -> ItemSources:
+    def _model(self, lost: list[RasteretTorchError]) -> ItemSources:
         """The sources of some item that was indexed in full: dtype and nodata of a chip that shows none."""
         rows = np.flatnonzero(np.all([has_grid(self.collection.runtime, band) for band in self.bands], axis=0))
         if not len(rows):
-            assert error is not None
-            raise error
+            raise lost[0]
         return self._sources(int(rows[0]))
 
     def _kernel(self, dtype: np.dtype[Any]) -> Resampling:
