@@ -45,27 +45,24 @@ def _along(
     values: NDArray[Any], valid: NDArray[np.bool_], axis_map: Axis, origin: int, resampling: Resampling, *, axis: int
 ) -> Pixels:
     """One pass: weighted means over the taps of every target pixel along `axis`, in float64."""
-    first, weights = axis_map.taps(resampling)
-    everything = bool(valid.all())
+    first, by_pixel = axis_map.taps(resampling)
     shape = [1, 1, 1]
     shape[axis] = axis_map.count
-    pixels = np.clip(first[:, None] + np.arange(weights.shape[1]) - origin, 0, values.shape[axis] - 1)
+    pixels = np.clip(first[:, None] + np.arange(by_pixel.shape[1]) - origin, 0, values.shape[axis] - 1)
+    weights = [weight.reshape(shape) for weight in by_pixel.T]
     parts = [np.take(values, at, axis=axis).astype(np.float64) for at in pixels.T]
     if resampling == "average":  # what is not covered must not spread, be it NaN; with GDAL's other kernels it does
-        parts = [np.where(weight.reshape(shape) == 0, 0.0, part) for part, weight in zip(parts, weights.T, strict=True)]
-    if everything:
+        parts = [np.where(weight == 0, 0.0, part) for part, weight in zip(parts, weights, strict=True)]
+    if valid.all():
         with np.errstate(invalid="ignore"):  # infinite ones
-            total = sum(part * weight.reshape(shape) for part, weight in zip(parts, weights.T, strict=True))
+            total = sum(part * weight for part, weight in zip(parts, weights, strict=True))
         return np.asarray(total), np.ones(parts[0].shape, bool)
     shares = [np.take(valid, at, axis=axis) for at in pixels.T]
     # Beside a hole the negative lobes of a kernel are left out: renormalised, they could blow up.
-    intact = np.all(
-        [share | (weight.reshape(shape) == 0) for share, weight in zip(shares, weights.T, strict=True)], axis=0
-    )
+    intact = np.all([share | (weight == 0) for share, weight in zip(shares, weights, strict=True)], axis=0)
     total, mass = np.zeros(intact.shape), np.zeros(intact.shape)
-    for part, share, weight in zip(parts, shares, weights.T, strict=True):
-        whole = weight.reshape(shape)
-        used = np.where(share, np.where(intact, whole, np.maximum(whole, 0.0)), 0.0)
+    for part, share, weight in zip(parts, shares, weights, strict=True):
+        used = np.where(share, np.where(intact, weight, np.maximum(weight, 0.0)), 0.0)
         total += np.where(used != 0, part, 0.0) * used  # NaN and inf in invalid pixels must not spread
         mass += used
     counted = mass > 0

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from rasteret_torch.errors import NotGeoreferencedError
 from rasteret_torch.geo import Window
 from rasteret_torch.index.source import Source
 from rasteret_torch.read import ChipPixels, ChipPlan, plan_window
@@ -121,19 +120,13 @@ def gather_windows(request: Request, pairs: Pairs, dtype: np.dtype[Any], side_px
     return found
 
 
-def pixel_positions(source: Source, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """(col, row) of points (in the CRS of the file), in pixels of the file; whole numbers are pixel edges.
-
-    Raises:
-        NotGeoreferencedError: the file has no transform.
-    """
-    if source.header.transform is None:
-        raise NotGeoreferencedError(f"item {source.item_id!r}, band {source.band!r} has no transform; use rt.read_tiff")
-    return positions(source.header.transform[:6], x, y)
-
-
 def positions(transforms: Iterable[Any], x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """(col, row) of points under one transform, or one each: six numbers, or six arrays, in the order of `Affine`."""
+    """(col, row) of points, in pixels; whole numbers are pixel edges.
+
+    Args:
+        transforms: one, or one each: six numbers, or six arrays, in the order of `Affine`.
+        x, y: of the points, in the CRS of the transforms.
+    """
     a, b, c, d, e, f = transforms
     scale = 1.0 / (a * e - b * d)
     across_x, across_y, down_x, down_y = e * scale, -b * scale, -d * scale, a * scale
@@ -165,11 +158,11 @@ def _patches(request: Request, pairs: Pairs, known: NDArray[np.bool_] | None, re
 def _file_patches(pairs: Pairs, at: Ints, members: Sequence[tuple[int, Source]], reach: int) -> Iterator[Patch]:
     source = members[0][1]
     layout, transform = source.header.image, source.header.transform
-    cols, rows = pixel_positions(source, pairs.x[at], pairs.y[at])
+    assert transform is not None  # items without a place are told of, or left out, before
+    cols, rows = positions(transform[:6], pairs.x[at], pairs.y[at])
     inside = (cols >= 0) & (rows >= 0) & (cols < layout.width) & (rows < layout.height)
     at, cols, rows = at[inside], cols[inside], rows[inside]
     samples, names = [checked_sample(member) for _, member in members], [member.band for _, member in members]
-    assert transform is not None
     res = float(np.hypot(transform.a, transform.d)), float(np.hypot(transform.b, transform.e))
     for part in _by_tile(layout, cols, rows):
         left, top = int(cols[part].min()) - reach, int(rows[part].min()) - reach

@@ -136,18 +136,16 @@ def extra_samples(image: Layout, colours: tuple[str, ...]) -> tuple[int, ...]:
     """
     if not colours:
         return image.extra_samples
-    first_alpha = colours.index("alpha") if "alpha" in colours else image.samples
-    extra = [0] * (image.samples - min(first_alpha, image.samples - len(image.extra_samples)))
-    start = image.samples - len(extra)
-    for position in range(len(extra)):
-        tagged = position + len(image.extra_samples) - len(extra)
-        meaning = image.extra_samples[tagged] if tagged >= 0 else 0
-        colour = colours[start + position]
-        if colour == "alpha":
-            extra[position] = meaning if meaning in ALPHA else UNASSOCIATED_ALPHA
-        else:
-            extra[position] = 0 if colour else meaning
-    return tuple(extra)
+    tagged = image.samples - len(image.extra_samples)
+    first = min(tagged, colours.index("alpha") if "alpha" in colours else image.samples)
+    meanings = ((0,) * tagged + image.extra_samples)[first:]
+    return tuple(_meaning(one, colour) for one, colour in zip(meanings, colours[first:], strict=True))
+
+
+def _meaning(tagged: int, colour: str) -> int:
+    if colour == "alpha":
+        return tagged if tagged in ALPHA else UNASSOCIATED_ALPHA
+    return 0 if colour else tagged
 
 
 def _xml_items(xml: bytes) -> list[tuple[str, int, str]]:
