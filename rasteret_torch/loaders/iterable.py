@@ -211,14 +211,14 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         each_row = self.sampler == "rows"
         ground = place.ground(self.patch_size, each_row=each_row, each_time=not self._recipe.time_series)
         weights = None if self._weights is None else as_weights(self.collection.column(self._weights))
-        if self._sight is None or self.sampler == "random":
-            layout = layout_of(self.sampler, ground, self._wanted_length, self.seed, weights)
-            return LayoutSource(place, layout, self._recipe, self._sight)
-        whole = LayoutSource(place, layout_of(self.sampler, ground, None, self.seed, weights), self._recipe)
-        if self._kept is None:
-            self._kept = whole.kept(self._sight)
-        left = chosen_of(whole.layout, self._kept, self._wanted_length)
-        return LayoutSource(place, left, self._recipe, self._sight)
+        sight = None if self.sampler == "random" else self._sight  # random chips are judged when they are drawn
+        length = self._wanted_length if sight is None else None
+        layout = layout_of(self.sampler, ground, length, self.seed, weights)
+        if sight is not None:
+            if self._kept is None:
+                self._kept = LayoutSource(place, layout, self._recipe).kept(sight)
+            layout = chosen_of(layout, self._kept, self._wanted_length)
+        return LayoutSource(place, layout, self._recipe, self._sight)
 
     def __len__(self) -> int:
         """Batches (samples, without `batch_size`) of an epoch on this rank."""
