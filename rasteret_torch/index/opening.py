@@ -82,7 +82,7 @@ def _load(place: parquet.Place, name: str, wanted: parquet.Wanted) -> Collection
     stamp = s.read_stamp(stored.schema)
     source = stamp.get("data_source") or _rasteret(stored.schema, b"data_source")
     path = place if isinstance(place, Path) else None
-    title = name or stamp.get("name") or _rasteret(stored.schema, b"name") or (path.stem if path else place.name)
+    title = name or stamp.get("name") or _rasteret(stored.schema, b"name") or place.stem
     manifest = stored.manifest if wanted.is_all else None
     where = str(place) if isinstance(place, Path) else place.uri
     signed = not isinstance(place, Path) and "?" in where  # a signature does not go into pickles

@@ -145,7 +145,8 @@ def _read(place: Place, wanted: Wanted, folder: str | None) -> Stored:
             raise IndexCorruptError(f"{place} has damaged column names ({error})") from error
         s.read_stamp(dataset.schema)
         condition = pruning.condition(dataset.schema, wanted.bbox, wanted.date_range)
-        opened = Opened(dataset, condition, Local(_folder(place, manifest), _trust(place, manifest, wanted)))
+        base = _base(place, manifest)
+        opened = Opened(dataset, condition, Local(base, _trust(place, base, manifest, wanted.root)))
         layer = _deferred(opened, place, manifest, folder) or _layer(opened)
     if manifest is not None and wanted.is_all and layer.num_rows != manifest.rows:
         raise IndexCorruptError(f"{place} has {layer.num_rows} rows, its manifest {manifest.rows}; build it again")
@@ -209,7 +210,7 @@ def _manifest(place: Place) -> snapshot.Manifest | None:
     return manifest
 
 
-def _folder(place: Place, manifest: snapshot.Manifest | None) -> Path | str:
+def _base(place: Place, manifest: snapshot.Manifest | None) -> Path | str:
     """What relative hrefs belong to."""
     if isinstance(place, Path):
         return place if place.is_dir() else place.parent
@@ -217,15 +218,14 @@ def _folder(place: Place, manifest: snapshot.Manifest | None) -> Path | str:
     return place.base if is_folder else place.base.partition("?")[0].rpartition("/")[0]
 
 
-def _trust(place: Place, manifest: snapshot.Manifest | None, wanted: Wanted) -> trust.Trust:
+def _trust(place: Place, base: Path | str, manifest: snapshot.Manifest | None, root: trust.Roots) -> trust.Trust:
     def is_own() -> bool:
         if manifest is None or not isinstance(place, Path):
             return False
         sealed = trust.is_sealed([part.sha256 for part in manifest.files], manifest.seal)
         return sealed and snapshot.is_whole(place, manifest)
 
-    folder = (place if place.is_dir() else place.parent) if isinstance(place, Path) else None
-    return trust.trust_of(str(place), folder, is_own, wanted.root)
+    return trust.trust_of(str(place), base if isinstance(base, Path) else None, is_own, root)
 
 
 def _dataset(place: Place, manifest: snapshot.Manifest | None) -> ds.FileSystemDataset:

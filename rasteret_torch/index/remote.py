@@ -44,7 +44,7 @@ class Remote:
         return f"{self.path}/{name}"
 
     @property
-    def name(self) -> str:
+    def stem(self) -> str:
         """The last part of the URL, without query and suffix."""
         return self.path.rpartition("/")[2].partition("?")[0].removesuffix(".parquet")
 

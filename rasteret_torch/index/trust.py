@@ -54,10 +54,11 @@ class Trust:
         if self.roots is None or "assets" not in batch.schema.names:
             return
         assets = batch.column("assets")
-        for number in range(assets.type.num_fields if pa.types.is_struct(assets.type) else 0):
+        for number in range(assets.type.num_fields):
             asset = assets.field(number)
-            if pa.types.is_struct(asset.type) and asset.type.get_field_index("href") >= 0:
-                self._check(asset.field(asset.type.get_field_index("href")))
+            place = asset.type.get_field_index("href")
+            if place >= 0:
+                self._check(asset.field(place))
 
     def _check(self, hrefs: pa.Array) -> None:
         remote = pc.match_substring_regex(hrefs, _REMOTE)
@@ -74,7 +75,7 @@ class Trust:
                 )
 
 
-def trust_of(where: str, folder: Path | None, is_own: Callable[[], bool], root: Roots = None) -> Trust:
+def trust_of(where: str, folder: Path | None, is_own: Callable[[], bool], root: Roots) -> Trust:
     """How far an index is trusted.
 
     Args:
