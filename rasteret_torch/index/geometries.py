@@ -129,11 +129,7 @@ def _projected(shapes: Shapes, crs: CRS) -> Shapes:
     step = np.fmax(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]) / _PARTS
     fine = shapely.segmentize(shapely.force_2d(shapes), np.where(step > 0, step, 1.0))
     lonlat = parse_crs(CRS84)
-
-    def moved(points: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.column_stack(project_points(points[:, 0], points[:, 1], crs, lonlat))
-
-    placed = shapely.transform(fine, moved)
+    placed = shapely.transform(fine, lambda xy: np.column_stack(project_points(xy[:, 0], xy[:, 1], crs, lonlat)))
     west, _, east, _ = shapely.bounds(placed).T
     points, owners = shapely.get_coordinates(placed, return_index=True)
     known = np.ones(len(placed), bool)
