@@ -35,7 +35,7 @@ from rasteret_torch.index.view import View
 from rasteret_torch.tiff.limits import check_header
 from rasteret_torch.tiff.model import TiffHeader
 
-_SOURCES_KEPT = 4096  # headers of recent items: a few KB each with their tile tables left in mapped memory
+_SOURCES_KEPT = 16384  # headers of recent items, 1 to 3 KB each; chips of a long stack ask for all of it in one order
 _lock = threading.Lock()
 _runtimes: weakref.WeakValueDictionary[tuple[str, bytes], RuntimeIndex] = weakref.WeakValueDictionary()
 

@@ -209,6 +209,17 @@ RASTERET = {
 }  # fmt: skip
 
 
+def test_a_long_stack_is_parsed_once(dated):
+    """Ten years of one place in a dozen bands: every chip there plans all of them, in the same order."""
+    rows = pa.array(np.arange(4200) % 3)
+    table = dated.to_table().take(rows)
+    table = table.set_column(table.schema.get_field_index("id"), "id", pa.array([f"item{row}" for row in range(4200)]))
+    runtime = as_collection(table).runtime
+    once = [runtime.source(row, band) for row in range(4200) for band in ("red", "nir")]
+    again = [runtime.source(row, band) for row in range(4200) for band in ("red", "nir")]
+    assert all(one is other for one, other in zip(once, again, strict=True))
+
+
 @pytest.mark.slow
 def test_a_hundred_thousand_items(dated):
     one = dated.head(1).to_table()
