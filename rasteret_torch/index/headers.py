@@ -6,7 +6,7 @@ import base64
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from operator import attrgetter
 from typing import Any, Protocol
 
@@ -45,22 +45,16 @@ TOLD = (
 _NAN = "nan"
 _NO_TABLE = np.empty(0, np.uint64)
 _described = attrgetter(*(_OWN_NAMES.get(name, name) for name, _ in _LAYOUT_TYPES))
-_FILE_VALUES: dict[str, Callable[[TiffHeader], Any]] = {
+_SAME_NAMES = (
+    "crs", "scales", "offsets", "band_names", "pixel_is_point", "file_size", "etag", "last_modified", "status",
+)  # fmt: skip
+_FILE_VALUES: dict[str, Callable[[TiffHeader], Any]] = {name: attrgetter(name) for name in _SAME_NAMES} | {
     "transform": lambda one: None if one.transform is None else _transform_list(one.transform),
     "nodata": lambda one: None if one.nodata is None else _as_double(one.nodata),
     "nodata_exact": lambda one: _exactly(one.nodata),
-    "crs": lambda one: one.crs,
-    "scales": lambda one: one.scales,
-    "offsets": lambda one: one.offsets,
     "color_map": lambda one: None if one.color_map is None else one.color_map.ravel(),
-    "band_names": lambda one: one.band_names,
     "file_datetime": lambda one: one.datetime,
-    "gcps": lambda one: [{"row": g.row, "col": g.col, "x": g.x, "y": g.y, "z": g.z} for g in one.gcps],
-    "pixel_is_point": lambda one: one.pixel_is_point,
-    "file_size": lambda one: one.file_size,
-    "etag": lambda one: one.etag,
-    "last_modified": lambda one: one.last_modified,
-    "status": lambda one: one.status,
+    "gcps": lambda one: [asdict(point) for point in one.gcps],
 }
 
 
