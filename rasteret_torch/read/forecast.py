@@ -10,7 +10,7 @@ import numpy as np
 
 from rasteret_torch.read.cache import TileCache, TileKey, tile_cache
 from rasteret_torch.read.options import ReadOptions
-from rasteret_torch.read.plan import ChipPlan, LayerPlan
+from rasteret_torch.read.plan import ChipPlan, LayerPlan, covering
 from rasteret_torch.read.reuse import ReuseDistances
 from rasteret_torch.read.spans import StoredTile, requests_for
 from rasteret_torch.read.tiles import tiles_of
@@ -260,13 +260,8 @@ def _is_missing(key: TileKey, tile: _Tile, cache: TileCache[_Tile]) -> bool:
 def _layers(plan: ChipPlan) -> Iterable[LayerPlan]:
     """The layers that are read if files have no holes: items in mosaic order until they cover the chip."""
     for items in plan.steps:
-        missing = np.ones(plan.grid.shape, bool)
-        for item in items:
-            for layer in item.layers:
-                missing[layer.placement.target.slices()] = False
-                yield layer
-            if not missing.any():
-                break
+        for layers in covering(items, np.ones(plan.grid.shape, bool)):
+            yield from layers
 
 
 def _add_tiles(layer: LayerPlan, needed: dict[TileKey, _Tile], *, whole: bool) -> None:

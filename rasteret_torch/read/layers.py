@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rasteret_torch.errors import RasteretTorchError
 from rasteret_torch.geo import Window
-from rasteret_torch.read.plan import ChipPlan, LayerPlan
+from rasteret_torch.read.plan import ChipPlan, LayerPlan, covering
 from rasteret_torch.read.tiles import Paste, TileRef
 from rasteret_torch.read.validity import fill_value, is_nodata, set_apart
 from rasteret_torch.tiff import Tile
@@ -50,17 +50,12 @@ class StepCanvas:
                 self.taken = 1
                 return [LayerJob(layer, self, direct=True) for layer in first]
             self.clear()
-        missing = self._missing()
+        wanted = self.plan.wanted
         jobs: list[LayerJob] = []
-        while self.taken < len(self.items):
-            for layer in self.items[self.taken].layers:
-                target = layer.placement.target.slices()
-                if self.plan.wanted is None or self.plan.wanted[target].any():
-                    jobs.append(LayerJob(layer, self, direct=False))
-                missing[target] = False
+        for layers in covering(self.items[self.taken :], self._missing()):
             self.taken += 1
-            if not missing.any():
-                break
+            shown = (one for one in layers if wanted is None or wanted[one.placement.target.slices()].any())
+            jobs += [LayerJob(layer, self, direct=False) for layer in shown]
         return jobs
 
     def _missing(self) -> NDArray[np.bool_]:

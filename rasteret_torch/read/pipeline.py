@@ -266,11 +266,12 @@ class Pipeline:
         return [asyncio.create_task(self._read_kept(self._disk, *named)) for named in remote.items()]
 
     def _fetch_tasks(self, remote: dict[str, list[TileNeed]]) -> list[asyncio.Task[None]]:
-        policy = self.options.fetch_policy()
-        source = fetcher(self.backend, policy) if remote else None
         tasks: list[asyncio.Task[None]] = []
+        if not remote:
+            return tasks
+        policy = self.options.fetch_policy()
+        source = fetcher(self.backend, policy)
         for href, all_needs in remote.items():
-            assert source is not None
             tasks += [asyncio.create_task(self._finish(source, need)) for need in all_needs if not need.unread]
             needs = [need for need in all_needs if need.unread]
             tiles = [need.asked(whole=self._disk is not None) for need in needs]

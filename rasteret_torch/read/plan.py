@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -248,6 +248,21 @@ def plan_chip(
         _ = items and items[0].layers  # every step needs its first item: what is wrong with it is said now
     shown = grid if part is None else grid.crop(part)
     return ChipPlan(shown, *pixels, planned, whole_tiles=whole_tiles)
+
+
+def covering(items: Iterable[ItemPlan], missing: Mask) -> Iterator[tuple[LayerPlan, ...]]:
+    """The layers of each item in mosaic order, until their rectangles cover what is missing.
+
+    Args:
+        items: of a step.
+        missing: (row, col), the pixels that are wanted still; those under the rectangles are taken out.
+    """
+    for item in items:
+        for layer in item.layers:
+            missing[layer.placement.target.slices()] = False
+        yield item.layers
+        if not missing.any():
+            return
 
 
 def plan_window(
