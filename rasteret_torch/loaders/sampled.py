@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from rasteret_torch.loaders.geodataset import RasteretGeoDataset
 from rasteret_torch.loaders.queries import Query
 from rasteret_torch.loaders.recipe import PlannedChip, SampleRecipe
 from rasteret_torch.loaders.samplers import LayoutSampler
+from rasteret_torch.loaders.seeding import seeded
 from rasteret_torch.read import ReadOptions
 
 GroundChoice = tuple[CRS | str | int | None, float | tuple[float, float] | None]  # crs and res
@@ -64,7 +64,7 @@ class SampledSource:
         return hashlib.blake2b(repr(words).encode(), digest_size=16).hexdigest()
 
     def prepare(self, epoch: int) -> None:
-        """Draws the queries: samplers may use torch's global generator, which is set aside meanwhile."""
+        """Draws the queries: samplers may use global generators, which are set aside meanwhile."""
         self._of(epoch)
 
     def at(self, numbers: Numbers, epoch: int) -> list[Query]:
@@ -109,7 +109,9 @@ class SampledSource:
             self.sampler.set_epoch(epoch)
             queries = self.sampler.queries(np.arange(self.sampler.layout.length))
         else:
-            with _seeded(self.sampler, key_of(self.seed, epoch, _SAMPLER)):
+            key = key_of(self.seed, epoch, _SAMPLER)
+            _seed_own(self.sampler, key)
+            with seeded(key >> 1):
                 queries = list(_flat(self.sampler))
         if not queries or len(queries) < (self._wanted or 1):
             raise InputError(
@@ -131,18 +133,14 @@ def _words(query: Query) -> str:
     return repr([(str(part.start), str(part.stop), str(part.step)) for part in query])
 
 
-@contextmanager
-def _seeded(sampler: Sampler[Any], key: int) -> Iterator[None]:
-    """Every generator that a sampler may draw from starts from the key; torch's own is put back afterwards."""
+def _seed_own(sampler: Sampler[Any], key: int) -> None:
+    """The generators that a sampler has start from the key."""
     for number, part in enumerate(_parts(sampler)):
         generator = getattr(part, "generator", None)
         if isinstance(generator, np.random.Generator):
             part.generator = np.random.default_rng([key, number])
         elif isinstance(generator, torch.Generator):
             part.generator = torch.Generator().manual_seed(key_of(key, number) >> 1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key >> 1)
-        yield
 
 
 def _parts(sampler: Any) -> Iterator[Any]:

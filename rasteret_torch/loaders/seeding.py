@@ -1,4 +1,4 @@
-"""Random numbers that do not depend on the past: what a transform draws for a sample is the same in every run."""
+"""Random numbers that do not depend on the past: what a transform or a sampler draws is the same in every run."""
 
 from __future__ import annotations
 

@@ -345,6 +345,26 @@ def test_torchgeo_samplers_resume_and_refuse(scenes):
         stream(scenes, sampler=random_patches, length=15)
 
 
+class Shuffled(Sampler):
+    """Draws from the global generators of NumPy and Python."""
+
+    def __init__(self, dataset):
+        self.queries = list(GriddedPatchSampler(dataset, size=50))
+
+    def __iter__(self):
+        order = np.random.permutation(len(self.queries)).tolist()
+        random.shuffle(order)
+        return iter([self.queries[number] for number in order])
+
+
+def test_samplers_that_draw_from_global_generators_agree_in_every_process(scenes):
+    before = random.getstate()
+    one, other = (stream(scenes, sampler=Shuffled) for _ in range(2))
+    assert all(same(*pair) for pair in zip(one, other, strict=True))
+    other.load_state_dict(one.state_dict())
+    assert random.getstate() == before
+
+
 class Anywhere(Sampler):
     """Draws from torch's global generator, and notes which thread asks."""
 
