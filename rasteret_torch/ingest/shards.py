@@ -24,7 +24,7 @@ from rasteret_torch.ingest.stac_rows import as_text
 from rasteret_torch.ingest.turns import locked, take_turn
 
 _SUFFIX = ".arrow"
-_BATCH_ROWS = 4096
+BATCH_ROWS = 4096
 
 
 @dataclass(slots=True)
@@ -101,7 +101,7 @@ class Shards:
             with pa.OSFile(str(aside), "wb") as sink:
                 options = pa.ipc.IpcWriteOptions(compression="zstd")
                 with pa.ipc.new_file(sink, table.schema, options=options) as writer:
-                    writer.write_table(table, max_chunksize=_BATCH_ROWS)
+                    writer.write_table(table, max_chunksize=BATCH_ROWS)
             name = f"{position:012d}-{aside.stem[:8]}-{_checksum(aside)}{_SUFFIX}"
             os.rename(aside, self.folder / name)
         self._fresh.add(name)
@@ -193,18 +193,6 @@ def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     if {one, other} == {pa.int64(), pa.float64()}:
         return pa.float64()
     return pa.string()
-
-
-def gathered(tables: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
-    """The rows of many small tables of one schema as few large batches."""
-    held: list[pa.Table] = []
-    for table in tables:
-        held.append(table)
-        if sum(one.num_rows for one in held) >= _BATCH_ROWS:
-            yield from pa.concat_tables(held).combine_chunks().to_batches()
-            held = []
-    if held:
-        yield from pa.concat_tables(held).combine_chunks().to_batches()
 
 
 def fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:

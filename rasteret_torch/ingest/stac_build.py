@@ -23,12 +23,13 @@ from rasteret_torch.errors import (
 )
 from rasteret_torch.index import Collection
 from rasteret_torch.index import schema as s
+from rasteret_torch.index.arrow import gathered
 from rasteret_torch.ingest.assemble import FileTally, check_fraction
 from rasteret_torch.ingest.engine import Engine, LocalEngine
 from rasteret_torch.ingest.enrich import with_claims
 from rasteret_torch.ingest.headers import Outcome, Reads, read_headers
 from rasteret_torch.ingest.journal import Log
-from rasteret_torch.ingest.shards import Shards, fitted, gathered, unified
+from rasteret_torch.ingest.shards import BATCH_ROWS, Shards, fitted, unified
 from rasteret_torch.ingest.stac_items import Bands, StacItem, asset_keys, check_bands, item_of, lacking
 from rasteret_torch.ingest.stac_listing import Listing, Page
 from rasteret_torch.ingest.stac_rows import disagreements, rows_of
@@ -318,7 +319,8 @@ def _merged(work: Work, shards: Shards, run: _Run, base: Collection | None, kept
         lost, failures = run.tally.lost, run.tally.failures + run.tally.lost
         check_fraction(counts.failed + len(lost), counts.files + len(lost), work.max_error_fraction, failures)
 
-    return pa.RecordBatchReader.from_batches(schema, gathered(tables()))
+    batches = (batch for table in tables() for batch in table.to_batches())
+    return pa.RecordBatchReader.from_batches(schema, gathered(batches, BATCH_ROWS))
 
 
 @dataclass(slots=True)
