@@ -45,6 +45,11 @@ def build_url_index_from_assets(
     return index
 
 
+def hrefs_of(index: UrlIndex) -> list[str]:
+    """The files of all items, each once."""
+    return list(dict.fromkeys(asset.href for assets in index.values() for asset in assets.values()))
+
+
 def add_band_metadata_columns(
     table: pa.Table, band_codes: Sequence[str], headers: Mapping[str, Mapping[str, Outcome]] | Sequence[Record]
 ) -> pa.Table:
@@ -118,7 +123,7 @@ def enrich_table_with_cog_metadata(
     else:
         bands = list(names_of(band_codes) or dict.fromkeys(band for files in url_index.values() for band in files))
         index = _as_assets(url_index, bands)
-    hrefs = list(dict.fromkeys(asset.href for assets in index.values() for asset in assets.values()))
+    hrefs = hrefs_of(index)
     read = read_headers(hrefs, backend=backend, max_concurrent=max_concurrent, progress=progress)
     claims = claims_of_table(table, bands)
     return enriched(table, index, bands, with_claims(dict(zip(hrefs, read, strict=True)), claims))

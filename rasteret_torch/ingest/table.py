@@ -17,7 +17,7 @@ from rasteret_torch.index.arrow import in_types
 from rasteret_torch.ingest import assemble, workspace
 from rasteret_torch.ingest.claims import claims_of_table
 from rasteret_torch.ingest.engine import Engine, EngineName, engine_of, in_order
-from rasteret_torch.ingest.enrich import build_url_index_from_assets, enriched, with_claims
+from rasteret_torch.ingest.enrich import build_url_index_from_assets, enriched, hrefs_of, with_claims
 from rasteret_torch.ingest.headers import Outcome, read_headers
 from rasteret_torch.ingest.journal import Log
 from rasteret_torch.ingest.normalize import Shape, bands_with_assets, normalized
@@ -145,7 +145,7 @@ class Enrich:
             done = stored[position]() if position in stored else None
             # Equal tables may come in other batches (chunks in memory, row groups): those that a shard is not of.
             if done is not None and done["id"].equals(table["id"]) and pc.all(current_rows(done)).as_py():
-                tally.count += done.num_rows
+                tally.count += len(hrefs_of(build_url_index_from_assets(done, self.bands)))
             else:
                 done, known = self._kept(position, table, known, shards)
                 tally.add(known.values())
@@ -186,7 +186,7 @@ class Enrich:
         """A table with headers, and the outcomes of its files."""
         bands = bands_with_assets(table, self.bands)
         index = build_url_index_from_assets(table, bands)
-        hrefs = list(dict.fromkeys(asset.href for assets in index.values() for asset in assets.values()))
+        hrefs = hrefs_of(index)
         new = [href for href in hrefs if href not in known]
         read = read_headers(
             new, backend=self.backend, max_concurrent=self.max_concurrent, progress=self.progress, log=log

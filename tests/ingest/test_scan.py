@@ -65,6 +65,27 @@ def test_files_that_changed_since_a_build_was_killed_are_read_again(records, fil
     assert [found.runtime.source(row, "red").header.image.width for row in range(3)] == [50, 80, 50]
 
 
+def test_a_resumed_build_counts_the_files_that_were_done_as_one_without_a_break_does(tmp_path, monkeypatch):
+    files = [str(write_tiff(tmp_path / f"{name}.tif")) for name in "abcd"] + ["/nowhere/e.tif", "/nowhere/f.tif"]
+    assets = [{"red": {"href": red}, "nir": {"href": nir}} for red, nir in zip(files[::2], files[1::2], strict=True)]
+    whole = pa.table({"id": ["x", "y", "z"], "datetime": [2020] * 3, "assets": assets})
+    table = pa.concat_tables([whole.slice(0, 2), whole.slice(2)])
+    options = {"enrich_cog": True, "name": "mine", "workspace_dir": tmp_path / "work", "max_error_fraction": 0.4}
+    one = Enrich.one
+
+    def killed(self, table, known, log=None):
+        if table.num_rows == 1:
+            raise KeyboardInterrupt
+        return one(self, table, known, log)
+
+    monkeypatch.setattr(Enrich, "one", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build(table, **options)
+    monkeypatch.undo()
+    with pytest.warns(UserWarning, match="2 of 6 files could not be indexed"):
+        assert build(table, **options).column("status").to_pylist() == ["ok", "ok", "error"]
+
+
 def test_filters_that_differ_in_the_middle_of_a_long_list_are_other_inputs(records, tmp_path):
     """Of which Arrow's text shows the ends."""
     options = MAPPED | {"name": "mine", "workspace_dir": tmp_path / "work"}
