@@ -120,11 +120,10 @@ def _taken(entries: Mapping[str, Record], bands: Bands) -> dict[str, tuple[str, 
     if bands.assets:
         return {band: (key, bands.samples.get(band)) for band, key in bands.assets.items() if key in entries}
     rasters = {key: entry for key, entry in entries.items() if is_raster(entry)}
-    if any("data" in (texts(entry.get("roles"))) for entry in rasters.values()):
-        rasters = {key: entry for key, entry in rasters.items() if "data" in (texts(entry.get("roles")))}
-    named = {key: band_names(entry) for key, entry in rasters.items()}
+    data = {key: entry for key, entry in rasters.items() if "data" in texts(entry.get("roles"))}
+    named = {key: band_names(entry) for key, entry in (data or rasters).items()}
     taken: dict[str, tuple[str, int | None]] = {
-        key: (key, bands.samples.get(key)) for key in rasters if len(named[key]) < 2
+        key: (key, bands.samples.get(key)) for key, names in named.items() if len(names) < 2
     }
     for key, names in named.items():
         for sample, name in enumerate(names if len(names) > 1 else ()):

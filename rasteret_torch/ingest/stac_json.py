@@ -68,4 +68,4 @@ def is_raster(entry: Record) -> bool:
         return False
     path = str(entry["href"]).split("?", 1)[0].lower()
     kind = str(entry.get("type") or "").lower()
-    return path.endswith((".tif", ".tiff")) or (("tiff" in kind or "geotiff" in kind) and not path.endswith(".xml"))
+    return path.endswith((".tif", ".tiff")) or ("tiff" in kind and not path.endswith(".xml"))
