@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyproj import CRS
 
+from rasteret_torch.errors import InputError
 from rasteret_torch.geo import parse_crs, same_crs
 from rasteret_torch.index import outline
 from rasteret_torch.index.arrow import decoded, is_text
@@ -126,21 +127,34 @@ def _projected(
     crs_list: Sequence[CRS],
     crs: CRS,
 ) -> Boxes:
-    """[N, 4] boxes in `crs`; nan for rows without a place in it. Equal grids (a tile through time) count once."""
+    """[N, 4] boxes in `crs`; nan for rows without a place in it.
+
+    Raises:
+        InputError: PROJ has no way from the only CRS that there is; of several, such as one of another planet, those
+            rows have no place.
+    """
     result = np.full((len(ids), 4), np.nan)
     placed = ~np.isnan(transforms).any(axis=1)
     for number, source in enumerate(crs_list):
         rows = np.flatnonzero(placed & (ids == number))
-        if same_crs(source, crs):
-            result[rows] = grid_boxes(transforms[rows], shapes[rows])
-        elif len(rows):
-            grids, back = _distinct(np.hstack([transforms[rows], shapes[rows]]))
-            x, y = outline.rings(grids[:, :6], grids[:, 6:].astype(np.int64))
-            boxes = outline.boxes(*outline.projected(x, y, source, crs), geographic=crs.is_geographic)
-            if source.is_geographic and not crs.is_geographic:
-                _join_halves(boxes, x, y, source, crs)
-            result[rows] = boxes[back]
+        try:
+            result[rows] = _moved(transforms[rows], shapes[rows], source, crs)
+        except InputError:
+            if len(crs_list) == 1:
+                raise
     return result
+
+
+def _moved(transforms: NDArray[np.float64], shapes: NDArray[np.int64], source: CRS, crs: CRS) -> Boxes:
+    """[N, 4] boxes in `crs` of grids in `source`; equal ones (a tile through time) count once."""
+    if same_crs(source, crs) or not len(shapes):
+        return grid_boxes(transforms, shapes)
+    grids, back = _distinct(np.hstack([transforms, shapes]))
+    x, y = outline.rings(grids[:, :6], grids[:, 6:].astype(np.int64))
+    boxes = outline.boxes(*outline.projected(x, y, source, crs), geographic=crs.is_geographic)
+    if source.is_geographic and not crs.is_geographic:
+        _join_halves(boxes, x, y, source, crs)
+    return boxes[back]
 
 
 def _join_halves(boxes: Boxes, x: Boxes, y: Boxes, source: CRS, crs: CRS) -> None:

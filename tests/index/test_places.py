@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.warp import transform_bounds
 
+from rasteret_torch.errors import InputError
 from rasteret_torch.geo import parse_crs
 from rasteret_torch.index import outline, places, query
 from rasteret_torch.index.boxes import BoxIndex
@@ -92,3 +93,18 @@ def test_where_a_projection_ends():
 def test_the_crs_of_a_row_however_a_table_holds_it(columns):
     """Polars has categories, and pandas floats where a number is missing."""
     assert places.row_crs(pa.table(columns)).to_pylist() == ["EPSG:32632", None]
+
+
+MARS = "+proj=eqc +lat_ts=15 +lon_0=180 +R=3394839.8133163 +units=m"
+
+
+def test_ground_of_another_planet_has_no_place_here():
+    """One such item among others must not keep them from being found."""
+    transforms = np.tile([10.0, 0.0, 500_000.0, 0.0, -10.0, 5_000_000.0], (2, 1))
+    grids = transforms, np.array([[64, 64]] * 2), np.array([0, 1], np.int32)
+    crs_list = [parse_crs("EPSG:32632"), parse_crs(MARS)]
+    earth, mars = places.bounds_of_grids([grids], crs_list, parse_crs(4326), 2)
+    np.testing.assert_allclose(earth, [9.0, 45.148, 9.008, 45.154], atol=1e-3)
+    assert np.isnan(mars).all()
+    with pytest.raises(InputError, match="PROJ has no way"):
+        places.bounds_of_grids([(*grids[:2], np.array([0, 0], np.int32))], crs_list[1:], parse_crs(4326), 2)
