@@ -25,9 +25,10 @@ from rasteret_torch.loaders.orphans import end_with_parent
 from rasteret_torch.loaders.targets import ChipPlace, Target
 from rasteret_torch.loaders.tensors import Sample, SampleDtype, converted, interpolates
 from rasteret_torch.read import ChipPixels, ChipPlan, Pipeline, ReadOptions, Resampling, pipeline, plan_chip
+from rasteret_torch.read.formats import pixels_of
 from rasteret_torch.read.machine import core_count
 from rasteret_torch.read.options import LevelChoice, OnError
-from rasteret_torch.read.plan import ItemSources, pixels_of
+from rasteret_torch.read.plan import ItemSources
 from rasteret_torch.read.steps import GroupBy, MosaicOrder, steps_of
 from rasteret_torch.store import StorageBackend
 

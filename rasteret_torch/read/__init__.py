@@ -7,15 +7,16 @@
   threads of a `lane`.
 - Pixels: `layers` assembles them, `validity` says which count, `resample` and `scatter` bring them onto the grid;
   `burn` lays shapes on pixels.
-- Values: `options`, `raster`, `stats`; `access` and `machine` say what a process has.
+- Values: `formats` of pixels, `options`, `raster`, `stats`; `access` and `machine` say what a process has.
 """
 
 from rasteret_torch.read.axis import Resampling
 from rasteret_torch.read.forecast import ReadAssumptions, ReadForecast, forecast
+from rasteret_torch.read.formats import PixelFormat, pixel_format
 from rasteret_torch.read.options import ReadOptions
 from rasteret_torch.read.pipeline import ChipPixels, Failures, Pipeline
 from rasteret_torch.read.pipelines import pipeline
-from rasteret_torch.read.plan import ChipPlan, PixelFormat, pixel_format, plan_chip, plan_window
+from rasteret_torch.read.plan import ChipPlan, plan_chip, plan_window
 from rasteret_torch.read.raster import Raster
 from rasteret_torch.read.stats import ReadStats
 

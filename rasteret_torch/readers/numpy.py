@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rasteret_torch.errors import InputError
 from rasteret_torch.index import Collection
-from rasteret_torch.read.plan import common_dtype
+from rasteret_torch.read.formats import common_dtype
 from rasteret_torch.read.steps import GroupBy, MosaicOrder, times_of
 from rasteret_torch.readers.area import AreaRead, area_reads
 from rasteret_torch.readers.options import AreaArguments, AreaOptions, takes_area_options

@@ -16,7 +16,7 @@ from rasteret_torch.errors import InputError
 from rasteret_torch.geo import crs_label, parse_crs, project_points
 from rasteret_torch.geo.crs import CRS84
 from rasteret_torch.index import Collection
-from rasteret_torch.read.plan import common_dtype
+from rasteret_torch.read.formats import common_dtype
 from rasteret_torch.read.steps import times_of
 from rasteret_torch.readers.gather import Floats, Found, Ints, Pairs, gather, gather_windows, positions
 from rasteret_torch.readers.longitude import onto_grids

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rasteret_torch.errors import InputError
-from rasteret_torch.read.plan import common_dtype, measured_dtype
+from rasteret_torch.read.formats import common_dtype, measured_dtype
 
 
 def dtypes(names):
