@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -94,12 +95,10 @@ class CheckReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Counts and problems, JSON-able."""
-        counts: dict[str, int] = {}
-        for one in self.files:
-            counts[one.status] = counts.get(one.status, 0) + 1
+        counts = Counter(one.status for one in self.files)
         problems = [asdict(one) for one in self.problems]
         known = {"ok": self.ok, "files": len(self.files), "depth": self.depth, "is_sample": self.is_sample}
-        return known | {"counts": counts, "problems": problems}
+        return known | {"counts": dict(counts), "problems": problems}
 
     def to_table(self) -> pa.Table:
         """One row a file: href, item_id, bands, status, detail."""

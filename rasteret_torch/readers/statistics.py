@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -174,7 +175,8 @@ class _Survey:
 
     @property
     def expected_px(self) -> int:
-        return int(self.areas.sum()) if self.exact or self.options.max_pixels is None else self.options.max_pixels
+        total, most = int(self.areas.sum()), self.options.max_pixels
+        return total if most is None else min(total, most)
 
     def blocks(self) -> Iterator[Block]:
         """All blocks, or those that are drawn. Bands of equal shape draw the same."""
@@ -190,7 +192,7 @@ class _Survey:
         """Blocks by the pixels that fall on them: their chance is their size, so that each counts the same in all."""
         random = np.random.default_rng(self.options.seed)
         ends = np.cumsum(self.areas) / self.areas.sum()
-        times: dict[tuple[int, Window], int] = {}
+        times = Counter[tuple[int, Window]]()
         draws = 1
         for number in itertools.count():
             place, y, x = random.random(3)
@@ -200,7 +202,7 @@ class _Survey:
                 draws = -(-self.expected_px // (min(down, height) * min(across, width)))
             top, left = int(y * height) // down * down, int(x * width) // across * across
             window = _cut(top, left, down, across, height, width)
-            times[row, window] = times.get((row, window), 0) + 1
+            times[row, window] += 1
             if number + 1 >= draws:
                 break
         for (row, window), count in sorted(times.items()):

@@ -130,7 +130,7 @@ def _longer_deflate(data: Buffer, nbytes: int) -> Bytes:
             raise CorruptTileError("the stream has no end")
         if discarded > _MOST_DISCARDED:
             raise CorruptTileError(f"the stream holds over {_MOST_DISCARDED} bytes more than the tile")
-    return np.frombuffer(bytearray(prefix), np.uint8)
+    return np.frombuffer(prefix, np.uint8)
 
 
 def _lzw(data: Buffer, nbytes: int, stored_nbytes: int) -> Bytes:
@@ -141,7 +141,7 @@ def _lzw(data: Buffer, nbytes: int, stored_nbytes: int) -> Bytes:
 
 def _lzma(data: Buffer, nbytes: int, stored_nbytes: int) -> Bytes:
     stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LZMA_MEMORY)
-    return np.frombuffer(bytearray(stream.decompress(data, nbytes)), np.uint8)
+    return np.frombuffer(stream.decompress(data, nbytes), np.uint8)
 
 
 def _roomy(
