@@ -35,10 +35,10 @@ class DemoOptions:
         seed: of weights and chips.
     """
 
-    output: Path = Path("demo_output")
-    data: Path | None = None
-    epochs: int = 5
-    seed: int = 0
+    output: Path
+    data: Path | None
+    epochs: int
+    seed: int
 
 
 class SegmentationTask(LightningModule):  # type: ignore[misc]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,6 @@ from rasteret_torch.ingest.assemble import names_of, with_column
 from rasteret_torch.ingest.stac_json import is_raster
 from rasteret_torch.store import rewriting
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
-
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -37,11 +34,11 @@ class Shape:
         data_source: goes into the column `collection` where the table has none.
     """
 
-    column_map: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
-    href_column: str | None = None
-    band_index_map: Mapping[str, int] | None = None
-    url_rewrite_patterns: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
-    data_source: str = ""
+    column_map: Mapping[str, str]
+    href_column: str | None
+    band_index_map: Mapping[str, int] | None
+    url_rewrite_patterns: Mapping[str, str]
+    data_source: str
 
 
 def normalized(table: pa.Table, shape: Shape) -> pa.Table:

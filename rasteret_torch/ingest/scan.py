@@ -38,8 +38,8 @@ class Choice:
         condition: of the rows; None for all.
     """
 
-    columns: tuple[str, ...] | None = None
-    condition: pc.Expression | None = None
+    columns: tuple[str, ...] | None
+    condition: pc.Expression | None
 
     @property
     def fingerprint(self) -> tuple[Any, ...]:

@@ -25,7 +25,7 @@ from rasteret_torch.index import Collection
 from rasteret_torch.index import schema as s
 from rasteret_torch.index.arrow import gathered
 from rasteret_torch.ingest.assemble import FileTally, check_fraction
-from rasteret_torch.ingest.engine import Engine, LocalEngine
+from rasteret_torch.ingest.engine import Engine
 from rasteret_torch.ingest.enrich import with_claims
 from rasteret_torch.ingest.headers import Outcome, Reads, read_headers
 from rasteret_torch.ingest.journal import Log
@@ -63,7 +63,7 @@ class Work:
     max_concurrent: int
     progress: bool
     max_error_fraction: float
-    engine: Engine = field(default_factory=LocalEngine)
+    engine: Engine
 
 
 @dataclass(slots=True)
@@ -71,15 +71,13 @@ class _Run:
     """What one run of a build has seen and done.
 
     Attributes:
-        listed: ids of all items, in order, and their STAC collections.
-        files: of each id, a number that stands for its files.
+        listed: ids of all items, in order; of each its STAC collection, and a number that stands for its files.
         fresh: ids that this run read.
         reads: of headers, by the threads of the shards.
         tally: of the headers that were read, and of what items lack.
     """
 
-    listed: dict[str, str] = field(default_factory=dict)
-    files: dict[str, int] = field(default_factory=dict)
+    listed: dict[str, tuple[str, int]] = field(default_factory=dict)
     fresh: set[str] = field(default_factory=set)
     tally: FileTally = field(default_factory=FileTally)
     reads: Reads = field(default_factory=Reads)
@@ -160,14 +158,14 @@ def _items(work: Work, run: _Run, bar: Any) -> Iterator[StacItem]:
         if bar.total is None:
             bar.total = total if work.listing.max_items is None else min(total or 0, work.listing.max_items) or None
         for item in items:
-            known = run.listed.setdefault(item.id, item.collection)
+            files = hash(frozenset(href.partition("?")[0] for href in item.claims))  # queries hold signatures
+            known, known_files = run.listed.setdefault(item.id, (item.collection, files))
             if known != item.collection:
                 raise InputError(
                     f"the collections {known!r} and {item.collection!r} both have an item {item.id!r}; build each "
                     "on its own"
                 )
-            files = hash(frozenset(href.partition("?")[0] for href in item.claims))  # queries hold signatures
-            if run.files.setdefault(item.id, files) != files:
+            if known_files != files:
                 run.tally.repeated.append(item.id)
             if len(run.listed) > count:  # pages overlap when items are added meanwhile
                 count += 1

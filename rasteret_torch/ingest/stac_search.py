@@ -36,11 +36,11 @@ class Search:
         page_size: items a page.
     """
 
-    collections: tuple[str, ...] = ()
-    boxes: tuple[Bounds, ...] = ()
-    interval: tuple[int, int] | None = None
-    conditions: str = "{}"
-    page_size: int = 100
+    collections: tuple[str, ...]
+    boxes: tuple[Bounds, ...]
+    interval: tuple[int, int] | None
+    conditions: str
+    page_size: int
 
     def bodies(self) -> list[dict[str, Any]]:
         """The body of each search that is needed: one a box."""
