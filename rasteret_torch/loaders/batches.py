@@ -74,19 +74,26 @@ class ChipReader:
         return max(least, min(_SMALL_TIMES * least, small))
 
     def ahead[Group](
-        self, begin: Callable[[Group], Reading], groups: Iterator[Group]
+        self, groups: Iterator[Group], numbers_of: Callable[[Group], Numbers], epoch: int, *, batched: bool
     ) -> Generator[tuple[Group, Reading]]:
         """Groups and their readings, one after the other and waited for, with the next ones under way.
 
         Args:
-            begin: starts to read a group; called in a thread of its own.
-            groups: what there is to read.
+            groups: of samples that are read together.
+            numbers_of: the samples of a group; called in the thread that plans.
+            epoch: which one.
+            batched: read each group into one batch.
 
         Raises:
             RasteretTorchError: what planning or reading said.
         """
         under_way: deque[tuple[Group, Future[Reading]]] = deque()
         planner = ThreadPoolExecutor(1, thread_name_prefix="rasteret-plan")
+
+        def begin(group: Group) -> Reading:
+            numbers = numbers_of(group)
+            places = zip(numbers.tolist(), self.source.at(numbers, epoch), strict=True)
+            return Reading(self, [self._choose(number, place, epoch) for number, place in places], epoch, batched)
 
         def top_up() -> None:
             room = self.lookahead + 1 - len(under_way)  # below 0 where batches have grown
@@ -105,12 +112,6 @@ class ChipReader:
             planner.shutdown(wait=False, cancel_futures=True)
             for _, planned in under_way:
                 planned.add_done_callback(_give_up)
-
-    def begin(self, numbers: Numbers, epoch: int, *, batched: bool) -> Reading:
-        """Plans samples and starts to read them, into one batch or each for itself."""
-        places = self.source.at(numbers, epoch)
-        chosen = [self._choose(int(number), place, epoch) for number, place in zip(numbers, places, strict=True)]
-        return Reading(self, chosen, epoch, batched)
 
     def _choose(self, number: int, place: Any, epoch: int) -> Chosen:
         chip = self.source.plan(place)

@@ -23,7 +23,7 @@ from rasteret_torch.chips.share import Cut, nothing_kept, steps_of_worker
 from rasteret_torch.errors import InputError
 from rasteret_torch.importing import heavy
 from rasteret_torch.index import Collection
-from rasteret_torch.loaders.batches import ChipReader, Reading
+from rasteret_torch.loaders.batches import ChipReader
 from rasteret_torch.loaders.crossing import callable_or_none, check_when_crossing
 from rasteret_torch.loaders.cursor import Cursor
 from rasteret_torch.loaders.ledger import BadSample
@@ -284,14 +284,14 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         order, reader = self.order(mark.epoch), self._reader()
         self.source.prepare(mark.epoch)
 
-        def begin(group: tuple[int, ...]) -> Reading:
-            numbers = order.numbers(np.concatenate([cut.positions(step, rank) for step in group]))
-            return reader.begin(numbers, mark.epoch, batched=self.batch_size is not None)
+        def numbers_of(group: tuple[int, ...]) -> Numbers:
+            return order.numbers(np.concatenate([cut.positions(step, rank) for step in group]))
 
-        groups = itertools.batched(steps, _GROUP if self.batch_size is None else 1)
-        with contextlib.closing(reader.ahead(begin, groups)) as readings:
+        batched = self.batch_size is not None
+        groups = itertools.batched(steps, 1 if batched else _GROUP)
+        with contextlib.closing(reader.ahead(groups, numbers_of, mark.epoch, batched=batched)) as readings:
             for group, reading in readings:
-                found = reading.samples() if self.batch_size is None else iter([reading.batch()])
+                found = iter([reading.batch()]) if batched else reading.samples()
                 for step, sample in zip(group, found, strict=True):
                     self._handed = self._after(mark, step, steps.step)
                     yield sample
