@@ -25,7 +25,7 @@ class PixelFormat(NamedTuple):
     fills: tuple[Any, ...]
 
 
-def pixels_of(items: Sequence[Sequence[Source]], scaled_fill: float | None = None) -> PixelFormat:
+def pixels_of(items: Sequence[Sequence[Source]], scaled_fill: float | None) -> PixelFormat:
     """What holds the pixels of some items, with the nodata of the first.
 
     Raises:
@@ -38,7 +38,7 @@ def pixels_of(items: Sequence[Sequence[Source]], scaled_fill: float | None = Non
 
 
 def pixel_format(
-    dtypes: Collection[np.dtype[Any]], nodata: Sequence[float | int | None], scaled_fill: float | None = None
+    dtypes: Collection[np.dtype[Any]], nodata: Sequence[float | int | None], scaled_fill: float | None
 ) -> PixelFormat:
     """What holds the pixels of several files.
 

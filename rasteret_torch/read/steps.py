@@ -19,7 +19,7 @@ _NAT = int(np.datetime64("NaT", "us").astype(np.int64))
 
 
 def steps_of(
-    collection: Collection, rows: Sequence[int], group_by: GroupBy | None, order: MosaicOrder | None = "index"
+    collection: Collection, rows: Sequence[int], group_by: GroupBy | None, order: MosaicOrder | None
 ) -> list[list[int]]:
     """Rows as time steps, ascending in time.
 

@@ -22,7 +22,7 @@ def write_cog(
     transform: Affine,
     crs_wkt: str | None,
     nodata: Any | None,
-    valid: NDArray[np.bool_] | None = None,
+    valid: NDArray[np.bool_] | None,
 ) -> None:
     """Writes a cloud-optimized GeoTIFF, all of it or nothing.
 

@@ -28,7 +28,7 @@ _COREL_ALPHA = 999  # what CorelDRAW writes in ExtraSamples for unassociated alp
 _REMEMBERED_NBYTES = 4096  # of the values that describe an image; JPEG tables take some hundred
 
 
-def build_layout(fields: Fields, limits: HeaderLimits, leader: int = 0) -> Layout:
+def build_layout(fields: Fields, limits: HeaderLimits, leader: int) -> Layout:
     """The layout that the tags of one IFD describe. Whether it can be decoded is for `check_supported` to say.
 
     Args:

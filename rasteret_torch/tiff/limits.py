@@ -40,7 +40,7 @@ _NO_TABLE = np.empty(0, np.uint64)
 _LARGEST_MEANING = 2**16 - 1  # of tags whose numbers stand for words; TIFF 6.0 stores them as SHORT
 
 
-def check_header(header: TiffHeader, limits: HeaderLimits = DEFAULT_LIMITS) -> None:
+def check_header(header: TiffHeader) -> None:
     """Checks a header against all limits again, as one must that comes from an index somebody else wrote.
 
     Raises:
@@ -50,12 +50,12 @@ def check_header(header: TiffHeader, limits: HeaderLimits = DEFAULT_LIMITS) -> N
         raise CorruptTiffError(
             f"header has {len(header.levels)} levels and {len(header.masks)} masks; rebuild the index"
         )
-    if len(header.levels) + sum(mask is not None for mask in header.masks) > limits.ifds:
-        raise CorruptTiffError(f"header has more than {limits.ifds} images; rebuild the index")
+    if len(header.levels) + sum(mask is not None for mask in header.masks) > DEFAULT_LIMITS.ifds:
+        raise CorruptTiffError(f"header has more than {DEFAULT_LIMITS.ifds} images; rebuild the index")
     for level, mask in zip(header.levels, header.masks, strict=True):
-        _check_stored(level, limits)
+        _check_stored(level)
         if mask is not None:
-            _check_stored(mask, limits)
+            _check_stored(mask)
             if (mask.width, mask.height) != (level.width, level.height):
                 raise CorruptTiffError(
                     f"mask is {mask.width}x{mask.height} px for an image of {level.width}x{level.height} px"
@@ -65,16 +65,16 @@ def check_header(header: TiffHeader, limits: HeaderLimits = DEFAULT_LIMITS) -> N
             raise CorruptTiffError("an overview has other samples or another dtype than the image; rebuild the index")
 
 
-def _check_stored(layout: Layout, limits: HeaderLimits) -> None:
-    _check_form(layout.form, limits)
+def _check_stored(layout: Layout) -> None:
+    _check_form(layout.form)
     _check_tables(layout)
 
 
 @functools.lru_cache(maxsize=4096)
-def _check_form(form: tuple[object, ...], limits: HeaderLimits) -> None:
+def _check_form(form: tuple[object, ...]) -> None:
     """Checks all but the tile tables, once: files of a collection are alike."""
     layout = Layout.of_form(form, _NO_TABLE, _NO_TABLE)
-    check_shape(layout, limits)
+    check_shape(layout, DEFAULT_LIMITS)
     # The dtype is that of such samples; rows of rasteret name float16 as it is.
     is_half = (layout.dtype, layout.bits, layout.sample_format) == (np.dtype(np.float16), 16, 3)
     if layout.dtype != pixel_dtype(layout.sample_format, layout.bits) and not is_half:
@@ -83,7 +83,7 @@ def _check_form(form: tuple[object, ...], limits: HeaderLimits) -> None:
         )
 
 
-def check_layout(layout: Layout, limits: HeaderLimits = DEFAULT_LIMITS) -> None:
+def check_layout(layout: Layout, limits: HeaderLimits) -> None:
     """Checks one image: positive sides within the limit, tiles of bounded size, tile tables of the right length.
 
     Raises:
@@ -100,7 +100,7 @@ def _check_tables(layout: Layout) -> None:
         )
 
 
-def check_shape(layout: Layout, limits: HeaderLimits = DEFAULT_LIMITS) -> None:
+def check_shape(layout: Layout, limits: HeaderLimits) -> None:
     """Checks one image, its tile tables left out.
 
     Raises:
@@ -130,7 +130,7 @@ def check_shape(layout: Layout, limits: HeaderLimits = DEFAULT_LIMITS) -> None:
         )
 
 
-def tile_span(layout: Layout, index: int, file_size: int | None, limits: HeaderLimits = DEFAULT_LIMITS) -> range | None:
+def tile_span(layout: Layout, index: int, file_size: int | None) -> range | None:
     """The bytes of a tile as a range of file offsets; None for a tile that is not stored (sparse).
 
     Raises:
@@ -147,6 +147,6 @@ def tile_span(layout: Layout, index: int, file_size: int | None, limits: HeaderL
             "the file was cut short"
         )
     largest = 2 * layout.tile_nbytes(layout.tile_height) + 2**20  # no codec doubles its input
-    if nbytes > min(largest, 2 * limits.tile_nbytes):
+    if nbytes > min(largest, 2 * DEFAULT_LIMITS.tile_nbytes):
         raise CorruptTileError(f"tile {index} claims {nbytes} bytes, more than its {largest} at the very most")
     return range(offset, offset + nbytes)
