@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,10 +16,10 @@ from rasteret_torch.ingest.claims import Claim, claims_of_table, completed
 from rasteret_torch.ingest.footprint import footprint_of
 from rasteret_torch.ingest.headers import Outcome, read_headers
 from rasteret_torch.ingest.normalize import bands_with_assets
+from rasteret_torch.ingest.stac_json import Record
 from rasteret_torch.store import StorageBackend
 from rasteret_torch.tiff.model import TiffHeader
 
-Record = Mapping[str, Any]
 UrlIndex = Mapping[str, Mapping[str, Asset]]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,12 @@ from typing import Any
 from rasteret_torch.errors import EmptySelectionError, InputError, ObjectNotFoundError, RasteretTorchError
 from rasteret_torch.index import locate
 from rasteret_torch.ingest.stac_http import Ask, JsonClient
-from rasteret_torch.ingest.stac_json import home_of, mapping
+from rasteret_torch.ingest.stac_json import Record, home_of, listed, mapping
 from rasteret_torch.ingest.stac_search import Search, interval_text, matched_by, search_pages
 from rasteret_torch.ingest.stac_static import Documents, local_digest, static_items
 from rasteret_torch.store import StorageBackend, is_local, local_path, redact
 
-Feature = Mapping[str, Any]
-Page = list[tuple[str, Feature | ObjectNotFoundError]]  # (where it stands, item)
+Page = list[tuple[str, Record | ObjectNotFoundError]]  # (where it stands, item)
 _STATIC_PAGE = 64
 
 
@@ -128,7 +127,5 @@ class Listing:
 
 def _overall(extent: Any, kind: str, name: str) -> list[Any]:
     """The first of the intervals or boxes of a STAC extent, which holds all; empty where there is none."""
-    inside = extent.get(kind) if isinstance(extent, Mapping) else None
-    parts = inside.get(name) if isinstance(inside, Mapping) else None
-    first = parts[0] if isinstance(parts, list) and parts else None
-    return first if isinstance(first, list) else []
+    parts = listed(mapping(mapping(extent).get(kind)).get(name))
+    return listed(parts[0]) if parts else []
