@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasteret_torch.errors import InputError
-from rasteret_torch.read.axis import KERNELS, Resampling
+from rasteret_torch.read.axis import CENTRE_PX, KERNELS, Resampling
 from rasteret_torch.read.resample import Pixels, cast_rounded, working_dtype
 
 MIN_STRETCH = 1 / 0.95  # GDAL's: a target this little coarser than the source does not widen the kernel
@@ -128,7 +128,8 @@ def interpolate(
 
     Returns:
         data and valid, (band, *rows.shape), dtype kept; integers are rounded half up and clipped. Invalid pixels and
-        those outside the image have no weight; a position is valid where any weight is left.
+        those outside the image have no weight. Of "average" a position is valid where any weight is left, else where
+        the pixel under it is, as in GDAL's warps: holes neither close nor grow.
     """
     data, valid = pixels
     bands, *size = data.shape
@@ -157,7 +158,8 @@ def interpolate(
             if partial.size:
                 few = beside[0][partial], beside[1][partial]
                 plane = planes[band].reshape(size)
-                values, counted[band, start + partial] = _means_beside(plane, valid[band], few, spare)
+                values, seen = _means_beside(plane, valid[band], few, spare)
+                counted[band, start + partial] = seen if resampling == "average" else seen & _under(valid[band], few)
                 out[band, start + partial] = cast_rounded(values, data.dtype)
     return out.reshape(bands, *rows.shape), counted.reshape(bands, *rows.shape)
 
@@ -253,6 +255,15 @@ def _means_beside(
     counted = mass > 0
     means = np.divide(total, mass, out=np.zeros_like(total), where=counted)
     return means.astype(values.dtype), counted
+
+
+def _under(shown: NDArray[np.bool_], places: tuple[Positions, Positions]) -> NDArray[np.bool_]:
+    """Whether the pixel that holds each position is valid; the nearest one for those outside."""
+    row, col = (
+        np.clip(np.floor(at + CENTRE_PX), 0, size - 1).astype(np.intp)
+        for at, size in zip(places, shown.shape, strict=True)
+    )
+    return np.asarray(shown[row, col])
 
 
 def _noticed(kernel: Kernel) -> Weigh:

@@ -112,6 +112,22 @@ def test_nodata_never_bleeds(resampling, res):
     assert counted[0].any()
 
 
+@pytest.mark.parametrize("res", [7, 10, 25])
+@pytest.mark.parametrize("resampling", ["nearest", "bilinear", "cubic"])
+def test_holes_are_where_gdal_leaves_them(resampling, res):
+    """A pixel whose centre falls into a hole is not made up from those around it, nor one beside it lost."""
+    random = np.random.default_rng(0)
+    valid = np.ones((1, *SIZE), bool)
+    valid[0, 440:460, 430:470] = False
+    valid[0, 300:, ::9] = False
+    valid &= random.random(valid.shape) > 0.05
+    data = np.where(valid, smooth("float32")[:1], np.float32(-1))
+    _, counted = ours(target(res), data, valid, resampling)
+    expected = gdal(target(res), data, resampling, nodata=-1) != -1
+    assert 0.05 < (~expected).mean() < 0.6
+    assert (counted != expected).mean() <= 0.005  # ties between neighbours
+
+
 @settings(max_examples=40)
 @given(st.integers(0, 2**31), st.sampled_from(["nearest", "bilinear", "cubic", "average"]), st.booleans())
 def test_warping_onto_itself_changes_nothing(seed, resampling, has_holes):
