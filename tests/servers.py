@@ -20,10 +20,10 @@ from typing import Self
 from urllib.parse import quote, unquote
 
 LAST_MODIFIED = "Thu, 01 Jan 2026 00:00:00 GMT"
-START_PATIENCE_S = 20.0
+START_PATIENCE_S = 60.0
 
 
-def wait_for(condition: Callable[[], bool], patience_s: float = 20.0) -> None:
+def wait_for(condition: Callable[[], bool], patience_s: float = 60.0) -> None:
     """Until a server in a thread of its own has seen something."""
     until = time.monotonic() + patience_s
     while not condition():
@@ -221,7 +221,7 @@ class FaultServer:
         return int(self._get(f"_stat/{tag}")["bytes"])
 
     def _get(self, path: str) -> dict[str, int]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", timeout=30) as answer:
             stat: dict[str, int] = json.load(answer)
         return stat
 

@@ -121,7 +121,7 @@ def test_two_processes_fit(place):
     code = "import sys; from rasteret_torch.cli import main; sys.exit(main())"
     script = place / "rasteret-torch"  # processes that Lightning starts run the same file
     script.write_text(code)
-    said = run_ranks(script, "fit", "--config", config, "--trainer.fast_dev_run", "2", *SMALL)
+    said = run_ranks(script, "fit", "--config", config, "--trainer.fast_dev_run", "2", *SMALL, forked=False)
     assert "distributed_backend=gloo" in said
 
 

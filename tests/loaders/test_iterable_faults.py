@@ -204,29 +204,29 @@ def test_the_deadline_of_a_range_names_it(damaged):
 
 @pytest.mark.parametrize("deadline", ["range_timeout_s", "sample_timeout_s"])
 def test_what_is_late_is_left_invalid_or_replaced(damaged, deadline):
-    left = list(stalled(damaged, "nodata", **{deadline: 1.5}))
+    left = list(stalled(damaged, "nodata", **{deadline: 3.0}))
     assert [bool(batch["mask_valid"].any()) for batch in left] == [True, False, True, True]
     assert left[1]["image"].max() == 0
-    replaced = list(stalled(damaged, "replace", **{deadline: 1.5}))
+    replaced = list(stalled(damaged, "replace", **{deadline: 3.0}))
     assert all(batch["mask_valid"].all() for batch in replaced)
     assert [batch["index"].tolist() for batch in replaced] == [batch["index"].tolist() for batch in left]
     only = damaged.where(pc.match_substring(pc.field("id"), "x2"))
     begun = time.monotonic()
     with pytest.raises(ErrorBudgetExceededError):  # substitutes share the time of one sample
         list(stalled(only, "replace", range_timeout_s=0.3, sample_timeout_s=0.5))
-    assert time.monotonic() - begun < 20  # a range for itself would never come
+    assert time.monotonic() - begun < 30  # a range for itself would never come
     with pytest.raises(DeadlineExceededError):
         list(stalled(damaged, "raise", **{deadline: 0.3}))
 
 
 def test_the_deadline_of_a_batch_spares_what_was_there_in_time(damaged):
-    (batch,) = stalled(damaged, "nodata", batch_size=16, sample_timeout_s=2.0)
+    (batch,) = stalled(damaged, "nodata", batch_size=16, sample_timeout_s=4.0)
     late = torch.tensor([number // 4 == 1 for number in batch["index"].tolist()])
     assert torch.equal(batch["mask_valid"].flatten(1).amax(dim=1) == 0, late)
     assert torch.equal(batch["image"].flatten(1).amax(dim=1) == 0, late)
     assert batch["mask_valid"][~late].all()
-    with pytest.raises(DeadlineExceededError, match=r"'x2_20200102', band v, tile \d+ of .*x2.*within 2 s"):
-        list(stalled(damaged, "raise", batch_size=16, sample_timeout_s=2.0))
+    with pytest.raises(DeadlineExceededError, match=r"'x2_20200102', band v, tile \d+ of .*x2.*within 4 s"):
+        list(stalled(damaged, "raise", batch_size=16, sample_timeout_s=4.0))
 
 
 # By query -------------------------------------------------------------------------------------------------------------

@@ -378,7 +378,7 @@ def test_workers_in_a_cycle_end_at_once(scenes):
     del batches, cycle
     began = time.perf_counter()
     gc.collect()
-    assert time.perf_counter() - began < 4.0  # 10 s where they are not told
+    assert time.perf_counter() - began < 8.0  # 10 s where they are not told
 
 
 _INTERRUPTED = """
@@ -424,7 +424,7 @@ def test_workers_end_with_a_killed_trainer(scenes, tmp_path, program):
         process.kill()
         process.wait()
         # Workers inherit the pipe: it ends when the last of them is gone.
-        assert select.select([out], [], [], 30)[0], "a worker outlives its trainer"
+        assert select.select([out], [], [], 60)[0], "a worker outlives its trainer"
         assert os.read(out.fileno(), 100) == b""
 
 
@@ -433,7 +433,7 @@ def _interrupted(process):
     for _ in range(3):
         process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=30)
+            return process.communicate(timeout=60)
     raise AssertionError("interrupts do not end it")
 
 

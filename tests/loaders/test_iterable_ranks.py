@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import socket
-import subprocess
-import sys
 
 import pytest
 import torch
+from ranks import run_ranks
 from torch.utils.data import DataLoader
 
 import rasteret_torch as rt
@@ -26,46 +23,36 @@ import rasteret_torch as rt
 if __name__ == "__main__":
     dist.init_process_group("gloo")
     settings = dict(sampler="random", patch_size=32, length=26, batch_size=4)
-    loader = rt.RasteretDataLoader(rt.RasteretIterableDataset(sys.argv[1], **settings), num_workers=int(sys.argv[2]))
-    batches, states = [], []
-    for batch in loader:
-        batches.append(batch["index"].tolist())
-        states.append(loader.state_dict())
-        count = torch.tensor([len(batch["index"])])
-        dist.all_reduce(count)  # hangs when ranks make different numbers of steps
-    with open(f"{sys.argv[3]}/{dist.get_rank()}.json", "w") as file:
-        json.dump([batches, states], file)
+    seen = []
+    for workers in (0, 1):
+        loader = rt.RasteretDataLoader(rt.RasteretIterableDataset(sys.argv[1], **settings), num_workers=workers)
+        batches, states = [], []
+        for batch in loader:
+            batches.append(batch["index"].tolist())
+            states.append(loader.state_dict())
+            count = torch.tensor([len(batch["index"])])
+            dist.all_reduce(count)  # hangs when ranks make different numbers of steps
+        seen.append([batches, states])
+    with open(f"{sys.argv[2]}/{dist.get_rank()}.json", "w") as file:
+        json.dump(seen, file)
     dist.destroy_process_group()
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 1])
-def test_two_ranks_read_one_sequence(scenes, tmp_path, workers):
+def test_two_ranks_read_one_sequence(scenes, tmp_path):
     saved = scenes.save(tmp_path / "saved")
     (tmp_path / "rank.py").write_text(_RANK)
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
-    command = [sys.executable, str(tmp_path / "rank.py"), str(saved), str(workers), str(tmp_path)]
-    ranks = [subprocess.Popen(command, env=os.environ | address | {"RANK": str(rank)}) for rank in range(2)]
-    try:
-        assert [process.wait(timeout=150) for process in ranks] == [0, 0]
-    finally:
-        for process in ranks:
-            process.kill()
-    (one, states), (two, others) = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
-    assert states == others
-    assert [len(batch) for batch in one] == [len(batch) for batch in two] == [4, 4, 4, 1]
-    together = [number for step in zip(one, two, strict=True) for batch in step for number in batch]
-    alone = rt.RasteretIterableDataset(saved, sampler="random", patch_size=32, length=26, batch_size=4)
-    assert together == [number for batch in alone for number in batch["index"].tolist()]
-    alone.load_state_dict(states[1])  # two steps of two ranks are four of one
-    assert torch.cat([batch["index"] for batch in alone]).tolist() == together[16:]
+    run_ranks(tmp_path / "rank.py", saved, tmp_path)
+    ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    for (one, states), (two, others) in zip(*ranks, strict=True):
+        assert states == others
+        assert [len(batch) for batch in one] == [len(batch) for batch in two] == [4, 4, 4, 1]
+        together = [number for step in zip(one, two, strict=True) for batch in step for number in batch]
+        alone = rt.RasteretIterableDataset(saved, sampler="random", patch_size=32, length=26, batch_size=4)
+        assert together == [number for batch in alone for number in batch["index"].tolist()]
+        alone.load_state_dict(states[1])  # two steps of two ranks are four of one
+        assert torch.cat([batch["index"] for batch in alone]).tolist() == together[16:]
 
 
 def test_rank_from_the_environment(monkeypatch):

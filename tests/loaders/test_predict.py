@@ -487,7 +487,7 @@ if __name__ == "__main__":
 def test_two_processes_draw_one_map(big, tmp_path):
     (tmp_path / "predict.py").write_text(_TWO_RANKS)
     saved = big.save(tmp_path / "index")
-    run_ranks(tmp_path / "predict.py", saved, tmp_path, timeout_s=300)
+    run_ranks(tmp_path / "predict.py", saved, tmp_path)
     whole = rt.read_tiff(hrefs(big)[0])
     there = whole.valid.all(axis=0)
     for name in ("stream", "padded"):

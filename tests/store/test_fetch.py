@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import random
 from collections import deque
@@ -18,9 +19,10 @@ from rasteret_torch.errors import (
     ObjectNotFoundError,
     UntrustedUriError,
 )
-from rasteret_torch.store import UNSTAMPED, FetchPolicy, ObjectStamp, fetcher, runtime
+from rasteret_torch.store import UNSTAMPED, Fetcher, FetchPolicy, ObjectStamp, fetcher, runtime
+from rasteret_torch.store.fetch_transport import Answer
 
-POLICY = FetchPolicy(range_timeout_s=5, backoff_s=0.01)
+POLICY = FetchPolicy(backoff_s=0.01)
 
 
 @pytest.fixture
@@ -143,7 +145,7 @@ def test_a_shrunk_object_has_changed(range_server: RangeServer, body: bytes) -> 
 
 def test_requests_in_flight_are_limited(range_server: RangeServer, body: bytes) -> None:
     range_server.latency_s = 0.05
-    source = fetcher(None, FetchPolicy(max_requests=5, range_timeout_s=5))
+    source = fetcher(None, FetchPolicy(max_requests=5))
 
     async def many() -> list[bytes]:
         return await asyncio.gather(*(source.get(range_server.url("a.bin"), i, 10) for i in range(40)))
@@ -154,7 +156,7 @@ def test_requests_in_flight_are_limited(range_server: RangeServer, body: bytes) 
 
 def test_bytes_in_flight_are_limited(range_server: RangeServer, body: bytes) -> None:
     range_server.latency_s = 0.05
-    source = fetcher(None, FetchPolicy(max_inflight_nbytes=25_000, range_timeout_s=5))
+    source = fetcher(None, FetchPolicy(max_inflight_nbytes=25_000))
 
     async def many() -> list[bytes]:
         return await asyncio.gather(*(source.get(range_server.url("a.bin"), i, 10_000) for i in range(8)))
@@ -165,13 +167,28 @@ def test_bytes_in_flight_are_limited(range_server: RangeServer, body: bytes) -> 
 
 
 def test_waiting_for_a_place_does_not_use_up_the_deadline(range_server: RangeServer, body: bytes) -> None:
-    range_server.latency_s = 0.4
-    source = fetcher(None, FetchPolicy(max_requests=1, range_timeout_s=2.4))
+    """The clock stands still but for the eight answers, each of which takes more than half of the deadline."""
+
+    class Clock(asyncio.SelectorEventLoop):
+        now = 0.0
+
+        def time(self) -> float:
+            return self.now
+
+    class Slow:
+        async def read(self, href: str, offset: int, nbytes: int) -> Answer:
+            await asyncio.sleep(0)
+            clock.now += 0.6
+            return Answer(offset, body[offset : offset + nbytes])
+
+    source = Fetcher(Slow(), FetchPolicy(max_requests=1, range_timeout_s=1))
 
     async def many() -> list[bytes]:
         return await asyncio.gather(*(source.get(range_server.url("a.bin"), i, 10) for i in range(8)))
 
-    assert len(runtime.run(many())) == 8
+    with contextlib.closing(Clock()) as clock:
+        assert clock.run_until_complete(many()) == [body[i : i + 10] for i in range(8)]
+        assert clock.now == pytest.approx(8 * 0.6)
 
 
 def test_cancelling_ends_the_request(range_server: RangeServer, body: bytes) -> None:
@@ -209,7 +226,7 @@ def test_nobody_listens() -> None:
 
 
 def test_fetchers_are_shared() -> None:
-    assert fetcher(None, POLICY) is fetcher(None, FetchPolicy(range_timeout_s=5, backoff_s=0.01))
+    assert fetcher(None, POLICY) is fetcher(None, FetchPolicy(backoff_s=0.01))
     assert fetcher(None, POLICY) is not fetcher(None, FetchPolicy())
 
 

@@ -25,7 +25,7 @@ from rasteret_torch.errors import (
 from rasteret_torch.store import FetchPolicy, ObjectStamp, StorageBackend, fetcher, runtime
 from rasteret_torch.store.credentials import secret_names
 
-POLICY = FetchPolicy(range_timeout_s=2, backoff_s=0.01)
+POLICY = FetchPolicy(backoff_s=0.01)
 BODY = bytes(range(200))
 
 

@@ -20,7 +20,7 @@ from rasteret_torch.errors import AccessDeniedError, ObjectChangedError, ObjectN
 from rasteret_torch.store import FetchPolicy, ObjectStamp, StorageBackend, fetcher, runtime
 from rasteret_torch.store.credentials import CloudSettings
 
-POLICY = FetchPolicy(range_timeout_s=10, attempts=2, backoff_s=0.01)
+POLICY = FetchPolicy(attempts=2, backoff_s=0.01)
 BODY = bytes(range(200))
 NAMES = ["a.tif", "folder/a b+c.tif", "a%20b.tif", "café/日.tif", "q?x=1#y.tif", "tilde~(1)'.tif"]
 # Of the emulators' one account, published with them.

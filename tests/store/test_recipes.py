@@ -18,7 +18,7 @@ from rasteret_torch.errors import AccessDeniedError, StoreError
 from rasteret_torch.store import FetchPolicy, ObjectStamp, StorageBackend, fetcher, runtime
 from rasteret_torch.store.credentials import CloudSettings
 
-POLICY = FetchPolicy(range_timeout_s=10, backoff_s=0.01)
+POLICY = FetchPolicy(backoff_s=0.01)
 BODY = bytes(range(200))
 SECRET = "hunter2"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
 import textwrap
@@ -54,7 +55,7 @@ def test_errors_reach_the_caller() -> None:
         runtime.run(fail())
 
 
-def run_python(code: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+def run_python(code: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(code)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
 
@@ -98,32 +99,34 @@ def test_a_forked_child_is_refused_only_where_it_would_hang(
 
 
 def test_exit_with_requests_under_way_is_quick_and_quiet(range_server: RangeServer) -> None:
-    range_server.latency_s = 30
+    range_server.latency_s = 600
     code = f"""
         import time
         from rasteret_torch.store import fetcher, runtime
         pending = [runtime.submit(fetcher().get({range_server.url("f.bin")!r}, 0, 4)) for _ in range(8)]
         time.sleep(0.3)
     """
-    done = run_python(code, timeout_s=25)
+    done = run_python(code)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_interrupt_cancels_and_is_raised(range_server: RangeServer) -> None:
-    range_server.latency_s = 30
+    range_server.latency_s = 600
     code = f"""
-        import os, signal, threading, time
-        from rasteret_torch.store import fetcher, runtime
-        threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-        began = time.monotonic()
+        import time
+        from rasteret_torch.store import FetchPolicy, fetcher, runtime
         try:
-            runtime.run(fetcher().get({range_server.url("f.bin")!r}, 0, 4))
+            runtime.run(fetcher(None, FetchPolicy(range_timeout_s=500)).get({range_server.url("f.bin")!r}, 0, 4))
         except KeyboardInterrupt:
             time.sleep(0.3)
-            print(time.monotonic() - began < 20)
+            print("interrupted")
     """
-    done = run_python(code, timeout_s=25)
-    assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: range_server.in_flight == 1)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=120)
+    assert (process.returncode, stdout.strip()) == (0, "interrupted"), stderr
     wait_for(lambda: range_server.aborted == 1)
 
 
@@ -142,6 +145,6 @@ def test_reading_while_the_process_ends_is_refused(range_server: RangeServer) ->
         from rasteret_torch.store import fetcher, runtime
         read()
     """
-    done = run_python(code, timeout_s=25)
+    done = run_python(code)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("b'0123'\nThe process is ending")

@@ -14,7 +14,7 @@ from rasteret_torch.cloud import CloudConfig, create_backend
 from rasteret_torch.errors import AccessDeniedError, ObjectChangedError, ObjectNotFoundError, StoreError
 from rasteret_torch.store import FetchPolicy, ObjectStamp, StorageBackend, fetcher, runtime
 
-POLICY = FetchPolicy(range_timeout_s=5, backoff_s=0.01)
+POLICY = FetchPolicy(backoff_s=0.01)
 BODY = bytes(range(200))
 ODD_NAMES = ["a b+c.tif", "a%20b.tif", "café/日.tif", "q?x=1#y.tif", "a&b=c;d@e,f.tif", "tilde~(1)'.tif"]
 

@@ -11,7 +11,7 @@ from rasteret_torch.store import FetchPolicy, fetcher, runtime
 from rasteret_torch.store.credentials import CloudSettings
 from rasteret_torch.store.stores import CloudStores
 
-POLICY = FetchPolicy(range_timeout_s=5, backoff_s=0.01)
+POLICY = FetchPolicy(backoff_s=0.01)
 BODY = b"0123456789"
 
 AS_WRITTEN = [
