@@ -9,14 +9,15 @@ import sys
 from pathlib import Path
 
 from servers import free_ports
+from torch.multiprocessing import start_processes
 
 
 def run_ranks(script: Path, *arguments: str | Path, timeout_s: float = 300, forked: bool = True) -> str:
     """Runs a script in two ranks, beside itself; gives what it printed.
 
     Args:
-        forked: the ranks are forked from one process that has imported what they need and find what `torchrun` would
-            tell them in the environment; else the script starts its own.
+        forked: the ranks are forked from one process that has imported what stands at the top of the script, and find
+            in the environment what `torchrun` would tell them; else the script starts its own.
 
     Raises:
         AssertionError: it failed; the message is the end of what it said.
@@ -42,9 +43,5 @@ def _rank(rank: int, command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    import lightning.pytorch  # noqa: F401 - for both ranks
-    from torch.multiprocessing import start_processes
-
-    import rasteret_torch.loaders.datamodule  # noqa: F401
-
+    runpy.run_path(sys.argv[1], run_name="imports")  # what stands at its top, once for both
     start_processes(_rank, (sys.argv[1:],), nprocs=2, start_method="fork")

@@ -134,6 +134,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 import rasteret_torch as rt
+import rasteret_torch.loaders.datamodule
 
 class Model(LightningModule):
     def __init__(self):

@@ -19,6 +19,7 @@ import json, sys
 import torch
 import torch.distributed as dist
 import rasteret_torch as rt
+import rasteret_torch.loaders.iterable_loader
 
 if __name__ == "__main__":
     dist.init_process_group("gloo")

@@ -461,7 +461,7 @@ _TWO_RANKS = """
 import sys, torch
 from lightning.pytorch import LightningModule, Trainer
 import rasteret_torch as rt
-from rasteret_torch.loaders.iterable_loader import RasteretDataLoader
+import rasteret_torch.loaders.datamodule
 from rasteret_torch.loaders.predict import RasteretPredictionWriter
 
 class Mean(LightningModule):
