@@ -193,7 +193,7 @@ def test_time_series_are_normalised_per_channel(split_scenes):
     assert batch["image"].shape == (4, 3, 4, 64, 64)
     out = data.on_after_batch_transfer(batch, 0)["image"]
     inside = batch["mask_valid"].bool()
-    assert torch.equal(out[:, :, 3][inside], batch["image"][:, :, 3][inside].float() - 1)
+    assert torch.equal(out[:, :, 3][inside], batch["image"][:, :, 3].float()[inside] - 1)  # older torch picks no uint16
 
 
 @pytest.mark.parametrize(("iterable", "words"), [(True, "shapes .* do not stack"), (False, r"\[1, 2\] time steps")])
