@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 from rasteret_torch.errors import ResumeMismatchError
 
 STATE_VERSION = 1
+_END = 2**62  # workers hold epochs as int64
 
 State = dict[str, Any]  # JSON-able
 
@@ -31,7 +32,8 @@ class Mark(NamedTuple):
         Raises:
             ResumeMismatchError: it holds no such mark.
         """
-        numbers = [number for name in cls._fields if isinstance(number := state.get(name), int) and number >= 0]
+        stated = [state.get(name) for name in cls._fields]
+        numbers = [number for number in stated if isinstance(number, int) and 0 <= number < _END]
         if len(numbers) < len(cls._fields) or numbers[1] > length:
             said = ", ".join(f"{name} {state.get(name)!r}" for name in cls._fields)
             raise ResumeMismatchError(

@@ -14,6 +14,7 @@ from rasteret_torch.errors import RasteretTorchError, WriteError
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_OUT_OF_FILES = {errno.EMFILE, errno.ENFILE}
 
 
 @contextlib.contextmanager
@@ -60,6 +61,8 @@ def _cure(error: OSError) -> str:
         return "make room on that disk (or raise the quota), or write elsewhere"
     if error.errno in _DENIED:
         return "choose a folder that you may write to"
+    if error.errno in _OUT_OF_FILES:
+        return "close files, or raise the limit of this process (`ulimit -n`)"
     if error.errno in _IN_THE_WAY:
         return "a file stands where a folder should be: remove it, or choose another folder"
     return "choose another folder"

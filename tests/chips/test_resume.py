@@ -28,7 +28,8 @@ def test_a_state_of_another_run_is_refused(change):
 
 
 @pytest.mark.parametrize(
-    "change", [{"position": -5}, {"position": 11}, {"position": "x"}, {"epoch": None}, {"position": 1.5}]
+    "change",
+    [{"position": -5}, {"position": 11}, {"position": "x"}, {"epoch": None}, {"position": 1.5}, {"epoch": 10**30}],
 )
 def test_damaged_marks(change):
     assert Mark.of(Mark()._asdict(), 10) == (0, 0)
