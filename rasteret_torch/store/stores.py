@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_STORES = 128
 _MAX_PLACES = 4096
 _CONNECT_TIMEOUT_S = 5.0
-_SILENCES = 3  # of an attempt at most, that the deadline has room for
+_SILENCES = 3  # so many attempts without a word fit into one deadline
 # Paths that the native store sends as written once they are decoded: characters that it leaves alone, and escapes that
 # it makes again. Anything else (%2F, %2B, "//", "..") must reach the server by another way, see `_http_store`.
 _SEGMENT = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%(?:20|22|23|25|3C|3E|3F|7B|7D|[89A-F][0-9A-F]))+"

@@ -285,5 +285,5 @@ def test_a_walk_that_is_left_waits_for_no_silent_server(range_server: RangeServe
     wait_for(lambda: any(hit.target == "/silent.json" for hit in range_server.hits))
     began = time.monotonic()
     walk.close()
-    assert time.monotonic() - began < 30  # the server never answers
+    assert time.monotonic() - began < 5
     range_server.stalled = set()

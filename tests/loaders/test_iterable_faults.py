@@ -214,7 +214,7 @@ def test_what_is_late_is_left_invalid_or_replaced(damaged, deadline):
     begun = time.monotonic()
     with pytest.raises(ErrorBudgetExceededError):  # substitutes share the time of one sample
         list(stalled(only, "replace", range_timeout_s=0.3, sample_timeout_s=0.5))
-    assert time.monotonic() - begun < 30  # a range for itself would never come
+    assert time.monotonic() - begun < 20  # a range for itself would never come
     with pytest.raises(DeadlineExceededError):
         list(stalled(damaged, "raise", **{deadline: 0.3}))
 

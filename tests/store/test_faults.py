@@ -97,11 +97,12 @@ def test_right_bytes(fault_server: FaultServer, data: bytes, mode: str) -> None:
 def test_silence_is_asked_again(
     fault_server: FaultServer, data: bytes, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One attempt may be silent for a share of the deadline only; here for a second."""
+    """One attempt may be silent for a share of the deadline only, which leaves time for two more; here for a second."""
+    assert 2 * stores.timeouts(POLICY)["read_timeout"].total_seconds() < POLICY.range_timeout_s
     monkeypatch.setattr(stores, "_SILENCES", 25)
     url = fault_server.url(mode, f"silent-{mode.replace(':', '-')}", "a.bin")
     policy = FetchPolicy(range_timeout_s=25.0, attempts=10, backoff_s=0.01)
-    assert runtime.run(fetcher(None, policy).get(url, OFFSET, NBYTES)) == data[OFFSET : OFFSET + NBYTES]
+    assert runtime.run(fetcher(None, policy).get(url, OFFSET, NBYTES, expect=STAMP)) == data[OFFSET : OFFSET + NBYTES]
 
 
 @pytest.mark.parametrize(("mode", "error", "most_requests"), FAILING)

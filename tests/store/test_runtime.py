@@ -102,8 +102,9 @@ def test_exit_with_requests_under_way_is_quick_and_quiet(range_server: RangeServ
     range_server.latency_s = 600
     code = f"""
         import time
-        from rasteret_torch.store import fetcher, runtime
-        pending = [runtime.submit(fetcher().get({range_server.url("f.bin")!r}, 0, 4)) for _ in range(8)]
+        from rasteret_torch.store import FetchPolicy, fetcher, runtime
+        source = fetcher(None, FetchPolicy(range_timeout_s=500))
+        pending = [runtime.submit(source.get({range_server.url("f.bin")!r}, 0, 4)) for _ in range(8)]
         time.sleep(0.3)
     """
     done = run_python(code)
