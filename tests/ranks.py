@@ -12,7 +12,7 @@ from servers import free_ports
 from torch.multiprocessing import start_processes
 
 
-def run_ranks(script: Path, *arguments: str | Path, timeout_s: float = 300, forked: bool = True) -> str:
+def run_ranks(script: Path, *arguments: str | Path, forked: bool = True) -> str:
     """Runs a script in two ranks, beside itself; gives what it printed.
 
     Args:
@@ -29,7 +29,7 @@ def run_ranks(script: Path, *arguments: str | Path, timeout_s: float = 300, fork
         env=os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_ports(1)[0]), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=timeout_s,
+        timeout=300,
     )
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout + result.stderr
