@@ -82,11 +82,12 @@ class RasteretDataLoader(DataLoader[Sample]):
     batch of an epoch, before the iteration has ended, resumes with nothing and goes on to the next epoch after that.
 
     Lightning saves and restores the state with its checkpoints. A Trainer counts the batches of the resumed epoch as
-    they were before the stop, and would end it too early where they have become larger; and a checkpoint that is saved
-    in the midst of a training step, as one that failed or was interrupted, would go on behind its batch, which nobody
-    was trained on. Say `loader.trainer = trainer` before `trainer.fit(model, loader)`, and they are counted anew, and
-    that batch comes again; and where it has `overfit_batches`, one epoch comes again and again. `RasteretDataModule`
-    does.
+    they were before the stop, and would end it too early where they have become larger; a checkpoint that is saved in
+    the midst of a training step, as one that failed or was interrupted, would go on behind its batch, which nobody was
+    trained on; and a run without `max_epochs` that goes on from the end of an epoch would leave out most of the next.
+    Say `loader.trainer = trainer` before `trainer.fit(model, loader)`, and they are counted anew, that batch comes
+    again, and that epoch comes whole; and where it has `overfit_batches`, one epoch comes again and again.
+    `RasteretDataModule` does.
 
     Attributes:
         trainer: Lightning's, when it trains with this loader; None for other loops.
@@ -357,5 +358,8 @@ class _EpochListener(SequentialSampler):
     def set_epoch(self, epoch: int) -> None:
         """Passes the epoch on."""
         loader = self._loader()
-        if loader is not None and not loader.repeats:
-            loader.set_epoch(epoch)
+        if loader is None or loader.repeats:
+            return
+        # Without max_epochs, a trainer that resumes from the end of an epoch goes through that one once more, with
+        # nothing in it, and `epoch` counts it; `current_epoch` does not.
+        loader.set_epoch(epoch if loader.trainer is None else loader.trainer.current_epoch)

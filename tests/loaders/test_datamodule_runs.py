@@ -64,7 +64,10 @@ def fit(collection, folder, workers: int, resume=None, steps: int = 14) -> dict[
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=folder,
-        callbacks=[ModelCheckpoint(folder, filename="{step}", every_n_train_steps=4, save_top_k=-1)],
+        callbacks=[
+            ModelCheckpoint(folder, filename="{step}", every_n_train_steps=4, save_top_k=-1),
+            ModelCheckpoint(folder, filename="end-{step}", save_on_train_epoch_end=True, save_top_k=-1),
+        ],
     )
     trainer.fit(model, data, ckpt_path=resume)
     return model.losses
@@ -80,8 +83,8 @@ def test_a_run_that_stopped_goes_on_bit_for_bit(saved, tmp_path):
     assert list(whole) == list(range(14))
     assert len(set(whole.values())) == 14
     fit(saved, tmp_path / "stopped", 2, steps=9)
-    for workers, step in ((0, 8), (1, 4)):
-        resumed = fit(saved, tmp_path / "resumed", workers, resume=tmp_path / "stopped" / f"step={step}.ckpt")
+    for workers, step, name in ((0, 8, "step=8"), (1, 4, "step=4"), (0, 6, "end-step=6")):
+        resumed = fit(saved, tmp_path / "resumed", workers, resume=tmp_path / "stopped" / f"{name}.ckpt")
         assert resumed == {number: loss for number, loss in whole.items() if number >= step}
 
 
