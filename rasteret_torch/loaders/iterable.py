@@ -27,7 +27,7 @@ from rasteret_torch.loaders.batches import ChipReader
 from rasteret_torch.loaders.crossing import callable_or_none, check_when_crossing
 from rasteret_torch.loaders.cursor import Cursor
 from rasteret_torch.loaders.ledger import BadSample
-from rasteret_torch.loaders.ranks import Rank, current_rank
+from rasteret_torch.loaders.ranks import Rank, check_dealt_once, current_rank
 from rasteret_torch.loaders.recipe import Assembly, SampleCRS, SampleRecipe, opened, worker_pipeline
 from rasteret_torch.loaders.sight import Sight
 from rasteret_torch.loaders.sources import ChipSource, LayoutSource, surveyed
@@ -269,6 +269,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
     def __iter__(self) -> Iterator[Sample]:
         """Samples, or batches, of the current epoch from the current position on."""
         worker = get_worker_info()
+        check_dealt_once(self)
         worker_pipeline(self.read_options, self.backend)  # a worker watches its trainer from now on: no task may come
         start = self._own or Standing(self.mark)
         if worker is None:
@@ -364,6 +365,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
     def __getstate__(self) -> State:
         """A recipe, and the rank of the process whose workers receive it."""
         check_when_crossing(self.given)
+        check_dealt_once(self)
         kept = {name: value for name, value in self.__dict__.items() if name != "source"}
         return kept | {"_parent_rank": self.rank}
 

@@ -100,6 +100,9 @@ class RasteretDataLoader(DataLoader[Sample]):
     trainer: Any = None  # no argument, as Lightning makes loaders anew from those that `DataLoader` has
     counts: LoaderCounts
     bad_samples: list[BadSample]
+    # Of loaders that do not say so, accelerate makes its own, which have no state and share out once more what the
+    # dataset has shared out to ranks.
+    _is_accelerate_prepared = True
 
     def __init__(
         self,
@@ -165,6 +168,9 @@ class RasteretDataLoader(DataLoader[Sample]):
         self._is_finished = False  # whether that iteration handed out all of its epoch
         self._reached: _Reached | None = None
         self.counts, self.bad_samples = LoaderCounts(), []
+        self._is_chosen = False  # whether a user chose an epoch or a state since an iteration, or who trains, began
+        self._heard = 0  # of those on the dataset itself, by then
+        self._behind = 0  # epochs that who trains with this loader counts fewer
         object.__setattr__(self, "sampler", _EpochListener(self))  # DataLoader guards the name
 
     def __getstate__(self) -> dict[str, Any]:
@@ -185,6 +191,7 @@ class RasteretDataLoader(DataLoader[Sample]):
         start = self._next_start
         self._iterations += 1
         own = self._iterations
+        self._is_chosen, self._heard = False, self.dataset.choices
         self.dataset.aim(start)
         cut = self.dataset.cut(start.position)
         self._reporter.begin()
@@ -268,8 +275,28 @@ class RasteretDataLoader(DataLoader[Sample]):
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch of the next iteration; a resumed position in the same epoch is kept."""
+        self._is_chosen = True
         if epoch != self._next_start.epoch:
             self._aim(Mark(epoch))
+
+    def _follow(self, epoch: int) -> None:
+        """Goes to the epoch that a Trainer or Fabric is in; does nothing where one epoch is repeated.
+
+        A Trainer counts from the beginning of a run. Fabric counts in each process, from 0 also where a state was
+        loaded, so the first count after that may lag behind what was chosen, and those after it by as much.
+        """
+        if self.repeats:
+            return
+        if self.trainer is not None:
+            # Without max_epochs, a trainer that resumes from the end of an epoch goes through that one once more, with
+            # nothing in it, and the sampler hears a number too many.
+            epoch = self.trainer.current_epoch
+        chosen = self._next_start.epoch
+        if self._is_chosen or self._heard != self.dataset.choices:
+            self._behind = max(0, chosen - epoch)
+        self._is_chosen, self._heard = False, self.dataset.choices
+        if epoch + self._behind != chosen:
+            self._aim(Mark(epoch + self._behind))
 
     def _aim(self, mark: Mark) -> None:
         self.dataset.aim(mark)
@@ -286,6 +313,7 @@ class RasteretDataLoader(DataLoader[Sample]):
             ResumeMismatchError: the state belongs to another collection or other settings.
         """
         self._aim(self.dataset.run.mark_of(state))
+        self._is_chosen = True
         if self.trainer is None:
             return
         counts = self.trainer.fit_loop.epoch_loop.batch_progress.current
@@ -358,8 +386,5 @@ class _EpochListener(SequentialSampler):
     def set_epoch(self, epoch: int) -> None:
         """Passes the epoch on."""
         loader = self._loader()
-        if loader is None or loader.repeats:
-            return
-        # Without max_epochs, a trainer that resumes from the end of an epoch goes through that one once more, with
-        # nothing in it, and `epoch` counts it; `current_epoch` does not.
-        loader.set_epoch(epoch if loader.trainer is None else loader.trainer.current_epoch)
+        if loader is not None:
+            loader._follow(epoch)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+import sys
+from typing import Any, NamedTuple
 
 import torch.distributed as dist
 
@@ -31,3 +32,26 @@ def current_rank() -> Rank:
     if not (rank.isdigit() and size.isdigit() and int(rank) < int(size)):
         raise InputError(f"RANK={rank!r} and WORLD_SIZE={size!r} are no rank; unset them or start with torchrun")
     return Rank(int(rank), int(size))
+
+
+def check_dealt_once(dataset: object) -> None:
+    """Refuses to share out an epoch that somebody else deals out, too: most of it would come to nobody.
+
+    Accelerate makes loaders of its own of those it prepares, and of what an IterableDataset yields they give each rank
+    a part; here that is the share of one rank already.
+
+    Raises:
+        InputError: one of several ranks, and accelerate iterates over this dataset.
+    """
+    accelerate: Any = sys.modules.get("accelerate.data_loader")
+    if accelerate is None or current_rank().world_size == 1:
+        return
+    for loader in accelerate.GradientState().dataloader_references:
+        read = getattr(loader, "dataset", None)
+        is_dispatched = read is dataset and isinstance(loader, accelerate.DataLoaderDispatcher)
+        if is_dispatched or getattr(read, "dataset", None) is dataset:
+            raise InputError(
+                "accelerate deals out again what this dataset has dealt out to ranks: most of an epoch would be lost; "
+                "load it with a RasteretDataLoader, which accelerator.prepare leaves as it is, or do not prepare its "
+                "loader, and move each tensor to accelerator.device"
+            )

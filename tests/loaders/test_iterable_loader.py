@@ -27,7 +27,6 @@ from torch.utils.data import DataLoader
 
 import rasteret_torch as rt
 from rasteret_torch.errors import InputError
-from rasteret_torch.loaders.iterable_loader import worker_context
 
 BANDS = ["B02", "B08"]
 
@@ -154,47 +153,6 @@ def test_a_state_of_the_end(scenes):
     loader.load_state_dict(last)
     loader.set_epoch(1)  # what Lightning does
     assert len(list(loader)) == len(loader)
-
-
-class Workers:
-    """What torchdata's StatefulDataLoader does: keeps the state of the dataset in each of its workers."""
-
-    def __init__(self, make, workers: int) -> None:
-        self.loader = torch.utils.data.DataLoader(
-            _Reporting(make()), batch_size=None, num_workers=workers, multiprocessing_context=worker_context()
-        )
-
-    def run(self, states: list | None, count: int | None):
-        self.loader.dataset.states = states
-        kept = dict(enumerate(states)) if states else {}
-        out = []
-        for number, (worker, state, batch) in enumerate(self.loader):
-            if number == count:
-                break
-            kept[worker] = state
-            out.append(batch)
-        return out, [kept[worker] for worker in sorted(kept)]
-
-
-class _Reporting(torch.utils.data.IterableDataset):
-    def __init__(self, inner) -> None:
-        self.inner = inner
-        self.states = None
-
-    def __iter__(self):
-        worker = torch.utils.data.get_worker_info().id
-        if self.states:
-            self.inner.load_state_dict(json.loads(json.dumps(self.states[worker])))
-        for batch in self.inner:
-            yield worker, self.inner.state_dict(), batch
-
-
-@pytest.mark.slow
-def test_states_kept_in_workers(scenes):
-    whole = [batch["index"].tolist() for batch in stream(scenes)]
-    first, states = Workers(lambda: stream(scenes), 2).run(None, 4)
-    rest, _ = Workers(lambda: stream(scenes), 2).run(states, None)
-    assert [batch["index"].tolist() for batch in first + rest] == whole
 
 
 # Lightning ------------------------------------------------------------------------------------------------------------
