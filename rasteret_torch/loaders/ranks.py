@@ -34,24 +34,36 @@ def current_rank() -> Rank:
     return Rank(int(rank), int(size))
 
 
-def check_dealt_once(dataset: object) -> None:
+def check_dealt_once(dealer: object) -> None:
     """Refuses to share out an epoch that somebody else deals out, too: most of it would come to nobody.
 
-    Accelerate makes loaders of its own of those it prepares, and of what an IterableDataset yields they give each rank
-    a part; here that is the share of one rank already.
+    Accelerate makes loaders of its own of those it prepares, and gives each rank a part of what its dataset or sampler
+    yields there; of those that look up the rank by themselves, that is the share of one rank already.
+
+    Args:
+        dealer: the dataset or sampler that yields the share of this rank.
 
     Raises:
-        InputError: one of several ranks, and accelerate iterates over this dataset.
+        InputError: there are several ranks, and a loader of accelerate's iterates over this.
     """
     accelerate: Any = sys.modules.get("accelerate.data_loader")
     if accelerate is None or current_rank().world_size == 1:
         return
+    again = accelerate.DataLoaderDispatcher, accelerate.IterableDatasetShard, accelerate.BatchSamplerShard
     for loader in accelerate.GradientState().dataloader_references:
-        read = getattr(loader, "dataset", None)
-        is_dispatched = read is dataset and isinstance(loader, accelerate.DataLoaderDispatcher)
-        if is_dispatched or getattr(read, "dataset", None) is dataset:
+        parts = _parts_of(loader)
+        if any(part is dealer for part in parts) and any(isinstance(part, again) for part in parts):
             raise InputError(
-                "accelerate deals out again what this dataset has dealt out to ranks: most of an epoch would be lost; "
-                "load it with a RasteretDataLoader, which accelerator.prepare leaves as it is, or do not prepare its "
-                "loader, and move each tensor to accelerator.device"
+                f"{type(dealer).__name__} shares out an epoch to ranks, and accelerate deals out each share again: "
+                "most of the epoch would be lost; do not prepare its loader, and move each tensor to "
+                "accelerator.device (a RasteretDataLoader is left as it is)"
             )
+
+
+def _parts_of(loader: object) -> list[object]:
+    """A loader, and what it reads from, down to what that wraps."""
+    parts = [loader]
+    for part in parts:
+        inner = (getattr(part, name, None) for name in ("dataset", "batch_sampler", "sampler"))
+        parts += [one for one in inner if one is not None and all(one is not known for known in parts)]
+    return parts

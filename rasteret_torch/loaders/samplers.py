@@ -20,7 +20,7 @@ from rasteret_torch.chips.share import Cut
 from rasteret_torch.errors import EmptySelectionError, InputError
 from rasteret_torch.loaders.lookup import ROW
 from rasteret_torch.loaders.queries import Query
-from rasteret_torch.loaders.ranks import current_rank
+from rasteret_torch.loaders.ranks import check_dealt_once, current_rank
 from rasteret_torch.loaders.sight import check_share
 
 
@@ -72,7 +72,12 @@ class LayoutSampler(DistributedSampler[Query]):
         return self._cut.steps
 
     def __iter__(self) -> Iterator[Query]:
-        """Queries of this rank in the epoch that now starts."""
+        """Queries of this rank in the epoch that now starts.
+
+        Raises:
+            InputError: accelerate deals out on several ranks what this has dealt out already.
+        """
+        check_dealt_once(self)
         cut, rank = self._cut, current_rank().number
         positions = [cut.positions(step, rank) for step in range(cut.steps)]
         order = EpochOrder(self.layout.length, self.seed, self.epoch, self.shuffle)
