@@ -27,7 +27,7 @@ from rasteret_torch.loaders.batches import ChipReader
 from rasteret_torch.loaders.crossing import callable_or_none, check_when_crossing
 from rasteret_torch.loaders.cursor import Cursor
 from rasteret_torch.loaders.ledger import BadSample
-from rasteret_torch.loaders.ranks import Rank, check_dealt_once, current_rank
+from rasteret_torch.loaders.ranks import Rank, check_dealt_once, checked_rank, current_rank
 from rasteret_torch.loaders.recipe import Assembly, SampleCRS, SampleRecipe, opened, worker_pipeline
 from rasteret_torch.loaders.sight import Sight
 from rasteret_torch.loaders.sources import ChipSource, LayoutSource, surveyed
@@ -190,6 +190,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         self._own: Standing | None = None  # where this worker goes on, for loaders that keep state in their workers
         self._handed: Standing | None = None
         self._parent_rank: tuple[int, Rank] | None = None  # and the process that was told
+        self._replica: Rank | None = None  # what a user or trainer said instead
         self.bad_samples: list[BadSample] = []  # of this process, oldest first; anyone may take lines out
         self.length = self.source.length
         self.cut()  # what leaves nothing is refused here already
@@ -262,7 +263,18 @@ class RasteretIterableDataset(IterableDataset[Sample]):
     def rank(self) -> Rank:
         """This process among those that train together; workers have that of the process they work for."""
         told_in, told = self._parent_rank or (None, Rank())
-        return told if told_in == os.getpid() and get_worker_info() is not None else current_rank()
+        return told if told_in == os.getpid() and get_worker_info() is not None else self._replica or current_rank()
+
+    def set_rank(self, rank: int, world_size: int) -> None:
+        """Chooses whose share this process takes; without it, torch.distributed says so.
+
+        Processes that train on the same chips, as in tensor or context parallel runs, take the same share: of as many
+        as there are groups of them.
+
+        Raises:
+            InputError: not 0 <= rank < world_size.
+        """
+        self._replica = checked_rank(rank, world_size)
 
     # Iteration ----------------------------------------------------------------------------------------------------
 

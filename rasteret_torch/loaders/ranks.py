@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch.distributed as dist
 
+from rasteret_torch.chips.layouts import is_whole
 from rasteret_torch.errors import InputError
 
 
@@ -16,6 +17,19 @@ class Rank(NamedTuple):
 
     number: int = 0
     world_size: int = 1
+
+
+def checked_rank(rank: int, world_size: int) -> Rank:
+    """The rank of these numbers.
+
+    Raises:
+        InputError: they are none.
+    """
+    if not (is_whole(rank) and is_whole(world_size) and 0 <= rank < world_size):
+        raise InputError(
+            f"rank={rank!r} of world_size={world_size!r} is no rank; rank must be from 0 to world_size - 1"
+        )
+    return Rank(int(rank), int(world_size))
 
 
 def current_rank() -> Rank:

@@ -135,6 +135,7 @@ _DDP = """
 import json, sys
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 import rasteret_torch as rt
 import rasteret_torch.loaders.datamodule
@@ -144,6 +145,8 @@ class Model(LightningModule):
         super().__init__()
         self.model = nn.Sequential(nn.Conv2d(4, 2, 1), nn.BatchNorm2d(2))  # batch norm waits for all ranks
         self.seen = {"train": [], "val": [], "test": []}
+    def configure_model(self):
+        pass  # model-parallel trainers insist
     def training_step(self, batch, number):
         self.seen["train"].append(batch["index"].tolist())
         return self.model(batch["image"]).square().mean()
@@ -159,15 +162,23 @@ class Model(LightningModule):
 
 if __name__ == "__main__":
     data = rt.RasteretDataModule(sys.argv[1], patch_size=32, batch_size=4, length=26, predict="test", audit="off")
-    trainer = Trainer(
-        strategy="ddp", devices=2, accelerator="cpu", max_epochs=1, logger=False, enable_progress_bar=False,
-        enable_checkpointing=False, enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=sys.argv[2],
+    settings = dict(
+        accelerator="cpu", max_epochs=1, logger=False, enable_progress_bar=False, enable_checkpointing=False,
+        enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=sys.argv[2],
     )
+    trainer = Trainer(strategy="ddp", devices=2, **settings)
     model = Model()
     trainer.fit(model, data)
     trainer.test(model, data, verbose=False)
     model.seen["predict"] = [index.tolist() for index in trainer.predict(model, data)]
     model.seen["scaling"] = [data.mean.tolist(), data.std.tolist()]
+    shared = Model()
+    strategy = ModelParallelStrategy(data_parallel_size=1, tensor_parallel_size=2, process_group_backend="gloo")
+    Trainer(strategy=strategy, devices=2, limit_val_batches=0, **settings).fit(shared, data)
+    model.seen["shared"] = shared.seen["train"]
+    alone = Model()
+    Trainer(devices=1, **settings).test(alone, data, verbose=False)
+    model.seen["alone"] = alone.seen["test"]
     with open(f"{sys.argv[2]}/{trainer.global_rank}.json", "w") as file:
         json.dump(model.seen, file)
 """
@@ -184,3 +195,7 @@ def test_two_processes_validate_each_chip_once(saved, tmp_path):
     for role, count in chips.items():
         assert len(ranks[0][role]) == len(ranks[1][role])
         assert sorted(number for rank in ranks for batch in rank[role] for number in batch) == list(range(count)), role
+    for each in ranks:  # of one model, or each by itself
+        assert [number for batch in each["alone"] for number in batch] == list(range(49))
+        assert sorted(number for batch in each["shared"] for number in batch) == list(range(26))
+    assert ranks[0]["shared"] == ranks[1]["shared"]

@@ -78,6 +78,25 @@ def test_ranks_of_the_environment_share(scenes, monkeypatch):
     assert sorted(number for rank in found for batch in rank for number in batch) == list(range(32))
 
 
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_rank_that_was_said_counts(scenes, monkeypatch, workers):
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    dataset = rt.RasteretIterableDataset(scenes, sampler="random", patch_size=16, length=32, batch_size=2)
+    assert len(dataset) == 4
+    found = []
+    for rank in range(2):
+        dataset.set_rank(rank, 2)
+        assert len(dataset) == 8
+        loader = rt.RasteretDataLoader(dataset, num_workers=workers)
+        loader.set_epoch(0)
+        found.append([batch["index"].tolist() for batch in loader])
+    assert sorted(number for rank in found for batch in rank for number in batch) == list(range(32))
+    for rank, world_size in ((2, 2), (-1, 2), (0, 0), (0.5, 2)):
+        with pytest.raises(InputError, match="is no rank"):
+            dataset.set_rank(rank, world_size)
+
+
 @pytest.mark.parametrize("context", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # beside threads
 def test_workers_of_a_copy_have_the_rank_of_their_own_process(scenes, monkeypatch, context):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import gc
 import json
-import os
 import time
 
 import numpy as np
@@ -19,6 +18,7 @@ import rasteret_torch as rt
 from rasteret_torch.errors import ErrorBudgetExceededError, InputError
 from rasteret_torch.loaders.telemetry_counts import LoaderCounts
 from rasteret_torch.read import ReadStats, pipeline
+from rasteret_torch.read.machine import core_count
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -101,7 +101,7 @@ def test_nothing_counted_divides_by_nothing():
 def test_hints_name_what_is_waited_for():
     assert LoaderCounts(elapsed_s=100.0, wait_s=5.0).hint is None
     assert "lookahead" in LoaderCounts(elapsed_s=100.0, wait_s=50.0).hint
-    decoding = ReadStats(decode_s=90.0 * len(os.sched_getaffinity(0)))
+    decoding = ReadStats(decode_s=90.0 * core_count())
     assert "locality" in LoaderCounts(elapsed_s=100.0, wait_s=50.0, read=decoding).hint
 
 
