@@ -319,7 +319,7 @@ class RasteretDataModule(ChipFacts, BaseDataModule):  # type: ignore[misc]
 
     def _stream_loader(self, dataset: RasteretIterableDataset) -> RasteretDataLoader:
         dataset.batch_size = self.batch_size  # a Tuner tries one after the other
-        if self.trainer is not None:
+        if hasattr(self.trainer, "distributed_sampler_kwargs"):
             # A trainer of one process may run in one of several, to test; those of tensor parallel runs share chips.
             share = self.trainer.distributed_sampler_kwargs or {"rank": 0, "num_replicas": 1}
             dataset.set_rank(share["rank"], share["num_replicas"])

@@ -269,7 +269,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
         """Chooses whose share this process takes; without it, torch.distributed says so.
 
         Processes that train on the same chips, as in tensor or context parallel runs, take the same share: of as many
-        as there are groups of them.
+        as there are groups of them. Where others deal out what this yields, it is the whole: `set_rank(0, 1)`.
 
         Raises:
             InputError: not 0 <= rank < world_size.
@@ -281,7 +281,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
     def __iter__(self) -> Iterator[Sample]:
         """Samples, or batches, of the current epoch from the current position on."""
         worker = get_worker_info()
-        check_dealt_once(self)
+        check_dealt_once(self, self.rank.world_size)
         worker_pipeline(self.read_options, self.backend)  # a worker watches its trainer from now on: no task may come
         start = self._own or Standing(self.mark)
         if worker is None:
@@ -377,7 +377,7 @@ class RasteretIterableDataset(IterableDataset[Sample]):
     def __getstate__(self) -> State:
         """A recipe, and the rank of the process whose workers receive it."""
         check_when_crossing(self.given)
-        check_dealt_once(self)
+        check_dealt_once(self, self.rank.world_size)
         kept = {name: value for name, value in self.__dict__.items() if name != "source"}
         return kept | {"_parent_rank": self.rank}
 

@@ -48,7 +48,7 @@ def current_rank() -> Rank:
     return Rank(int(rank), int(size))
 
 
-def check_dealt_once(dealer: object) -> None:
+def check_dealt_once(dealer: object, world_size: int) -> None:
     """Refuses to share out an epoch that somebody else deals out, too: most of it would come to nobody.
 
     Accelerate makes loaders of its own of those it prepares, and gives each rank a part of what its dataset or sampler
@@ -56,12 +56,13 @@ def check_dealt_once(dealer: object) -> None:
 
     Args:
         dealer: the dataset or sampler that yields the share of this rank.
+        world_size: ranks that it shares an epoch out to.
 
     Raises:
         InputError: there are several ranks, and a loader of accelerate's iterates over this.
     """
     accelerate: Any = sys.modules.get("accelerate.data_loader")
-    if accelerate is None or current_rank().world_size == 1:
+    if accelerate is None or world_size == 1:
         return
     again = accelerate.DataLoaderDispatcher, accelerate.IterableDatasetShard, accelerate.BatchSamplerShard
     for loader in accelerate.GradientState().dataloader_references:

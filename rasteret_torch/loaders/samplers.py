@@ -77,8 +77,8 @@ class LayoutSampler(DistributedSampler[Query]):
         Raises:
             InputError: accelerate deals out on several ranks what this has dealt out already.
         """
-        check_dealt_once(self)
         cut, rank = self._cut, current_rank().number
+        check_dealt_once(self, cut.world_size)
         positions = [cut.positions(step, rank) for step in range(cut.steps)]
         order = EpochOrder(self.layout.length, self.seed, self.epoch, self.shuffle)
         return iter(self.queries(order.numbers(np.concatenate(positions))))

@@ -120,6 +120,10 @@ def main():
             refused(dealing, DataLoader(stream(), 4, num_workers=1, multiprocessing_context="forkserver")),
             refused(dealing, DataLoader(chips, 1, sampler=rt.RowSampler(chips, size=32))),
         ]
+    whole = stream(dtype=None)  # gloo sends no uint16
+    whole.set_rank(0, 1)  # accelerate is the only one to deal
+    dealt = accelerator.prepare(DataLoader(whole, 4))
+    found["dealt"] = [number for batch in dealt for number in batch["index"].tolist()]
     with open(f"{sys.argv[2]}/{accelerator.process_index}.json", "w") as file:
         json.dump(found, file)
     accelerator.end_training()
@@ -144,6 +148,7 @@ def test_accelerate_leaves_the_loader_to_deal_and_may_not_deal_again(scenes, tmp
     assert one["state"] == two["state"]
     assert (one["state"]["epoch"], one["state"]["position"]) == (2, 8)
     assert [one["skipped"], two["skipped"]] == [one["epochs"][0][1:], two["epochs"][0][1:]]
+    assert sorted(one["dealt"] + two["dealt"]) == list(range(24))
     for rank in (one, two):
         for said in rank["dispatched"] + rank["sharded"]:
             assert "deals out each share again: most of the epoch would be lost" in said
