@@ -168,9 +168,9 @@ class RasteretDataLoader(DataLoader[Sample]):
         self._is_finished = False  # whether that iteration handed out all of its epoch
         self._reached: _Reached | None = None
         self.counts, self.bad_samples = LoaderCounts(), []
-        self._is_chosen = False  # whether a user chose an epoch or a state since an iteration, or who trains, began
-        self._heard = 0  # of those on the dataset itself, by then
-        self._behind = 0  # epochs that who trains with this loader counts fewer
+        self._is_chosen = False  # whether an epoch or a state was chosen here since `_follow` or an iteration looked
+        self._heard = 0  # choices on the dataset by then
+        self._behind = 0  # epochs by which the count that `_follow` hears lags behind
         object.__setattr__(self, "sampler", _EpochListener(self))  # DataLoader guards the name
 
     def __getstate__(self) -> dict[str, Any]:
